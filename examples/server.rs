@@ -2,7 +2,7 @@
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
 //! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products, categories, customers or carts instead
-//! of the sample. `-- --demo` adds customers and some weeks of orders to a shop without orders. `-- audit` checks stock
+//! of the sample. The first start prints an API key that may do everything. `-- --demo` adds customers and some weeks of orders to a shop without orders. `-- audit` checks stock
 //! and amounts, and ends with status 1 if something is wrong. `-- move-search --to URL` moves to another search
 //! engine while servers go on. `ecom::config` describes the settings. At SIGTERM, SIGHUP
 //! or Ctrl-C the server answers the open requests and then stops. A second signal ends it at once, unless it comes
@@ -34,6 +34,8 @@ macro_rules! say {
     ($($text:tt)*) => { let _ = writeln!(std::io::stdout(), $($text)*); };
 }
 
+#[path = "server/admin_key.rs"]
+mod admin_key;
 #[path = "server/demo.rs"]
 mod demo;
 #[path = "server/move_search.rs"]
@@ -120,6 +122,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
+    if config.http.authentication {
+        admin_key::ensure(&shop, &config).await?;
+    }
     let outcome = tokio::select! {
         outcome = load(&shop, &arguments, &config.data) => outcome,
         _ = stopped.changed() => Err("stopped; what was imported so far stays, and a second run completes it".into()),
@@ -348,6 +353,15 @@ fn limits_shown(shop: &Shop, config: &ServerConfig) -> String {
     }
 }
 
+/// Describes who may use the API.
+const fn access_shown(config: &ServerConfig) -> &'static str {
+    if config.http.authentication {
+        "the catalog, searches and guests' carts are open; everything else needs a login or an API key"
+    } else {
+        "everybody may do everything (ECOM_AUTH=off)"
+    }
+}
+
 /// Raises the limit of open files as far as the system allows, and returns how many connections it leaves room for.
 fn file_limit() -> usize {
     #[cfg(unix)]
@@ -381,6 +395,7 @@ async fn serve(
     say!("  search    {}", config.search_url.shown());
     say!("  cache     {}", config.cache_url.shown());
     say!("  limits    {}", limits_shown(shop, config));
+    say!("  access    {}", access_shown(config));
     say!("Look at");
     for (path, what) in [
         ("/".to_owned(), "everything there is"),

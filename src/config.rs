@@ -60,7 +60,9 @@
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
 //! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
-//! | `ECOM_TRUST_REQUESTS` | `false` | `true`, `false` | whether every request may also do what only staff may: give discounts, set prices, choose the numbers of bills and record payments (`orders:discount`, `bills:write`) |
+//! | `ECOM_AUTH` | `on` | `on`, `off` | whether requests need a login or an API key for all but the catalog, searches, logins and guests' carts; with `off`, everybody may do everything, and the server only listens on a loopback address |
+//! | `ECOM_AUTH_OFF_ON_NETWORK` | `false` | `true`, `false` | whether a server with `ECOM_AUTH=off` may listen on any address |
+//! | `ECOM_ADMIN_KEY`, `ECOM_ADMIN_KEY_FILE` | none | `ecom_` and at least 32 letters, digits, `-` and `_`, at most 100 characters in all; or a file that contains them | the secret of an API key that may do everything, which the server creates if it does not exist; without it, the server makes one at its first start, prints it once, and keeps it in `<data>/admin.key` |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
 //! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it is closed, and up to 64 of them at a time get a 503 with `Retry-After` first. Each connection needs a file descriptor; the example server lowers this number to fit its limit of open files |
@@ -91,7 +93,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use ecom_core::access::SecretKey;
+use ecom_core::access::{Secret, SecretKey};
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
@@ -171,6 +173,8 @@ pub struct ServerConfig {
     pub rate_limiter_url: Option<SecretUrl>,
     /// The secret that all processes of the shop share.
     pub secret_key: Option<SecretKey>,
+    /// The secret of an API key that may do everything, for a shop that does not have the key yet.
+    pub admin_key: Option<Secret>,
     /// The settings of the shop.
     pub shop: ShopConfig,
     /// The settings of the REST API.
@@ -297,6 +301,8 @@ impl ServerConfig {
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));
 
         let http = r.http();
+        r.check_reach(&http, &host);
+        let admin_key = r.admin_key("ECOM_ADMIN_KEY", "ECOM_ADMIN_KEY_FILE");
         let serve = r.serve(&http);
         let log = r.log("ECOM_LOG", "info");
         let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
@@ -319,6 +325,7 @@ impl ServerConfig {
             cache_url,
             rate_limiter_url,
             secret_key,
+            admin_key,
             shop,
             http,
             serve,
@@ -396,6 +403,7 @@ fn embedded_urls(data: &str) -> (String, String) {
 mod tests {
     use std::time::Duration;
 
+    use ecom_core::access::Permission;
     use ecom_core::port::Quota;
 
     use super::*;
@@ -498,7 +506,9 @@ mod tests {
             ("ECOM_LAST_WRITE_WINS", "perhaps"),
             ("ECOM_KEEP_SOLD", "sometimes"),
             ("ECOM_POLL_INTERVAL", "1"),
-            ("ECOM_TRUST_REQUESTS", "all"),
+            ("ECOM_AUTH", "all"),
+            ("ECOM_AUTH_OFF_ON_NETWORK", "all"),
+            ("ECOM_ADMIN_KEY", "hunter2"),
             ("ECOM_API_PREFIX", "api/"),
             ("ECOM_MAX_PAGE_SIZE", "1001"),
             ("ECOM_PAGE_SIZE", "101"),
@@ -526,12 +536,32 @@ mod tests {
                 "ECOM_API_PREFIX",
                 "ECOM_MAX_PAGE_SIZE",
                 "ECOM_PAGE_SIZE",
-                "ECOM_TRUST_REQUESTS",
+                "ECOM_AUTH",
                 "ECOM_CORS_ORIGINS",
+                "ECOM_AUTH_OFF_ON_NETWORK",
+                "ECOM_ADMIN_KEY",
                 "ECOM_LOG",
                 "ECOM_LOG_FORMAT",
             ]
         );
+    }
+
+    #[test]
+    fn r17_a_server_that_is_open_to_all_listens_on_loopback_only() {
+        for host in ["127.0.0.1", "[::1]", "localhost", "127.8.8.8", "[::ffff:127.0.0.1]"] {
+            let listen = format!("{host}:8000");
+            let open = read(&[("ECOM_AUTH", "off"), ("ECOM_LISTEN", &listen)]).unwrap();
+            assert!(!open.http.authentication && open.http.anonymous.may(Permission::ForceDelete), "{host}");
+        }
+        for host in ["0.0.0.0", "[::]", "192.0.2.1", "shop.example", "127.0.0.1.example"] {
+            let listen = format!("{host}:8000");
+            let refused = read(&[("ECOM_AUTH", "off"), ("ECOM_LISTEN", &listen)]).unwrap_err();
+            assert_eq!(bad_fields(refused), ["ECOM_AUTH"], "{host}");
+            let insists = [("ECOM_AUTH", "off"), ("ECOM_LISTEN", &*listen), ("ECOM_AUTH_OFF_ON_NETWORK", "true")];
+            read(&insists).unwrap();
+            let closed = read(&[("ECOM_LISTEN", &listen)]).unwrap();
+            assert!(closed.http.authentication && !closed.http.anonymous.may(Permission::OrdersRead), "{host}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod domain {
     /// Principals and their permissions, users, roles, API keys and sessions.
     pub(crate) mod access {
         pub(crate) mod api_key;
+        pub(crate) mod policy;
         pub(crate) mod principal;
         pub(crate) mod role;
         pub(crate) mod secret;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use ecom_core::Shop;
-use ecom_core::access::{Permission, Principal};
+use ecom_core::access::Principal;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::UtoipaMethodRouter;
 
@@ -57,9 +57,10 @@ pub struct HttpConfig {
     /// refused if they are not valid. Requests whose extensions contain a [`Principal`] are left as they are. Set it to
     /// false if the application has bearer tokens of its own. Default true.
     pub authentication: bool,
-    /// The principal of requests whose extensions do not contain a [`Principal`]. Default: a principal with the actor
-    /// `anonymous` that has every permission except `orders:discount`, `bills:write` and those of users, roles and API
-    /// keys.
+    /// The principal of requests that do not say who calls: without a [`Principal`] in their extensions and without a
+    /// credential. The default, [`Principal::anonymous`] without permissions, reads the catalog, searches, registers,
+    /// logs in, and uses the cart of a guest by its token. `Principal::trusted("anonymous")` opens everything, as for an
+    /// application that decides itself which requests reach the router.
     pub anonymous: Principal,
 }
 
@@ -80,25 +81,9 @@ impl Default for HttpConfig {
             numbers: false,
             root_routes: true,
             authentication: true,
-            anonymous: Principal::new("anonymous", Permission::ALL.iter().copied().filter(|p| !of_staff(*p))),
+            anonymous: Principal::anonymous([]),
         }
     }
-}
-
-/// Returns true if only staff has the permission.
-const fn of_staff(permission: Permission) -> bool {
-    use Permission as P;
-    matches!(
-        permission,
-        P::OrdersDiscount
-            | P::BillsWrite
-            | P::UsersRead
-            | P::UsersWrite
-            | P::RolesRead
-            | P::RolesWrite
-            | P::ApiKeysRead
-            | P::ApiKeysWrite
-    )
 }
 
 impl HttpConfig {

@@ -1,6 +1,6 @@
 //! The OpenAPI document: the documentation of the handlers, and the parts that all operations share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use ecom_core::ErrorCode;
@@ -8,11 +8,12 @@ use serde::Serialize;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AnyOfBuilder, ArrayItems, KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Server,
 };
-use utoipa::{IntoParams as _, OpenApi};
+use utoipa::{IntoParams as _, Modify, OpenApi};
 
 use crate::app::HttpConfig;
 use crate::error::status_of;
@@ -64,9 +65,56 @@ pub(crate) struct NotModified;
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ErrorEnvelope, ErrorBody)),
+    modifiers(&Credentials),
     tags((name = "operations", description = "Health and documentation of the server"))
 )]
 struct Frame;
+
+/// The credentials that a request can have, as the handlers name them in `security`: `bearer` with the permissions that
+/// the caller needs, or with `own` if a customer needs none for what is its own; `cart_token`; or nothing.
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut Document) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "An access token of `/auth/login`, or an API key. An operation names the permissions that it requires; \
+                 `own` stands for customers who have logged in and ask for what is their own.",
+            ))
+            .build();
+        let token = ApiKeyValue::with_description(
+            "X-Cart-Token",
+            "The token of a guest's cart, which the response to the creation of the cart contains.",
+        );
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("cart_token", SecurityScheme::ApiKey(ApiKey::Header(token)));
+    }
+}
+
+/// Adds to the description of an operation who may call it, as its handler declares.
+fn describe_access(operation: &mut Operation) {
+    let declared = serde_json::to_value(&operation.security).unwrap_or_default();
+    let declared: Vec<BTreeMap<String, Vec<String>>> = serde_json::from_value(declared).unwrap_or_default();
+    if declared.iter().any(BTreeMap::is_empty) {
+        return;
+    }
+    let mut text = String::new();
+    for scopes in declared.iter().filter_map(|alternative| alternative.get("bearer")) {
+        match &scopes[..] {
+            [] => text.push_str("Requires a login."),
+            [own] if own == "own" => text.push_str(" A customer needs no permission for what is its own."),
+            [one] => text.extend(["Requires the permission `", one, "`."]),
+            several => text.extend(["Requires the permissions `", &several.join("` and `"), "`."]),
+        }
+    }
+    if declared.iter().any(|alternative| alternative.contains_key("cart_token")) {
+        text.push_str(" With the token of the guest's cart in `X-Cart-Token`, the request needs no login.");
+    }
+    let before = operation.description.take().filter(|before| !before.is_empty());
+    operation.description = Some(before.map_or_else(|| text.clone(), |before| format!("{before}\n\n{text}")));
+}
 
 /// Returns the document without paths, with the table of all error codes (R16).
 pub(crate) fn frame() -> Document {
@@ -120,6 +168,7 @@ fn complete(document: &mut Document, config: &HttpConfig) {
                 operation.operation_id = Some(format!("{tag}_{id}"));
             }
             page_sizes(operation, config);
+            describe_access(operation);
         }
         if path == "/" || path.starts_with("/health") {
             // The routes of health have no quota.

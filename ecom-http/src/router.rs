@@ -42,7 +42,7 @@ use crate::{openapi, routes};
 /// ```
 ///
 /// Requests without a [`Principal`](ecom_core::access::Principal) in their extensions act as
-/// [`HttpConfig::anonymous`], which by default has all permissions except those of staff.
+/// [`HttpConfig::anonymous`], which by default has no permissions.
 ///
 /// axum serves a router that is nested at `/shop` at `/shop`, and not at `/shop/`; below that, a trailing slash makes no
 /// difference. The router can be nested at several paths, but only once at each; otherwise axum panics with a message that names

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ecom_core::access::{Principal, SecretKey, TokenAlgorithm};
+use ecom_core::access::{ApiKey, Principal, Secret, SecretKey, TokenAlgorithm};
 use ecom_core::money::{Currency, price_of};
 use ecom_core::port::Quota;
 use ecom_core::search::Language;
@@ -187,8 +187,8 @@ impl Reader<'_> {
         let query_limit = self.bytes("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
         let header_limit = self.bytes("ECOM_HEADER_LIMIT", defaults.header_limit, 1024..=256 * 1024);
         let numbers = self.flag("ECOM_NUMBERS", defaults.numbers);
-        let trusted = self.flag("ECOM_TRUST_REQUESTS", false);
-        let anonymous = if trusted { Principal::trusted("anonymous") } else { defaults.anonymous.clone() };
+        let has_logins = self.flag("ECOM_AUTH", true);
+        let anonymous = if has_logins { defaults.anonymous.clone() } else { Principal::trusted("anonymous") };
         let timeout = self.seconds("ECOM_REQUEST_TIMEOUT", defaults.request_timeout, 1..=600);
         let max_requests = self.size("ECOM_MAX_REQUESTS", defaults.max_requests, 1..=1_000_000);
         let rate_limits = self.rate_limits();
@@ -224,7 +224,37 @@ impl Reader<'_> {
             .max_requests(max_requests)
             .rate_limits(rate_limits)
             .numbers(numbers)
+            .authentication(has_logins)
             .anonymous(anonymous)
+    }
+
+    /// Refuses a server that anybody in the network could reach and that is open to all, unless a setting insists.
+    pub fn check_reach(&mut self, http: &HttpConfig, host: &str) {
+        let insists = self.flag("ECOM_AUTH_OFF_ON_NETWORK", false);
+        let is_loopback = host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+        if !(http.authentication || insists || is_loopback || host.is_empty()) {
+            let message = "can be `off` only if ECOM_LISTEN is a loopback address such as 127.0.0.1, because everybody \
+                           who reaches the server may do everything; ECOM_AUTH_OFF_ON_NETWORK=true allows it all the same";
+            self.bad("ECOM_AUTH", message);
+        }
+    }
+
+    /// Returns the secret of the first API key, which the setting or its file contains.
+    pub fn admin_key(&mut self, name: &str, file: &str) -> Option<Secret> {
+        let text = self.url(name, file, "");
+        let text = Some(text.expose()).filter(|text| !text.is_empty())?;
+        let key = ApiKey::secret_from_text(text);
+        if key.is_none() {
+            let message = format!(
+                "must have {} to {} letters, digits, `-` and `_`, and begin with `{}`",
+                ApiKey::MIN_SECRET_LENGTH,
+                ApiKey::MAX_SECRET_LENGTH,
+                ApiKey::MARK
+            );
+            self.bad(name, &message);
+        }
+        key
     }
 
     /// Reads the rate limits; `None` if they are off.

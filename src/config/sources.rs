@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 77] = [
+pub(super) const NAMES: [&str; 80] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -60,7 +60,10 @@ pub(super) const NAMES: [&str; 77] = [
     "ECOM_QUERY_LIMIT",
     "ECOM_HEADER_LIMIT",
     "ECOM_NUMBERS",
-    "ECOM_TRUST_REQUESTS",
+    "ECOM_AUTH",
+    "ECOM_AUTH_OFF_ON_NETWORK",
+    "ECOM_ADMIN_KEY",
+    "ECOM_ADMIN_KEY_FILE",
     "ECOM_REQUEST_TIMEOUT",
     "ECOM_MAX_REQUESTS",
     "ECOM_MAX_CONNECTIONS",

@@ -31,7 +31,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 ///
 /// The links lead to the operations, to the documentation and to the resources.
 #[utoipa::path(
-    get, path = "/", tag = "operations",
+    get, path = "/", tag = "operations", security(()),
     responses(
         (status = 200, description = "The release, the currency of the shop, and the links", body = Object),
     )

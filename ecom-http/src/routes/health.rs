@@ -148,7 +148,7 @@ async fn report(app: &App) -> ApiResult {
 /// The status is also 200 if only the cache, the search index or its fallback is down (`degraded`), because the shop
 /// can still serve requests.
 #[utoipa::path(
-    get, path = "/health", tag = "operations",
+    get, path = "/health", tag = "operations", security(()),
     responses(
         (status = 200, description = "The shop is healthy or degraded", body = HealthView),
         (status = 503, description = "The database is down", body = HealthView),
@@ -162,7 +162,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> ApiResult {
 ///
 /// Answers as `/health` does.
 #[utoipa::path(
-    get, path = "/health/ready", tag = "operations",
+    get, path = "/health/ready", tag = "operations", security(()),
     responses(
         (status = 200, description = "The shop can serve requests", body = HealthView),
         (status = 503, description = "The database is down", body = HealthView),
@@ -182,7 +182,7 @@ pub(super) struct Alive {
 
 /// Check liveness
 #[utoipa::path(
-    get, path = "/health/live", tag = "operations",
+    get, path = "/health/live", tag = "operations", security(()),
     responses((status = 200, description = "The process responds", body = Alive))
 )]
 pub(super) async fn live() -> ApiResult {

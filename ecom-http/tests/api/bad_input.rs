@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use ecom_http::HttpConfig;
 use serde_json::{Value, json};
 
-use crate::support::{API, Answer, Api, id, lamp};
+use crate::support::{API, Answer, Api, id, lamp, open};
 
 #[tokio::test]
 async fn r17_every_bad_input_has_its_own_error_and_leaves_nothing_behind() {
@@ -260,7 +259,7 @@ async fn r17_a_body_says_what_is_wrong_with_it() {
 
 #[tokio::test]
 async fn r16_a_request_whose_head_is_too_large_has_an_error_in_the_envelope() {
-    let api = Api::with(HttpConfig::default().query_limit(100).header_limit(300)).await;
+    let api = Api::with(open().query_limit(100).header_limit(300)).await;
     let long = "x".repeat(101);
     for path in [format!("{API}/products?brand={long}"), format!("{API}/products/{long}")] {
         api.call("GET", &path, &[], None).await.refused(414, "URI_TOO_LONG", "");
@@ -276,7 +275,7 @@ async fn r16_a_request_whose_head_is_too_large_has_an_error_in_the_envelope() {
 #[tokio::test]
 async fn r16_a_body_that_comes_too_slowly_is_a_timeout_of_the_request() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let api = Api::with(HttpConfig::default().request_timeout(Duration::from_millis(400))).await;
+    let api = Api::with(open().request_timeout(Duration::from_millis(400))).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(axum::serve(listener, api.router.clone()).into_future());

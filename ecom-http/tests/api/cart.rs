@@ -5,7 +5,7 @@ use std::time::Duration;
 use ecom_http::HttpConfig;
 use serde_json::{Value, json};
 
-use crate::support::{API, Answer, Api, golden, id, lamp};
+use crate::support::{API, Answer, Api, golden, id, lamp, open};
 
 const NOBODY: &str = "019ab000-0000-7000-8000-000000000000";
 
@@ -294,7 +294,7 @@ async fn r17_bad_carts_name_each_field() {
 
 #[tokio::test]
 async fn a_browser_may_send_the_token_from_another_origin() {
-    let mut config = HttpConfig::default();
+    let mut config = open();
     config.cors_origins = vec!["https://shop.example".to_owned()];
     let api = Api::with(config).await;
     let headers = [

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::support::{API, Api};
+use crate::support::{API, Api, open};
 
 /// Longer than anything that a test waits for.
 const LONG: Duration = Duration::from_secs(60);
@@ -225,7 +225,7 @@ async fn a_connection_beyond_the_limit_gets_a_503_and_is_closed() {
 
 #[tokio::test]
 async fn a_request_beyond_the_limit_gets_a_503_and_health_is_answered() {
-    let api = Api::with(HttpConfig::default().max_requests(2)).await;
+    let api = Api::with(open().max_requests(2)).await;
     let server = Server::start(api.router.clone(), patient()).await;
     // The handlers wait for the bodies of these requests.
     let head = format!("POST {API}/products HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");

@@ -2,10 +2,9 @@
 
 use ecom_core::id::EventId;
 use ecom_core::platform::{EventKind, OutboxPosition};
-use ecom_http::HttpConfig;
 use serde_json::{Value, json};
 
-use crate::support::{API, Answer, Api, column, id, lamp};
+use crate::support::{API, Answer, Api, column, id, lamp, open};
 
 const HEADER: &str = "x-last-event-id";
 
@@ -174,10 +173,10 @@ async fn r15_searches_are_cached_until_the_index_changes() {
 /// Scripts of other origins can read the header, and the OpenAPI document describes it for writes only.
 #[tokio::test]
 async fn the_last_event_is_exposed_and_documented() {
-    let api = Api::with(HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])).await;
+    let api = Api::with(open().cors_origins(vec!["https://shop.example".to_owned()])).await;
     let read = api.call("GET", &format!("{API}/products"), &[("origin", "https://shop.example")], None).await.ok(200);
     assert!(read.header("access-control-expose-headers").split(',').any(|name| name.trim() == HEADER), "{read:?}");
-    let document: Value = serde_json::from_str(&ecom_http::openapi_json(&HttpConfig::default(), "")).unwrap();
+    let document: Value = serde_json::from_str(&ecom_http::openapi_json(&open(), "")).unwrap();
     let mut described = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {

@@ -10,7 +10,7 @@ use ecom_http::{HttpConfig, router};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::{API, Answer, Api, id, lamp};
+use crate::support::{API, Answer, Api, id, lamp, open};
 
 /// Sends a POST with a key.
 async fn post(api: &Api, path: &str, key: &str, body: &Value) -> Answer {
@@ -371,9 +371,7 @@ async fn r12_many_clients_with_one_key_get_one_answer() {
 #[tokio::test]
 async fn r42_a_key_belongs_to_its_caller_and_its_route_wherever_the_router_is_nested() {
     let api = Api::new().await;
-    let site = Router::new()
-        .nest("/a", router(api.shop.clone(), HttpConfig::default()))
-        .nest("/b", router(api.shop.clone(), HttpConfig::default()));
+    let site = Router::new().nest("/a", router(api.shop.clone(), open())).nest("/b", router(api.shop.clone(), open()));
     let send = async |path: &str, actor: &str, name: &str| {
         let request = Request::post(path)
             .header("idempotency-key", "k")
@@ -394,7 +392,7 @@ async fn r42_a_key_belongs_to_its_caller_and_its_route_wherever_the_router_is_ne
 
 #[tokio::test]
 async fn scripts_of_other_origins_can_send_a_key_and_see_a_replay() {
-    let api = Api::with(HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])).await;
+    let api = Api::with(open().cors_origins(vec!["https://shop.example".to_owned()])).await;
     let headers = [
         ("origin", "https://shop.example"),
         ("access-control-request-method", "POST"),

@@ -1,10 +1,10 @@
 //! What all resources share: the error envelope, headers, paths, compression, mounting, health, CORS and documentation.
 
 use axum::Router;
-use ecom_http::{HttpConfig, router};
+use ecom_http::router;
 use serde_json::json;
 
-use crate::support::{API, Api, golden, id, lamp};
+use crate::support::{API, Api, golden, id, lamp, open};
 
 #[tokio::test]
 async fn an_error_reads_as_its_golden_envelope() {
@@ -75,7 +75,7 @@ async fn gzip_for_those_who_ask() {
 
 #[tokio::test]
 async fn the_router_can_be_nested_and_moved() {
-    let api = Api::with(HttpConfig::default().api_prefix("shop/")).await;
+    let api = Api::with(open().api_prefix("shop/")).await;
     let body = lamp().to_string();
     let nested = Router::new().nest("/outer", api.router.clone());
     let api = Api { router: nested, ..api };
@@ -88,7 +88,7 @@ async fn the_router_can_be_nested_and_moved() {
     let root = api.call("GET", "/outer", &[], None).await.ok(200).json();
     assert_eq!(root["links"]["products"], "/outer/shop/products");
     // Another router over the same shop has links with its own prefix.
-    let other = Api { router: router(api.shop.clone(), HttpConfig::default()), ..api };
+    let other = Api { router: router(api.shop.clone(), open()), ..api };
     let path = format!("{API}/products/{}", at.rsplit('/').next().unwrap());
     assert_eq!(other.call("GET", &path, &[], None).await.ok(200).json()["links"]["self"], path);
 }
@@ -116,7 +116,7 @@ async fn health_says_how_each_dependency_does() {
 
 #[tokio::test]
 async fn pages_other_origins_may_call_where_configured() {
-    let api = Api::with(HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])).await;
+    let api = Api::with(open().cors_origins(vec!["https://shop.example".to_owned()])).await;
     let origin = ("origin", "https://shop.example");
     let a = api.call("GET", "/api/v1/products", &[origin], None).await.ok(200);
     assert_eq!(a.header("access-control-allow-origin"), "https://shop.example");
@@ -130,15 +130,9 @@ async fn vary_is_on_every_response_once() {
     let p = api.product(lamp()).await;
     let path = format!("{API}/products/{}", id(&p));
     let tag = api.call("GET", &path, &[], None).await.header("etag").to_owned();
-    let cors = Api {
-        router: router(api.shop.clone(), HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])),
-        ..api
-    };
-    let plain = Api {
-        router: router(cors.shop.clone(), HttpConfig::default()),
-        shop: cors.shop.clone(),
-        clock: cors.clock.clone(),
-    };
+    let cors =
+        Api { router: router(api.shop.clone(), open().cors_origins(vec!["https://shop.example".to_owned()])), ..api };
+    let plain = Api { router: router(cors.shop.clone(), open()), shop: cors.shop.clone(), clock: cors.clock.clone() };
     for (api, vary) in [(&plain, "accept-encoding"), (&cors, "accept-encoding, origin")] {
         for encoding in ["identity", "gzip", "br"] {
             let accept = ("accept-encoding", encoding);
@@ -189,7 +183,7 @@ async fn a_router_that_is_nested_twice_at_one_path_panics_with_the_path() {
 
 #[tokio::test]
 async fn the_sizes_of_a_page_are_settings() {
-    let api = Api::with(HttpConfig::default().page_size(2).max_page_size(3)).await;
+    let api = Api::with(open().page_size(2).max_page_size(3)).await;
     for i in 0..4 {
         let p = api.product(json!({"title": format!("Thing {i}"), "price": 1})).await;
         api.category(json!({"name": format!("Shelf {i}")})).await;

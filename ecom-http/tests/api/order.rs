@@ -952,11 +952,11 @@ async fn only_those_who_may_give_discounts_and_choose_numbers() {
     for (field, value) in [("discount", json!(1)), ("bill_number", json!("A-1")), ("paid", json!(true))] {
         let mut body = body.clone();
         body[field] = value;
-        plain.write("POST", "/orders", body).await.refused(403, "FORBIDDEN", "");
+        plain.write("POST", "/orders", body).await.refused(401, "UNAUTHENTICATED", "");
     }
     let bill = api.get("/bills").await.ok(200).data()[0].clone();
     let paid = json!({"paid": true, "version": 1});
-    plain.write("PATCH", &format!("/bills/{}", id(&bill)), paid).await.refused(403, "FORBIDDEN", "");
+    plain.write("PATCH", &format!("/bills/{}", id(&bill)), paid).await.refused(401, "UNAUTHENTICATED", "");
     // A trusted caller may.
     body["lines"] = json!([{"sku": "PEN", "quantity": 1, "price_override": "1.25"}]);
     body["bill_number"] = json!("A-1");

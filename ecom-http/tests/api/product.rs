@@ -1,10 +1,9 @@
 //! Products: their document, cache, versions, soft deletion, lists and refused edits.
 
 use axum::http::StatusCode;
-use ecom_http::HttpConfig;
 use serde_json::{Value, json};
 
-use crate::support::{API, Api, golden, id, lamp};
+use crate::support::{API, Api, golden, id, lamp, open};
 
 #[tokio::test]
 async fn a_product_reads_as_its_golden_document() {
@@ -51,7 +50,7 @@ async fn numbers_and_fields_are_the_clients_choice() {
         let sep = if path.contains('?') { "" } else { "?" };
         api.get(&format!("{path}{sep}fields={join}")).await.ok(200);
     }
-    let numbers = Api::with(HttpConfig::default().numbers(true)).await;
+    let numbers = Api::with(open().numbers(true)).await;
     let p = numbers.product(lamp()).await;
     assert_eq!(p["price"], json!(19.99));
     assert_eq!(numbers.get(&format!("/products/{}", id(&p))).await.data()["final_price"], json!(19.99));

@@ -10,7 +10,7 @@ use ecom_core::access::Principal;
 use ecom_core::port::{Quota, RateDecision, RateKey, RateLimiter};
 use ecom_http::{HttpConfig, ProxyHeader, RateLimits};
 
-use crate::support::{API, Answer, Api};
+use crate::support::{API, Answer, Api, open};
 
 const LIST: &str = "/api/v1/categories";
 
@@ -163,7 +163,7 @@ impl ecom_core::port::ForwardRateLimiter for Remote {
 
 #[tokio::test]
 async fn a_shared_limiter_is_waited_for() {
-    let api = Api::limited_by(HttpConfig::default().rate_limits(Some(limits())), |own| Arc::new(Remote(own))).await;
+    let api = Api::limited_by(open().rate_limits(Some(limits())), |own| Arc::new(Remote(own))).await;
     assert_eq!(allowed(&api, "192.0.2.1", "", ("GET", LIST), &[]).await, 3);
     let a = from(&api, "192.0.2.1", "", ("GET", LIST), &[("accept-encoding", "gzip")]).await;
     assert_eq!(a.refused(429, "RATE_LIMITED", "").header("x-ratelimit-limit"), "3");
@@ -171,7 +171,7 @@ async fn a_shared_limiter_is_waited_for() {
 
 #[test]
 fn every_operation_except_health_documents_the_refusal() {
-    let document = ecom_http::openapi_json(&HttpConfig::default(), "");
+    let document = ecom_http::openapi_json(&open(), "");
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -183,7 +183,7 @@ fn every_operation_except_health_documents_the_refusal() {
 
 #[tokio::test]
 async fn limits_are_readable_by_pages_of_other_origins() {
-    let api = Api::with(HttpConfig::default().cors_origins(vec!["https://shop.example".to_owned()])).await;
+    let api = Api::with(open().cors_origins(vec!["https://shop.example".to_owned()])).await;
     let a = api.call("GET", LIST, &[("origin", "https://shop.example")], None).await.ok(200);
     let exposed = a.header("access-control-expose-headers").to_ascii_lowercase();
     for name in ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after"] {

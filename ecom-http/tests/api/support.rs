@@ -24,6 +24,11 @@ use tower::ServiceExt as _;
 
 pub const API: &str = "/api/v1";
 
+/// Returns settings with which requests need no login.
+pub fn open() -> HttpConfig {
+    HttpConfig::default().anonymous(Principal::trusted("anonymous"))
+}
+
 pub struct Api {
     pub router: Router,
     pub shop: Shop,
@@ -76,7 +81,7 @@ impl Answer {
 
 impl Api {
     pub async fn new() -> Self {
-        Self::with(HttpConfig::default().anonymous(Principal::trusted("anonymous"))).await
+        Self::with(open()).await
     }
 
     pub async fn with(config: HttpConfig) -> Self {
@@ -95,7 +100,7 @@ impl Api {
 
     /// Returns an API whose shop has these search engines.
     pub async fn searching(search: Arc<dyn SearchProvider>, fallback: Option<Arc<dyn SearchProvider>>) -> Self {
-        Self::of(HttpConfig::default().anonymous(Principal::trusted("anonymous")), search, fallback, |own| own).await
+        Self::of(open(), search, fallback, |own| own).await
     }
 
     async fn of(

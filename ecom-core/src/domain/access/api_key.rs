@@ -45,6 +45,22 @@ impl ApiKey {
     /// The length of [`ApiKey::prefix`], in characters.
     pub const PREFIX_LENGTH: usize = Self::MARK.len() + 6;
 
+    /// The minimum number of characters of a secret that the application chooses.
+    pub const MIN_SECRET_LENGTH: usize = 32 + Self::MARK.len();
+    /// The maximum number of characters of a secret.
+    pub const MAX_SECRET_LENGTH: usize = 100;
+
+    /// Returns a secret that the application has chosen for
+    /// [`ApiKeyService::ensure_admin`](crate::access::ApiKeyService::ensure_admin); `None` if the text does not begin
+    /// with [`ApiKey::MARK`], is too short or too long, or has other characters than letters, digits, `-` and `_`.
+    pub fn secret_from_text(text: &str) -> Option<Secret> {
+        let lengths = Self::MIN_SECRET_LENGTH..=Self::MAX_SECRET_LENGTH;
+        let is_secret = text.starts_with(Self::MARK)
+            && lengths.contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        is_secret.then(|| Secret::new(text))
+    }
+
     /// Returns a secret made of these random bytes.
     pub(crate) fn secret(bytes: [u8; 32]) -> Secret {
         Secret::new(format!("{}{}", Self::MARK, Secret::from_random(bytes).reveal()))

@@ -34,6 +34,8 @@ macro_rules! permissions {
 }
 
 permissions! {
+    /// Read products that are drafts or archived, and their SKUs.
+    ProductsRead = "products:read";
     /// Create, edit, delete and restore products and their SKUs.
     ProductsWrite = "products:write";
     /// Create, edit, move, delete and restore categories.
@@ -123,7 +125,9 @@ impl FromStr for Permission {
 ///
 /// The services of [`Shop`](crate::Shop) itself act as [`Principal::system`], which has all permissions.
 /// [`Shop::acting_as`](crate::Shop::acting_as) returns the same services for another principal. If the principal does
-/// not have the permission for a call, the call fails with [`Error::Forbidden`] before it reads or writes anything.
+/// not have the permission for a call, the call fails with [`Error::Forbidden`] before it reads or writes anything. A
+/// principal that [is a customer](Self::with_customer) needs no permission for its own rows; those of others do not
+/// exist for it.
 ///
 /// ```
 /// use ecom_core::access::{Permission, Principal};
@@ -139,12 +143,13 @@ impl FromStr for Permission {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal(Arc<Identity>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     actor: Actor,
     grants: Grants,
     customer: Option<CustomerId>,
     login: Option<Login>,
+    is_anonymous: bool,
 }
 
 /// The session by which a principal has logged in.
@@ -156,7 +161,7 @@ pub struct Login {
     pub session: SessionId,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Grants {
     Everything,
     Only(BTreeSet<Permission>),
@@ -175,8 +180,29 @@ impl Principal {
         Self::with(actor.into(), Grants::Everything)
     }
 
+    /// Returns the principal of callers who have not logged in, with the actor `anonymous`. A call for which it lacks a
+    /// permission fails with [`Error::Unauthenticated`]. Without permissions it can do what needs none: read the catalog,
+    /// search, and use the cart of a guest by its token.
+    pub fn anonymous(permissions: impl IntoIterator<Item = Permission>) -> Self {
+        let grants = Grants::Only(permissions.into_iter().collect());
+        Self::with(Actor::from("anonymous"), grants).map(|identity| identity.is_anonymous = true)
+    }
+
+    /// Returns the principal as a customer, who may read and change its own profile, addresses, carts, orders and
+    /// reviews, and read its own bills, without a permission.
+    #[must_use]
+    pub fn with_customer(self, customer: CustomerId) -> Self {
+        self.map(|identity| identity.customer = Some(customer))
+    }
+
+    fn map(self, change: impl FnOnce(&mut Identity)) -> Self {
+        let mut identity = Arc::unwrap_or_clone(self.0);
+        change(&mut identity);
+        Self(Arc::new(identity))
+    }
+
     fn with(actor: Actor, grants: Grants) -> Self {
-        Self(Arc::new(Identity { actor, grants, customer: None, login: None }))
+        Self(Arc::new(Identity { actor, grants, customer: None, login: None, is_anonymous: false }))
     }
 
     /// Returns the principal of a login. `permissions` is `None` if it may do everything.
@@ -186,7 +212,8 @@ impl Principal {
         customer: Option<CustomerId>,
     ) -> Self {
         let grants = permissions.map_or(Grants::Everything, Grants::Only);
-        Self(Arc::new(Identity { actor: actor_of(login.user), grants, customer, login: Some(login) }))
+        let actor = actor_of(login.user);
+        Self(Arc::new(Identity { actor, grants, customer, login: Some(login), is_anonymous: false }))
     }
 
     /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act. Its actor
@@ -222,9 +249,14 @@ impl Principal {
     /// Refuses a principal who does not have a permission.
     ///
     /// # Errors
-    /// [`Error::Forbidden`].
+    /// [`Error::Forbidden`], or [`Error::Unauthenticated`] if the principal has not logged in.
     pub fn require(&self, permission: Permission) -> Result<()> {
-        if self.may(permission) { Ok(()) } else { Err(Error::Forbidden { permission }) }
+        if self.may(permission) { Ok(()) } else { Err(self.lacks(permission)) }
+    }
+
+    /// Returns the error for a call whose permission the principal lacks.
+    pub(crate) fn lacks(&self, permission: Permission) -> Error {
+        if self.0.is_anonymous { Error::Unauthenticated } else { Error::Forbidden { permission } }
     }
 
     /// Refuses a principal who does not have all of these permissions.
@@ -244,7 +276,7 @@ impl Principal {
             Grants::Everything => Ok(()),
             Grants::Only(granted) => {
                 let lacking = Permission::ALL.iter().copied().find(|p| !granted.contains(p));
-                Err(Error::Forbidden { permission: lacking.unwrap_or(Permission::UsersWrite) })
+                Err(self.lacks(lacking.unwrap_or(Permission::UsersWrite)))
             }
         }
     }

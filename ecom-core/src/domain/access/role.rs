@@ -48,10 +48,10 @@ pub enum BuiltInRole {
     /// Has every permission except those to write users and roles, to read or write API keys, to erase customers, and
     /// to delete permanently.
     Manager,
-    /// Reads stock, customers, carts, orders and bills; adjusts stock; edits customers, carts, orders and reviews.
+    /// Reads drafts, stock, customers, carts, orders and bills; adjusts stock; edits customers, carts, orders and reviews.
     Staff,
-    /// A customer with a login. The role grants no permissions. Access of customers to their own data is not in this
-    /// release yet.
+    /// A customer with a login. The role grants no permissions, because customers need none for their own profile,
+    /// addresses, carts, orders, bills and reviews.
     Customer,
 }
 
@@ -99,6 +99,7 @@ impl BuiltInRole {
                 })
                 .collect(),
             Self::Staff => BTreeSet::from([
+                P::ProductsRead,
                 P::StockRead,
                 P::StockAdjust,
                 P::CustomersRead,

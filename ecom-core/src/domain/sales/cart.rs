@@ -11,6 +11,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
+use crate::domain::access::policy::Reach;
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::secret::SecretHash;
 use crate::domain::catalog::category::check_external;
 use crate::domain::common::{Attributes, Audit, ExternalRef, Patch};
@@ -224,21 +226,41 @@ pub enum CartAccess {
     /// The token of a guest's cart. It needs no permission. If it does not open the cart, the call fails with
     /// `NotFound`.
     Token(CartToken),
-    /// The permission of the principal: `carts:read` for reads and `carts:write` for changes.
+    /// The permission of the principal: `carts:read` for reads and `carts:write` for changes. A customer needs none for
+    /// its own carts.
     Permission,
 }
 
 impl CartAccess {
-    /// Returns the cart that was found, if the caller may see it. A caller whose token does not open it does not learn
-    /// that it exists. The permission must have been checked before.
+    /// Returns the right of a principal. A token needs no permission.
+    ///
+    /// # Errors
+    /// `Forbidden`, `Unauthenticated`.
+    pub(crate) fn of(&self, who: &Principal, permission: Permission) -> Result<CartEntry> {
+        Ok(match self {
+            Self::Token(token) => CartEntry::Token(token.clone()),
+            Self::Permission => CartEntry::Reach(who.reach(permission)?),
+        })
+    }
+}
+
+/// The right by which a caller uses a cart, with its permission checked.
+#[derive(Debug, Clone)]
+pub(crate) enum CartEntry {
+    Token(CartToken),
+    Reach(Reach),
+}
+
+impl CartEntry {
+    /// Returns the cart that was found, if the caller may see it. A caller who may not does not learn that it exists.
     ///
     /// # Errors
     /// `NotFound`.
-    pub(crate) fn check(&self, id: CartId, found: Option<Cart>) -> Result<Cart> {
+    pub fn check(&self, id: CartId, found: Option<Cart>) -> Result<Cart> {
         found
             .filter(|cart| match self {
                 Self::Token(token) => cart.is_opened_by(token),
-                Self::Permission => true,
+                Self::Reach(reach) => reach.covers(cart.customer_id),
             })
             .ok_or_else(|| Error::not_found(Entity::Cart, id))
     }

@@ -7,7 +7,7 @@ use crate::domain::catalog::review::{Review, ReviewFilter, ReviewInput, ReviewPa
 use crate::domain::common::{Audit, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::{Entity, Error, FieldCode, Result};
-use crate::id::{ProductId, ReviewId};
+use crate::id::{CustomerId, ProductId, ReviewId};
 use crate::money::Stars;
 use crate::paging::{Page, Paging, Total};
 use crate::port::catalog::review::ReviewedProduct;
@@ -19,6 +19,8 @@ use crate::service::run::transaction::Tx;
 ///
 /// A product whose rating comes from reviews shows the mean and the number of its reviews, which change in the
 /// transaction that writes a review. Reviews leave an external rating as it is.
+///
+/// A customer writes its own reviews without a permission.
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists. Reads need no permission,
@@ -95,7 +97,7 @@ impl<'a> ReviewService<'a> {
     /// `Validation`, also on `product_id` and `customer_id` if the product or the customer does not exist or is
     /// soft-deleted, `DUPLICATE` on `customer_id` if the customer has reviewed the product, `Unavailable`.
     pub async fn create(&self, product: ProductId, input: &ReviewInput) -> Result<Review> {
-        self.who.require(Permission::ReviewsWrite)?;
+        self.reviewer(input)?;
         input.check()?;
         self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, product, input).await?, tx)) }).await
     }
@@ -105,10 +107,10 @@ impl<'a> ReviewService<'a> {
     /// # Errors
     /// As [`Self::create`].
     pub async fn create_in(&self, tx: &mut Tx<'_>, product: ProductId, input: &ReviewInput) -> Result<Review> {
-        self.who.require(Permission::ReviewsWrite)?;
+        let customer_id = self.reviewer(input)?;
         let ReviewValues { rating, comment } = input.check()?;
         tx.started();
-        if let Some(customer) = input.customer_id {
+        if let Some(customer) = customer_id {
             // The customer is not deleted before the review is written.
             let held = tx.customers().hold(&[customer]).await?.pop();
             if !held.is_some_and(|c| c.audit.is_live()) {
@@ -120,7 +122,7 @@ impl<'a> ReviewService<'a> {
         let review = Review {
             id: ReviewId(self.cx.ids.next()),
             product_id: product,
-            customer_id: input.customer_id,
+            customer_id,
             rating,
             comment,
             audit: Audit::created(self.cx.now(), self.who.actor()),
@@ -136,7 +138,7 @@ impl<'a> ReviewService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`, `Unavailable`.
     pub async fn replace(&self, id: ReviewId, expected: ExpectedVersion, input: &ReviewInput) -> Result<Review> {
-        self.who.require(Permission::ReviewsWrite)?;
+        self.who.reach(Permission::ReviewsWrite)?;
         let expected = expected.or_named(input.version)?;
         input.check()?;
         self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
@@ -153,7 +155,7 @@ impl<'a> ReviewService<'a> {
         expected: ExpectedVersion,
         input: &ReviewInput,
     ) -> Result<Review> {
-        self.who.require(Permission::ReviewsWrite)?;
+        self.who.reach(Permission::ReviewsWrite)?;
         let expected = expected.or_named(input.version)?;
         let values = input.check()?;
         tx.started();
@@ -168,7 +170,7 @@ impl<'a> ReviewService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn patch(&self, id: ReviewId, expected: ExpectedVersion, patch: ReviewPatch) -> Result<Review> {
-        self.who.require(Permission::ReviewsWrite)?;
+        self.who.reach(Permission::ReviewsWrite)?;
         let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
@@ -187,7 +189,7 @@ impl<'a> ReviewService<'a> {
         expected: ExpectedVersion,
         patch: ReviewPatch,
     ) -> Result<Review> {
-        self.who.require(Permission::ReviewsWrite)?;
+        self.who.reach(Permission::ReviewsWrite)?;
         let expected = expected.or_named(patch.version)?;
         tx.started();
         let (before, reviewed) = self.lock(tx, id, expected).await?;
@@ -220,7 +222,7 @@ impl<'a> ReviewService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
     pub async fn delete(&self, id: ReviewId, expected: ExpectedVersion) -> Result<()> {
-        self.who.require(Permission::ReviewsWrite)?;
+        self.who.reach(Permission::ReviewsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected).await?, tx)) }).await
     }
 
@@ -229,7 +231,7 @@ impl<'a> ReviewService<'a> {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn delete_in(&self, tx: &mut Tx<'_>, id: ReviewId, expected: ExpectedVersion) -> Result<()> {
-        self.who.require(Permission::ReviewsWrite)?;
+        self.who.reach(Permission::ReviewsWrite)?;
         tx.started();
         let (before, reviewed) = self.lock(tx, id, expected).await?;
         tx.reviews().purge(id).await?;
@@ -238,8 +240,14 @@ impl<'a> ReviewService<'a> {
         tx.ended(rated)
     }
 
-    /// Locks the customer and the product of a review that is shown, and checks that the review is the one that the
-    /// writer read (R1).
+    /// Returns the customer of a new review: the one that the input names, or else the principal, if it is a customer
+    /// and may not write reviews of others.
+    fn reviewer(&self, input: &ReviewInput) -> Result<Option<CustomerId>> {
+        self.who.reach(Permission::ReviewsWrite)?.narrow(input.customer_id)
+    }
+
+    /// Locks the customer and the product of a review that is shown and that the principal may write, and checks that
+    /// the review is the one that the writer read (R1).
     async fn lock(
         &self,
         tx: &mut Tx<'_>,
@@ -248,6 +256,8 @@ impl<'a> ReviewService<'a> {
     ) -> Result<(Review, ReviewedProduct)> {
         let gone = || Error::not_found(Entity::Review, id);
         let found = tx.reviews().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?;
+        // Everybody may read the review, so it is not answered as one that does not exist.
+        self.who.reach(Permission::ReviewsWrite)?.check_named(found.customer_id)?;
         if let Some(customer) = found.customer_id {
             // A permanent deletion of the customer changes the review too.
             tx.customers().hold(&[customer]).await?;

@@ -1,5 +1,6 @@
 //! SKUs. A SKU is part of its product: a write of a SKU is a write of its product, under the product's lock.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::product::names::CodeBook;
@@ -54,7 +55,18 @@ impl<'a> SkuService<'a> {
     pub async fn get(&self, id: SkuId, deleted: IncludeDeleted) -> Result<Sku> {
         self.who.require_shown(deleted)?;
         let found = self.cx.storage.connect().await?.skus().get(id, deleted).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Sku, id))
+        self.shown(found.into_iter().collect()).await?.pop().ok_or_else(|| Error::not_found(Entity::Sku, id))
+    }
+
+    /// Returns those of some SKUs whose products the principal may read.
+    async fn shown(&self, mut skus: Vec<Sku>) -> Result<Vec<Sku>> {
+        let products = ProductService::new(self.cx, self.who);
+        if !skus.is_empty() && products.readable(None)?.is_some() {
+            let ids: Vec<ProductId> = skus.iter().map(|sku| sku.product_id).collect();
+            let shown: HashSet<ProductId> = products.get_many(&ids).await?.iter().map(|product| product.id).collect();
+            skus.retain(|sku| shown.contains(&sku.product_id));
+        }
+        Ok(skus)
     }
 
     /// Returns the live SKU with a code, ignoring case.
@@ -63,6 +75,7 @@ impl<'a> SkuService<'a> {
     /// `NotFound`, `Unavailable`.
     pub async fn get_by_code(&self, code: &str) -> Result<Sku> {
         let found = if is_name(code) { self.cx.storage.connect().await?.skus().get_by_code(code).await? } else { None };
+        let found = self.shown(found.into_iter().collect()).await?.pop();
         found.ok_or_else(|| Error::not_found(Entity::Sku, shown(code)))
     }
 
@@ -74,7 +87,7 @@ impl<'a> SkuService<'a> {
         if !is_name(barcode) {
             return Ok(Vec::new());
         }
-        self.cx.storage.connect().await?.skus().find_by_barcode(barcode).await
+        self.shown(self.cx.storage.connect().await?.skus().find_by_barcode(barcode).await?).await
     }
 
     /// Returns the SKUs of a live product by position; soft-deleted ones only if `deleted` asks for them.
@@ -85,6 +98,7 @@ impl<'a> SkuService<'a> {
         self.who.require_shown(deleted)?;
         let mut db = self.cx.storage.connect().await?;
         let found = db.products().get(product, deleted).await?;
+        let found = found.filter(|found| ProductService::new(self.cx, self.who).shows(found));
         let found = found.ok_or_else(|| Error::not_found(Entity::Product, product))?;
         match deleted {
             IncludeDeleted::No => Ok(found.skus),

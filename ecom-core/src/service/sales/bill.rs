@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use crate::domain::access::policy::Reach;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{ExpectedVersion, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillPatch, BillSort};
 use crate::error::{Entity, Error, Result};
 use crate::id::{BillId, OrderId};
 use crate::paging::{Page, Paging, Total};
-use crate::port::storage::Repositories as _;
+use crate::port::storage::Repositories;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 use crate::service::sales::order::OrderService;
 
 /// The service of the bills and credit notes of a shop. They are created by the calls of [`OrderService`].
+///
+/// A customer reads the bills of its own orders without a permission.
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
@@ -46,10 +49,13 @@ impl<'a> BillService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, id: BillId, deleted: IncludeDeleted) -> Result<Bill> {
-        self.who.require(Permission::BillsRead)?;
+        let reach = self.who.reach(Permission::BillsRead)?;
         self.who.require_shown(deleted)?;
-        let found = self.cx.storage.connect().await?.bills().get(id, deleted).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Bill, id))
+        let mut db = self.cx.storage.connect().await?;
+        let gone = || Error::not_found(Entity::Bill, id);
+        let bill = db.bills().get(id, deleted).await?.ok_or_else(gone)?;
+        check_owner(&mut *db, reach, bill.order_id, gone).await?;
+        Ok(bill)
     }
 
     /// Returns the bill with a number, such as `BILL-2026-000123`; one of a soft-deleted order only if `deleted` asks
@@ -58,10 +64,13 @@ impl<'a> BillService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get_by_number(&self, number: &str, deleted: IncludeDeleted) -> Result<Bill> {
-        self.who.require(Permission::BillsRead)?;
+        let reach = self.who.reach(Permission::BillsRead)?;
         self.who.require_shown(deleted)?;
-        let found = self.cx.storage.connect().await?.bills().get_by_number(number, deleted).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Bill, number))
+        let mut db = self.cx.storage.connect().await?;
+        let gone = || Error::not_found(Entity::Bill, number);
+        let bill = db.bills().get_by_number(number, deleted).await?.ok_or_else(gone)?;
+        check_owner(&mut *db, reach, bill.order_id, gone).await?;
+        Ok(bill)
     }
 
     /// Returns the bills of an order, and then its credit notes, oldest first; those of a soft-deleted order only if
@@ -70,29 +79,37 @@ impl<'a> BillService<'a> {
     /// # Errors
     /// `NotFound` if there is no such order, `Unavailable`.
     pub async fn of_order(&self, order: OrderId, deleted: IncludeDeleted) -> Result<Vec<Bill>> {
-        self.who.require(Permission::BillsRead)?;
+        let reach = self.who.reach(Permission::BillsRead)?;
         self.who.require_shown(deleted)?;
-        let bills = self.cx.storage.connect().await?.bills().of_order(order, deleted).await?;
+        let mut db = self.cx.storage.connect().await?;
+        let gone = || Error::not_found(Entity::Order, order);
+        check_owner(&mut *db, reach, order, gone).await?;
+        let bills = db.bills().of_order(order, deleted).await?;
         // Every order has a bill.
-        if bills.is_empty() { Err(Error::not_found(Entity::Order, order)) } else { Ok(bills) }
+        if bills.is_empty() { Err(gone()) } else { Ok(bills) }
     }
 
     /// Returns a page of bills and, with [`Paging::Offset`], how many match, counted up to
-    /// [`crate::config::ShopConfig::total_bound`].
+    /// [`crate::config::ShopConfig::total_bound`]. A customer without `bills:read` must name an order of its own.
     ///
     /// # Errors
-    /// `Validation` of a range of dates that ends before it begins, `Unavailable`.
+    /// `Validation` of a range of dates that ends before it begins, `NotFound` of an order that a customer names and that
+    /// is not its own, `Unavailable`.
     pub async fn list(
         &self,
         filter: &BillFilter,
         sort: BillSort,
         paging: &Paging,
     ) -> Result<(Page<Bill>, Option<Total>)> {
-        self.who.require(Permission::BillsRead)?;
+        let reach = self.who.reach(Permission::BillsRead)?;
         self.who.require_shown(filter.include_deleted)?;
         paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
+        match filter.order {
+            Some(order) => check_owner(&mut *db, reach, order, || Error::not_found(Entity::Order, order)).await?,
+            None => reach.require_all()?,
+        }
         let page = db.bills().list(filter, sort, paging).await?;
         let total = match paging {
             Paging::Offset { .. } => Some(db.bills().count(filter, self.cx.config.total_bound).await?),
@@ -141,4 +158,18 @@ impl<'a> BillService<'a> {
         orders.save(tx, before, step).await?;
         tx.ended(patched.ok_or_else(gone))
     }
+}
+
+/// Answers with the error of `gone` if an order is not one that the principal may read.
+async fn check_owner<R: Repositories + ?Sized>(
+    db: &mut R,
+    reach: Reach,
+    order: OrderId,
+    gone: impl FnOnce() -> Error + Send,
+) -> Result<()> {
+    if reach == Reach::All {
+        return Ok(());
+    }
+    let owner = db.orders().get(order, IncludeDeleted::Yes).await?.and_then(|order| order.customer_id);
+    reach.check(owner, gone)
 }

@@ -10,8 +10,8 @@ use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{Audit, ExpectedVersion, ExternalRef};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{
-    Cart, CartAccess, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState, CartToken,
-    CreatedCart, PricedCart,
+    Cart, CartAccess, CartEntry, CartFilter, CartInput, CartLine, CartLineInput, CartLinePatch, CartPatch, CartState,
+    CartToken, CreatedCart, PricedCart,
 };
 use crate::domain::sales::offer::Offer;
 use crate::domain::sales::pricing::too_large;
@@ -73,7 +73,7 @@ impl<'a> CartService<'a> {
     /// # Errors
     /// `NotFound`, `CART_EXPIRED`, `CART_MERGED`, `Unavailable`.
     pub async fn get(&self, id: CartId, access: &CartAccess) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsRead)?;
+        let access = &access.of(self.who, Permission::CartsRead)?;
         let mut db = self.cx.storage.connect().await?;
         let found = db.carts().get(id).await?;
         self.read(&mut *db, id, access, found).await
@@ -84,12 +84,12 @@ impl<'a> CartService<'a> {
     /// # Errors
     /// As [`Self::get`].
     pub async fn get_in(&self, tx: &mut Tx<'_>, id: CartId, access: &CartAccess) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsRead)?;
+        let access = &access.of(self.who, Permission::CartsRead)?;
         let found = tx.carts().get(id).await?;
         self.read(tx, id, access, found).await
     }
 
-    async fn read<R>(&self, db: &mut R, id: CartId, access: &CartAccess, found: Option<Cart>) -> Result<PricedCart>
+    async fn read<R>(&self, db: &mut R, id: CartId, access: &CartEntry, found: Option<Cart>) -> Result<PricedCart>
     where
         R: Repositories + ?Sized,
     {
@@ -101,13 +101,14 @@ impl<'a> CartService<'a> {
     }
 
     /// Returns a page of carts with the current prices and stock, newest first, and, with [`Paging::Offset`], how many
-    /// match, counted up to [`crate::config::ShopConfig::total_bound`]. It requires `carts:read`, and lists carts in
-    /// every state.
+    /// match, counted up to [`crate::config::ShopConfig::total_bound`]. It lists carts in every state. A customer
+    /// without `carts:read` gets its own.
     ///
     /// # Errors
     /// `Validation` of an email that no cart can have, `Unavailable`.
     pub async fn list(&self, filter: &CartFilter, paging: &Paging) -> Result<(Page<PricedCart>, Option<Total>)> {
-        self.who.require(Permission::CartsRead)?;
+        let reach = self.who.reach(Permission::CartsRead)?;
+        let filter = &CartFilter { customer: reach.narrow(filter.customer)?, ..filter.clone() };
         paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
@@ -204,7 +205,7 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
         patch: CartPatch,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        access.of(self.who, Permission::CartsWrite)?;
         let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
@@ -224,7 +225,7 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
         patch: CartPatch,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        let access = &access.of(self.who, Permission::CartsWrite)?;
         let expected = expected.or_named(patch.version)?;
         tx.started();
         let before = self.lock_open(tx, id, access).await?;
@@ -240,7 +241,7 @@ impl<'a> CartService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `CART_ORDERED`, `Unavailable`.
     pub async fn delete(&self, id: CartId, access: &CartAccess, expected: ExpectedVersion) -> Result<()> {
-        self.admit(access, Permission::CartsWrite)?;
+        access.of(self.who, Permission::CartsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, access, expected).await?, tx)) }).await
     }
 
@@ -255,7 +256,7 @@ impl<'a> CartService<'a> {
         access: &CartAccess,
         expected: ExpectedVersion,
     ) -> Result<()> {
-        self.admit(access, Permission::CartsWrite)?;
+        let access = &access.of(self.who, Permission::CartsWrite)?;
         tx.started();
         let found = tx.carts().lock(&[id]).await?.pop();
         let before = access.check(id, found)?;
@@ -282,7 +283,7 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
         line: &CartLineInput,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        access.of(self.who, Permission::CartsWrite)?;
         check_line(line)?;
         self.cx
             .write(|mut tx| async move { Ok((self.add_line_in(&mut tx, id, access, expected, line).await?, tx)) })
@@ -301,7 +302,7 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
         line: &CartLineInput,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        let access = &access.of(self.who, Permission::CartsWrite)?;
         check_line(line)?;
         tx.started();
         let before = self.lock_version(tx, id, access, expected).await?;
@@ -325,7 +326,7 @@ impl<'a> CartService<'a> {
         line: CartLineId,
         patch: &CartLinePatch,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        access.of(self.who, Permission::CartsWrite)?;
         let expected = expected.or_named(patch.version)?;
         patch.check()?;
         self.cx
@@ -348,7 +349,7 @@ impl<'a> CartService<'a> {
         line: CartLineId,
         patch: &CartLinePatch,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        let access = &access.of(self.who, Permission::CartsWrite)?;
         let expected = expected.or_named(patch.version)?;
         patch.check()?;
         tx.started();
@@ -385,7 +386,7 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
         line: CartLineId,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        access.of(self.who, Permission::CartsWrite)?;
         self.cx
             .write(|mut tx| async move { Ok((self.remove_line_in(&mut tx, id, access, expected, line).await?, tx)) })
             .await
@@ -403,7 +404,7 @@ impl<'a> CartService<'a> {
         expected: ExpectedVersion,
         line: CartLineId,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        let access = &access.of(self.who, Permission::CartsWrite)?;
         tx.started();
         let before = self.lock_version(tx, id, access, expected).await?;
         let mut after = before.clone();
@@ -420,7 +421,7 @@ impl<'a> CartService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `CART_EXPIRED`, `CART_MERGED`, `CART_ORDERED`, `Unavailable`.
     pub async fn clear(&self, id: CartId, access: &CartAccess, expected: ExpectedVersion) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        access.of(self.who, Permission::CartsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.clear_in(&mut tx, id, access, expected).await?, tx)) }).await
     }
 
@@ -435,7 +436,7 @@ impl<'a> CartService<'a> {
         access: &CartAccess,
         expected: ExpectedVersion,
     ) -> Result<PricedCart> {
-        self.admit(access, Permission::CartsWrite)?;
+        let access = &access.of(self.who, Permission::CartsWrite)?;
         tx.started();
         let before = self.lock_version(tx, id, access, expected).await?;
         let after = Cart { lines: Vec::new(), ..before.clone() };
@@ -477,17 +478,17 @@ impl<'a> CartService<'a> {
         into: CartId,
         into_access: &CartAccess,
     ) -> Result<PricedCart> {
-        self.admit_merge(from, from_access, into, into_access)?;
+        let (from_access, into_access) = self.admit_merge(from, from_access, into, into_access)?;
         tx.started();
-        let merged = self.merge_admitted(tx, (from, from_access), (into, into_access)).await;
+        let merged = self.merge_admitted(tx, (from, &from_access), (into, &into_access)).await;
         tx.ended(merged)
     }
 
     async fn merge_admitted(
         &self,
         tx: &mut Tx<'_>,
-        (from, from_access): (CartId, &CartAccess),
-        (into, into_access): (CartId, &CartAccess),
+        (from, from_access): (CartId, &CartEntry),
+        (into, into_access): (CartId, &CartEntry),
     ) -> Result<PricedCart> {
         let mut found = lock_by_id(tx, &[from, into]).await?;
         let from = from_access.check(from, found.remove(&from))?;
@@ -502,13 +503,14 @@ impl<'a> CartService<'a> {
     }
 
     /// Makes a guest's cart the cart of a customer, as a login does, and returns the customer's cart. If the customer
-    /// has an open cart, the guest's cart is merged into it (R20). It requires `carts:write`.
+    /// has an open cart, the guest's cart is merged into it (R20). It requires `carts:write`, unless the principal is
+    /// that customer.
     ///
     /// # Errors
     /// `NotFound`, `CART_EXPIRED`, `CART_ORDERED`, `CART_MERGED`, `STATE_CONFLICT` if the cart belongs to another
     /// customer; `Validation` if the customer does not exist, or if the lines are too many for one cart; `Unavailable`.
     pub async fn assign(&self, id: CartId, access: &CartAccess, customer: CustomerId) -> Result<PricedCart> {
-        self.who.require(Permission::CartsWrite)?;
+        self.admit_assignment(access, customer)?;
         self.cx.write(|mut tx| async move { Ok((self.assign_in(&mut tx, id, access, customer).await?, tx)) }).await
     }
 
@@ -523,9 +525,9 @@ impl<'a> CartService<'a> {
         access: &CartAccess,
         customer: CustomerId,
     ) -> Result<PricedCart> {
-        self.who.require(Permission::CartsWrite)?;
+        let access = self.admit_assignment(access, customer)?;
         tx.started();
-        let assigned = self.assign_admitted(tx, id, access, customer).await;
+        let assigned = self.assign_admitted(tx, id, &access, customer).await;
         tx.ended(assigned)
     }
 
@@ -533,7 +535,7 @@ impl<'a> CartService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CartId,
-        access: &CartAccess,
+        access: &CartEntry,
         customer: CustomerId,
     ) -> Result<PricedCart> {
         self.hold(tx, customer).await?;
@@ -599,19 +601,19 @@ impl<'a> CartService<'a> {
             .await
     }
 
-    /// Refuses a caller who has neither a token nor the permission.
-    fn admit(&self, access: &CartAccess, permission: Permission) -> Result<()> {
-        match access {
-            CartAccess::Token(_) => Ok(()),
-            CartAccess::Permission => self.who.require(permission),
-        }
-    }
-
     fn admit_creation(&self, input: &CartInput) -> Result<()> {
-        if input.customer_id.is_some() || input.source.is_some() || input.external_id.is_some() {
+        if let Some(customer) = input.customer_id {
+            self.who.reach(Permission::CartsWrite)?.check_named(Some(customer))?;
+        }
+        if input.source.is_some() || input.external_id.is_some() {
             self.who.require(Permission::CartsWrite)?;
         }
         Ok(())
+    }
+
+    fn admit_assignment(&self, access: &CartAccess, customer: CustomerId) -> Result<CartEntry> {
+        self.who.reach(Permission::CartsWrite)?.check_named(Some(customer))?;
+        access.of(self.who, Permission::CartsWrite)
     }
 
     fn admit_merge(
@@ -620,13 +622,13 @@ impl<'a> CartService<'a> {
         from_access: &CartAccess,
         into: CartId,
         into_access: &CartAccess,
-    ) -> Result<()> {
-        self.admit(from_access, Permission::CartsWrite)?;
-        self.admit(into_access, Permission::CartsWrite)?;
+    ) -> Result<(CartEntry, CartEntry)> {
+        let entries =
+            (from_access.of(self.who, Permission::CartsWrite)?, into_access.of(self.who, Permission::CartsWrite)?);
         if from == into {
             return Err(Error::invalid("into", FieldCode::Inconsistent, "must be another cart than the merged one"));
         }
-        Ok(())
+        Ok(entries)
     }
 
     /// Holds a live customer until the end of the transaction.
@@ -638,7 +640,7 @@ impl<'a> CartService<'a> {
     }
 
     /// Locks a cart that can be changed.
-    async fn lock_open(&self, tx: &mut Tx<'_>, id: CartId, access: &CartAccess) -> Result<Cart> {
+    async fn lock_open(&self, tx: &mut Tx<'_>, id: CartId, access: &CartEntry) -> Result<Cart> {
         let found = tx.carts().lock(&[id]).await?.pop();
         let cart = access.check(id, found)?;
         cart.check_open(self.cx.now())?;
@@ -650,7 +652,7 @@ impl<'a> CartService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: CartId,
-        access: &CartAccess,
+        access: &CartEntry,
         expected: ExpectedVersion,
     ) -> Result<Cart> {
         let cart = self.lock_open(tx, id, access).await?;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::access::policy::Reach;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::session::SessionEnd;
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
@@ -21,6 +22,8 @@ use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 
 /// The service of the customers of a shop.
+///
+/// A customer reads its own profile without a permission, and changes the names and the telephone in it.
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
@@ -55,10 +58,11 @@ impl<'a> CustomerService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, id: CustomerId, deleted: IncludeDeleted) -> Result<Customer> {
-        self.who.require(Permission::CustomersRead)?;
+        let gone = || Error::not_found(Entity::Customer, id);
+        self.who.reach(Permission::CustomersRead)?.check(Some(id), gone)?;
         self.who.require_shown(deleted)?;
         let found = self.cx.storage.connect().await?.customers().get(id, deleted).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Customer, id))
+        found.ok_or_else(gone)
     }
 
     /// Returns a page of customers and, with [`Paging::Offset`], how many match, counted up to
@@ -128,7 +132,7 @@ impl<'a> CustomerService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, and those of [`Self::create`].
     pub async fn replace(&self, id: CustomerId, expected: ExpectedVersion, input: &CustomerInput) -> Result<Customer> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.reach(id)?;
         let expected = expected.or_named(input.version)?;
         input.check()?;
         self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
@@ -145,11 +149,12 @@ impl<'a> CustomerService<'a> {
         expected: ExpectedVersion,
         input: &CustomerInput,
     ) -> Result<Customer> {
-        self.who.require(Permission::CustomersWrite)?;
+        let reach = self.reach(id)?;
         let expected = expected.or_named(input.version)?;
         let values = input.check()?;
         tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
+        check_profile(reach, &before, &values)?;
         let written = self.update_in(tx, before, values).await;
         tx.ended(written)
     }
@@ -159,7 +164,7 @@ impl<'a> CustomerService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn patch(&self, id: CustomerId, expected: ExpectedVersion, patch: CustomerPatch) -> Result<Customer> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.reach(id)?;
         let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
@@ -178,13 +183,21 @@ impl<'a> CustomerService<'a> {
         expected: ExpectedVersion,
         patch: CustomerPatch,
     ) -> Result<Customer> {
-        self.who.require(Permission::CustomersWrite)?;
+        let reach = self.reach(id)?;
         let expected = expected.or_named(patch.version)?;
         tx.started();
         let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
         let values = patch.onto(&before)?.check()?;
+        check_profile(reach, &before, &values)?;
         let written = self.update_in(tx, before, values).await;
         tx.ended(written)
+    }
+
+    /// Returns the customers that the principal may edit, of which this one must be one.
+    fn reach(&self, id: CustomerId) -> Result<Reach> {
+        let reach = self.who.reach(Permission::CustomersWrite)?;
+        reach.check(Some(id), || Error::not_found(Entity::Customer, id))?;
+        Ok(reach)
     }
 
     /// Writes checked values over a customer that the transaction has locked, if they differ.
@@ -369,6 +382,15 @@ impl CustomerService<'_> {
     }
 }
 
+/// Refuses a customer who would change more than the names and the telephone of its profile. The email address leads to
+/// its orders, and the shop may decide by attributes and external ids.
+fn check_profile(reach: Reach, before: &Customer, values: &CustomerInput) -> Result<()> {
+    let after = with_customer_values(before, values.clone());
+    let keeps =
+        after.email == before.email && after.attributes == before.attributes && after.external == before.external;
+    if keeps { Ok(()) } else { reach.require_all() }
+}
+
 /// Returns a customer with other values, which were checked. It keeps its external id if they have none.
 pub(crate) fn with_customer_values(before: &Customer, values: CustomerInput) -> Customer {
     let external = ExternalRef::of(values.source.as_deref(), values.external_id.as_deref());
@@ -394,6 +416,8 @@ async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Resul
 }
 
 /// The service of the addresses of a shop's customers.
+///
+/// A customer uses its own addresses without a permission.
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
@@ -423,10 +447,10 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, id: AddressId, deleted: IncludeDeleted) -> Result<Address> {
-        self.who.require(Permission::CustomersRead)?;
+        let reach = self.who.reach(Permission::CustomersRead)?;
         self.who.require_shown(deleted)?;
         let found = self.cx.storage.connect().await?.addresses().get(id, deleted).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Address, id))
+        found.filter(|a| reach.covers(Some(a.customer_id))).ok_or_else(|| Error::not_found(Entity::Address, id))
     }
 
     /// Returns a page of addresses, oldest first, and, with [`Paging::Offset`], how many match, counted up to
@@ -436,8 +460,9 @@ impl<'a> AddressService<'a> {
     /// `NotFound` if the filter names a customer that does not exist, `Validation` of a city or street that no address
     /// can have, `Unavailable`.
     pub async fn list(&self, filter: &AddressFilter, paging: &Paging) -> Result<(Page<Address>, Option<Total>)> {
-        self.who.require(Permission::CustomersRead)?;
+        let reach = self.who.reach(Permission::CustomersRead)?;
         self.who.require_shown(filter.include_deleted)?;
+        let filter = &AddressFilter { customer: reach.narrow(filter.customer)?, ..filter.clone() };
         paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
@@ -460,7 +485,7 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// `NotFound` for the customer, `Validation`, also if the customer has [`Customer::MAX_ADDRESSES`], `Unavailable`.
     pub async fn create(&self, customer: CustomerId, input: &AddressInput) -> Result<Address> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.admit(customer)?;
         input.check()?;
         self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, customer, input).await?, tx)) }).await
     }
@@ -470,7 +495,7 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// As [`Self::create`].
     pub async fn create_in(&self, tx: &mut Tx<'_>, customer: CustomerId, input: &AddressInput) -> Result<Address> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.admit(customer)?;
         let values = input.check()?;
         tx.started();
         lock(tx, customer, IncludeDeleted::No).await?;
@@ -492,7 +517,7 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`, `Unavailable`.
     pub async fn replace(&self, id: AddressId, expected: ExpectedVersion, input: &AddressInput) -> Result<Address> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.who.reach(Permission::CustomersWrite)?;
         let expected = expected.or_named(input.version)?;
         input.check()?;
         self.cx.write(|mut tx| async move { Ok((self.replace_in(&mut tx, id, expected, input).await?, tx)) }).await
@@ -509,7 +534,7 @@ impl<'a> AddressService<'a> {
         expected: ExpectedVersion,
         input: &AddressInput,
     ) -> Result<Address> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.who.reach(Permission::CustomersWrite)?;
         let expected = expected.or_named(input.version)?;
         let values = input.check()?;
         tx.started();
@@ -523,7 +548,7 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// As [`Self::replace`].
     pub async fn patch(&self, id: AddressId, expected: ExpectedVersion, patch: AddressPatch) -> Result<Address> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.who.reach(Permission::CustomersWrite)?;
         let expected = expected.or_named(patch.version)?;
         let patch = &patch;
         self.cx
@@ -542,7 +567,7 @@ impl<'a> AddressService<'a> {
         expected: ExpectedVersion,
         patch: AddressPatch,
     ) -> Result<Address> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.who.reach(Permission::CustomersWrite)?;
         let expected = expected.or_named(patch.version)?;
         tx.started();
         let before = self.lock(tx, id, expected).await?;
@@ -568,7 +593,7 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`.
     pub async fn delete(&self, id: AddressId, expected: ExpectedVersion) -> Result<()> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.who.reach(Permission::CustomersWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.delete_in(&mut tx, id, expected).await?, tx)) }).await
     }
 
@@ -577,7 +602,7 @@ impl<'a> AddressService<'a> {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn delete_in(&self, tx: &mut Tx<'_>, id: AddressId, expected: ExpectedVersion) -> Result<()> {
-        self.who.require(Permission::CustomersWrite)?;
+        self.who.reach(Permission::CustomersWrite)?;
         tx.started();
         let before = self.lock(tx, id, expected).await?;
         tx.addresses().purge(id).await?;
@@ -585,10 +610,19 @@ impl<'a> AddressService<'a> {
         tx.ended(Ok(()))
     }
 
-    /// Locks the customer of a live address and checks that the address is the one that the writer read (R1).
+    /// Refuses a principal who may not write the addresses of a customer.
+    fn admit(&self, customer: CustomerId) -> Result<()> {
+        let reach = self.who.reach(Permission::CustomersWrite)?;
+        reach.check(Some(customer), || Error::not_found(Entity::Customer, customer))
+    }
+
+    /// Locks the customer of a live address that the principal may write, and checks that the address is the one that
+    /// the writer read (R1).
     async fn lock(&self, tx: &mut Tx<'_>, id: AddressId, expected: ExpectedVersion) -> Result<Address> {
+        let reach = self.who.reach(Permission::CustomersWrite)?;
         let gone = || Error::not_found(Entity::Address, id);
         let customer = tx.addresses().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?.customer_id;
+        reach.check(Some(customer), gone)?;
         tx.customers().lock(customer).await?;
         // Read again, now that its customer is locked.
         let before = tx.addresses().get(id, IncludeDeleted::No).await?.ok_or_else(gone)?;

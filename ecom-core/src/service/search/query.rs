@@ -135,13 +135,15 @@ impl<'a> SearchService<'a> {
     /// `Unavailable`.
     pub async fn search(&self, query: &SearchQuery) -> Result<SearchPage> {
         let mut query = query.clone();
+        let products = ProductService::new(self.cx, self.who);
+        query.filter.status = products.readable(query.filter.status)?;
         if query.price_bounds.is_empty() && query.facets.contains(&Facet::Prices) {
             query.price_bounds.clone_from(&self.cx.config.price_bounds);
         }
         let request = self.request(query).await?;
         let found = self.found(&request).await?;
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
-        let products = ProductService::new(self.cx, self.who).get_many(&ids).await?;
+        let products = products.get_many(&ids).await?;
         let mut names = HashMap::new();
         let categories: Vec<CategoryId> = found
             .facets

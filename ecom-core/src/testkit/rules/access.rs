@@ -11,7 +11,8 @@ use crate::access::{
     ApiKeyInput, ApiKeyPatch, Permission as P, Principal, RoleInput, RolePatch, UserFilter, UserInput, UserPatch,
 };
 use crate::catalog::{
-    CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ReviewFilter, ReviewInput, ReviewSort,
+    CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ProductStatus, ReviewFilter, ReviewInput,
+    ReviewSort,
 };
 use crate::clock::Clock as _;
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
@@ -329,6 +330,12 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read events", P::EventsRead, events.read(OutboxPosition::default(), 1).await.map(drop));
     refused("read the end of the log", P::EventsRead, events.head().await.map(drop));
     refused("read the bounds of the log", P::EventsRead, events.bounds().await.map(drop));
+
+    let others = P::ALL.iter().copied().filter(|p| !matches!(p, P::ProductsRead | P::ProductsWrite));
+    let who = Principal::new("user:clerk", others);
+    let filter = ProductFilter { status: Some(ProductStatus::Draft), ..ProductFilter::default() };
+    let query = ProductListQuery { filter, ..ProductListQuery::default() };
+    refused("list drafts", P::ProductsRead, f.shop.acting_as(&who).products().list(&query).await.map(drop));
 
     let who = without(P::DeletedRead);
     let shop = f.shop.acting_as(&who);

@@ -19,6 +19,7 @@ mod keyed_orders;
 mod logins;
 mod orders;
 mod outbox;
+mod own_rows;
 mod products;
 mod read_your_writes;
 mod removal;
@@ -106,6 +107,7 @@ suite! {
         carts: __shop_carts,
         imports: __shop_imports,
         access: __shop_access,
+        own_rows: __shop_own_rows,
         logins: __shop_logins,
         idempotency: __shop_idempotency,
     }

@@ -51,9 +51,9 @@ impl Resource for CreatedApiKey {
 
 /// List API keys
 ///
-/// Lists the newest keys first. Requires the permission `api_keys:read`.
+/// Lists the newest keys first.
 #[utoipa::path(
-    get, path = "/api-keys", tag = "api-keys", params(Pages, Cursor, Picked),
+    get, path = "/api-keys", tag = "api-keys", security(("bearer" = ["api_keys:read"])), params(Pages, Cursor, Picked),
     responses((status = 200, description = "A page of API keys", body = List<ApiKeyView>))
 )]
 pub(crate) async fn list(reply: Reply, Query((pages, cursor, picked)): Query<(Pages, Cursor, Picked)>) -> ApiResult {
@@ -69,9 +69,9 @@ pub(crate) async fn list(reply: Reply, Query((pages, cursor, picked)): Query<(Pa
 /// Create an API key
 ///
 /// The response has the secret of the key, which nobody can read again. A key can only have permissions that the caller
-/// has. Requires the permission `api_keys:write`.
+/// has.
 #[utoipa::path(
-    post, path = "/api-keys", tag = "api-keys", request_body = ApiKeyInput,
+    post, path = "/api-keys", tag = "api-keys", security(("bearer" = ["api_keys:write"])), request_body = ApiKeyInput,
     responses((status = 201, description = "The created key; `Location` has its path", body = Item<ApiKeyView>))
 )]
 pub(crate) async fn create(
@@ -86,9 +86,9 @@ pub(crate) async fn create(
 
 /// Read an API key
 ///
-/// The response does not have its secret. Requires the permission `api_keys:read`.
+/// The response does not have its secret.
 #[utoipa::path(
-    get, path = "/api-keys/{id}", tag = "api-keys", params(ById, Picked),
+    get, path = "/api-keys/{id}", tag = "api-keys", security(("bearer" = ["api_keys:read"])), params(ById, Picked),
     responses((status = 200, description = "The API key", body = Item<ApiKeyView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, Id(id): Id<ApiKeyId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
@@ -99,9 +99,10 @@ pub(crate) async fn read(reply: Reply, Id(id): Id<ApiKeyId>, Query((picked,)): Q
 /// Change an API key
 ///
 /// The body is a merge patch (RFC 7396). The change takes effect at once, and within the poll interval (500 ms by
-/// default) in processes that do not share the cache (R15). Requires the permission `api_keys:write`.
+/// default) in processes that do not share the cache (R15).
 #[utoipa::path(
-    patch, path = "/api-keys/{id}", tag = "api-keys", params(ById, IfMatchHeader), request_body = ApiKeyPatch,
+    patch, path = "/api-keys/{id}", tag = "api-keys",
+    security(("bearer" = ["api_keys:write"])), params(ById, IfMatchHeader), request_body = ApiKeyPatch,
     responses((status = 200, description = "The changed key", body = Item<ApiKeyView>))
 )]
 pub(crate) async fn patch(w: Write<ApiKeyId>, Query(()): Query<()>, Json(patch): Json<ApiKeyPatch>) -> ApiResult {
@@ -113,9 +114,10 @@ pub(crate) async fn patch(w: Write<ApiKeyId>, Query(()): Query<()>, Json(patch):
 /// Delete an API key
 ///
 /// The deletion takes effect at once, and within the poll interval (500 ms by default) in processes that do not share
-/// the cache (R15). Requires the permission `api_keys:write`.
+/// the cache (R15).
 #[utoipa::path(
-    delete, path = "/api-keys/{id}", tag = "api-keys", params(ById, IfMatchHeader, Version),
+    delete, path = "/api-keys/{id}", tag = "api-keys",
+    security(("bearer" = ["api_keys:write"])), params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The key is deleted"))
 )]
 pub(crate) async fn delete(w: Write<ApiKeyId>, Query((version,)): Query<(Version,)>) -> ApiResult {

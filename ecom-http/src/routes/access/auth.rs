@@ -39,7 +39,7 @@ fn without_key(keyed: &Keyed) -> ApiResult<()> {
 ///
 /// Creates a user with the role `customer` and logs it in. Needs no permission.
 #[utoipa::path(
-    post, path = "/auth/register", tag = "auth", request_body = RegisterInput,
+    post, path = "/auth/register", tag = "auth", security(()), request_body = RegisterInput,
     responses((status = 201, description = "The tokens of the first session", body = Item<TokensView>))
 )]
 pub(crate) async fn register(
@@ -61,7 +61,7 @@ pub(crate) async fn register(
 /// as long after each further failure, up to 15 minutes. A successful login, or 24 hours without a failure, resets the
 /// count. A user has at most 100 sessions; a further login ends the oldest one. Needs no permission.
 #[utoipa::path(
-    post, path = "/auth/login", tag = "auth", request_body = LoginInput,
+    post, path = "/auth/login", tag = "auth", security(()), request_body = LoginInput,
     responses((status = 200, description = "The tokens of the new session", body = Item<TokensView>))
 )]
 pub(crate) async fn login(
@@ -80,7 +80,7 @@ pub(crate) async fn login(
 /// A refresh token can be exchanged once. If it is sent again, its session ends, because somebody else may have it.
 /// Needs no permission.
 #[utoipa::path(
-    post, path = "/auth/refresh", tag = "auth", request_body = RefreshInput,
+    post, path = "/auth/refresh", tag = "auth", security(()), request_body = RefreshInput,
     responses((status = 200, description = "New tokens of the session", body = Item<TokensView>))
 )]
 pub(crate) async fn refresh(
@@ -98,7 +98,7 @@ pub(crate) async fn refresh(
 /// Ends the session of the refresh token in the body or, without one, the session of the access token. Without either,
 /// the request gets `UNAUTHENTICATED`. If the session of the refresh token has already ended, nothing changes.
 #[utoipa::path(
-    post, path = "/auth/logout", tag = "auth",
+    post, path = "/auth/logout", tag = "auth", security(()),
     request_body(content = LogoutInput, description = "The body can be empty."),
     responses((status = 204, description = "The session has ended"))
 )]
@@ -118,7 +118,7 @@ pub(crate) async fn logout(
 
 /// Read the current user
 #[utoipa::path(
-    get, path = "/auth/me", tag = "auth",
+    get, path = "/auth/me", tag = "auth", security(("bearer" = [])),
     responses((status = 200, description = "The user of the access token", body = Item<UserView>))
 )]
 pub(crate) async fn me(reply: Reply, Query(()): Query<()>) -> ApiResult {
@@ -129,9 +129,9 @@ pub(crate) async fn me(reply: Reply, Query(()): Query<()>) -> ApiResult {
 
 /// Change the password
 ///
-/// Requires an access token. A wrong current password gets `INVALID_CREDENTIALS`. All other sessions of the user end.
+/// A wrong current password gets `INVALID_CREDENTIALS`. All other sessions of the user end.
 #[utoipa::path(
-    post, path = "/auth/password", tag = "auth", request_body = PasswordInput,
+    post, path = "/auth/password", tag = "auth", security(("bearer" = [])), request_body = PasswordInput,
     responses((status = 204, description = "The password is changed"))
 )]
 pub(crate) async fn change_password(
@@ -150,7 +150,7 @@ pub(crate) async fn change_password(
 /// A JSON Web Key Set (RFC 7517), by which other services verify access tokens. It is not in the envelope of other
 /// responses. It is empty if the shop signs its tokens by HMAC.
 #[utoipa::path(
-    get, path = "/auth/jwks.json", tag = "auth",
+    get, path = "/auth/jwks.json", tag = "auth", security(()),
     responses((status = 200, description = "The key set", content_type = "application/json", body = serde_json::Value))
 )]
 pub(crate) async fn key_set(reply: Reply, Query(()): Query<()>) -> ApiResult {

@@ -31,9 +31,9 @@ impl Resource for Role {
 
 /// List roles
 ///
-/// Lists all roles, by name: the built-in ones and those of the shop. Requires the permission `roles:read`.
+/// Lists all roles, by name: the built-in ones and those of the shop.
 #[utoipa::path(
-    get, path = "/roles", tag = "roles", params(Picked),
+    get, path = "/roles", tag = "roles", security(("bearer" = ["roles:read"])), params(Picked),
     responses((status = 200, description = "All roles", body = List<RoleView>))
 )]
 pub(crate) async fn list(reply: Reply, Query((picked,)): Query<(Picked,)>) -> ApiResult {
@@ -44,9 +44,9 @@ pub(crate) async fn list(reply: Reply, Query((picked,)): Query<(Picked,)>) -> Ap
 
 /// Create a role
 ///
-/// A role can only grant permissions that the caller has. Requires the permission `roles:write`.
+/// A role can only grant permissions that the caller has.
 #[utoipa::path(
-    post, path = "/roles", tag = "roles", request_body = RoleInput,
+    post, path = "/roles", tag = "roles", security(("bearer" = ["roles:write"])), request_body = RoleInput,
     responses((status = 201, description = "The created role; `Location` has its path", body = Item<RoleView>))
 )]
 pub(crate) async fn create(
@@ -62,10 +62,8 @@ pub(crate) async fn create(
 }
 
 /// Read a role
-///
-/// Requires the permission `roles:read`.
 #[utoipa::path(
-    get, path = "/roles/{id}", tag = "roles", params(ById, Picked),
+    get, path = "/roles/{id}", tag = "roles", security(("bearer" = ["roles:read"])), params(ById, Picked),
     responses((status = 200, description = "The role", body = Item<RoleView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, Id(id): Id<RoleId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
@@ -76,9 +74,10 @@ pub(crate) async fn read(reply: Reply, Id(id): Id<RoleId>, Query((picked,)): Que
 /// Replace a role
 ///
 /// The name is fixed. The change takes effect at once, and within the poll interval (500 ms by default) in processes
-/// that do not share the cache (R15). Requires the permission `roles:write`.
+/// that do not share the cache (R15).
 #[utoipa::path(
-    put, path = "/roles/{id}", tag = "roles", params(ById, IfMatchHeader), request_body = RoleInput,
+    put, path = "/roles/{id}", tag = "roles",
+    security(("bearer" = ["roles:write"])), params(ById, IfMatchHeader), request_body = RoleInput,
     responses((status = 200, description = "The replaced role", body = Item<RoleView>))
 )]
 pub(crate) async fn replace(w: Write<RoleId>, Query(()): Query<()>, Json(input): Json<RoleInput>) -> ApiResult {
@@ -90,9 +89,10 @@ pub(crate) async fn replace(w: Write<RoleId>, Query(()): Query<()>, Json(input):
 /// Change a role
 ///
 /// The body is a merge patch (RFC 7396). The change takes effect at once, and within the poll interval (500 ms by
-/// default) in processes that do not share the cache (R15). Requires the permission `roles:write`.
+/// default) in processes that do not share the cache (R15).
 #[utoipa::path(
-    patch, path = "/roles/{id}", tag = "roles", params(ById, IfMatchHeader), request_body = RolePatch,
+    patch, path = "/roles/{id}", tag = "roles",
+    security(("bearer" = ["roles:write"])), params(ById, IfMatchHeader), request_body = RolePatch,
     responses((status = 200, description = "The changed role", body = Item<RoleView>))
 )]
 pub(crate) async fn patch(w: Write<RoleId>, Query(()): Query<()>, Json(patch): Json<RolePatch>) -> ApiResult {
@@ -103,9 +103,10 @@ pub(crate) async fn patch(w: Write<RoleId>, Query(()): Query<()>, Json(patch): J
 
 /// Delete a role
 ///
-/// A role that a user has is not deleted. Requires the permission `roles:write`.
+/// A role that a user has is not deleted.
 #[utoipa::path(
-    delete, path = "/roles/{id}", tag = "roles", params(ById, IfMatchHeader, Version),
+    delete, path = "/roles/{id}", tag = "roles",
+    security(("bearer" = ["roles:write"])), params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The role is deleted"))
 )]
 pub(crate) async fn delete(w: Write<RoleId>, Query((version,)): Query<(Version,)>) -> ApiResult {

@@ -65,9 +65,10 @@ pub(crate) struct UserParams {
 
 /// List users
 ///
-/// Lists the newest users first. Requires the permission `users:read`.
+/// Lists the newest users first.
 #[utoipa::path(
-    get, path = "/users", tag = "users", params(Pages, Cursor, Picked, ShowDeleted, UserParams),
+    get, path = "/users", tag = "users",
+    security(("bearer" = ["users:read"])), params(Pages, Cursor, Picked, ShowDeleted, UserParams),
     responses((status = 200, description = "A page of users", body = List<UserView>))
 )]
 pub(crate) async fn list(
@@ -95,9 +96,9 @@ pub(crate) async fn list(
 
 /// Create a user
 ///
-/// A user can only have roles whose permissions the caller has. Requires the permission `users:write`.
+/// A user can only have roles whose permissions the caller has.
 #[utoipa::path(
-    post, path = "/users", tag = "users", request_body = UserInput,
+    post, path = "/users", tag = "users", security(("bearer" = ["users:write"])), request_body = UserInput,
     responses((status = 201, description = "The created user; `Location` has its path", body = Item<UserView>))
 )]
 pub(crate) async fn create(
@@ -112,10 +113,8 @@ pub(crate) async fn create(
 }
 
 /// Read a user
-///
-/// Requires the permission `users:read`.
 #[utoipa::path(
-    get, path = "/users/{id}", tag = "users", params(ById, Picked, ShowDeleted),
+    get, path = "/users/{id}", tag = "users", security(("bearer" = ["users:read"])), params(ById, Picked, ShowDeleted),
     responses((status = 200, description = "The user", body = Item<UserView>), NotModified)
 )]
 pub(crate) async fn read(
@@ -130,9 +129,9 @@ pub(crate) async fn read(
 /// Replace a user
 ///
 /// Fields that the request leaves out are cleared, except the password. A new password ends all sessions of the user.
-/// Requires the permission `users:write`.
 #[utoipa::path(
-    put, path = "/users/{id}", tag = "users", params(ById, IfMatchHeader), request_body = UserInput,
+    put, path = "/users/{id}", tag = "users",
+    security(("bearer" = ["users:write"])), params(ById, IfMatchHeader), request_body = UserInput,
     responses((status = 200, description = "The replaced user", body = Item<UserView>))
 )]
 pub(crate) async fn replace(w: Write<UserId>, Query(()): Query<()>, Json(input): Json<UserInput>) -> ApiResult {
@@ -143,10 +142,10 @@ pub(crate) async fn replace(w: Write<UserId>, Query(()): Query<()>, Json(input):
 
 /// Change a user
 ///
-/// The body is a merge patch (RFC 7396). A new password, and `blocked`, end all sessions of the user. Requires the
-/// permission `users:write`.
+/// The body is a merge patch (RFC 7396). A new password, and `blocked`, end all sessions of the user.
 #[utoipa::path(
-    patch, path = "/users/{id}", tag = "users", params(ById, IfMatchHeader), request_body = UserPatch,
+    patch, path = "/users/{id}", tag = "users",
+    security(("bearer" = ["users:write"])), params(ById, IfMatchHeader), request_body = UserPatch,
     responses((status = 200, description = "The changed user", body = Item<UserView>))
 )]
 pub(crate) async fn patch(w: Write<UserId>, Query(()): Query<()>, Json(patch): Json<UserPatch>) -> ApiResult {
@@ -157,10 +156,11 @@ pub(crate) async fn patch(w: Write<UserId>, Query(()): Query<()>, Json(patch): J
 
 /// Delete a user
 ///
-/// The user is soft-deleted: it can be restored. Its sessions end. `force` deletes it permanently. Requires the
-/// permission `users:write`, and with `force` also `force:delete`.
+/// The user is soft-deleted: it can be restored. Its sessions end. `force` deletes it permanently. With `force`, it
+/// also requires `force:delete`.
 #[utoipa::path(
-    delete, path = "/users/{id}", tag = "users", params(ById, IfMatchHeader, Force, Version),
+    delete, path = "/users/{id}", tag = "users",
+    security(("bearer" = ["users:write"])), params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The user is deleted"))
 )]
 pub(crate) async fn delete(w: Write<UserId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
@@ -170,10 +170,9 @@ pub(crate) async fn delete(w: Write<UserId>, Query((force, version)): Query<(For
 }
 
 /// Restore a soft-deleted user
-///
-/// Requires the permission `users:write`.
 #[utoipa::path(
-    post, path = "/users/{id}/restore", tag = "users", params(ById, IfMatchHeader, Version),
+    post, path = "/users/{id}/restore", tag = "users",
+    security(("bearer" = ["users:write"])), params(ById, IfMatchHeader, Version),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The restored user", body = Item<UserView>))
 )]
@@ -191,9 +190,9 @@ pub(crate) async fn restore(
 
 /// List the sessions of a user
 ///
-/// Lists the newest sessions first, without those that have ended. Requires the permission `users:read`.
+/// Lists the newest sessions first, without those that have ended.
 #[utoipa::path(
-    get, path = "/users/{id}/sessions", tag = "users", params(ById, Picked),
+    get, path = "/users/{id}/sessions", tag = "users", security(("bearer" = ["users:read"])), params(ById, Picked),
     responses((status = 200, description = "The sessions", body = List<SessionView>))
 )]
 pub(crate) async fn sessions(reply: Reply, Id(id): Id<UserId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
@@ -205,9 +204,9 @@ pub(crate) async fn sessions(reply: Reply, Id(id): Id<UserId>, Query((picked,)):
 /// End all sessions of a user
 ///
 /// Its tokens are void at once, and within the poll interval (500 ms by default) in processes that do not share the
-/// cache (R15). Requires the permission `users:write`.
+/// cache (R15).
 #[utoipa::path(
-    delete, path = "/users/{id}/sessions", tag = "users", params(ById),
+    delete, path = "/users/{id}/sessions", tag = "users", security(("bearer" = ["users:write"])), params(ById),
     responses((status = 204, description = "The sessions have ended"))
 )]
 pub(crate) async fn end_sessions(reply: Reply, Id(id): Id<UserId>, Query(()): Query<()>) -> ApiResult {

@@ -78,7 +78,8 @@ impl Listing {
 ///
 /// Categories are sorted by name.
 #[utoipa::path(
-    get, path = "/categories", tag = "categories", params(Pages, Cursor, Picked, ShowDeleted, ParentParam),
+    get, path = "/categories", tag = "categories",
+    security(()), params(Pages, Cursor, Picked, ShowDeleted, ParentParam),
     responses((status = 200, description = "A page of categories", body = List<CategoryView>))
 )]
 pub(crate) async fn list(
@@ -107,7 +108,7 @@ pub(crate) async fn list(
 ///
 /// Returns all live categories, each with its children.
 #[utoipa::path(
-    get, path = "/categories/tree", tag = "categories",
+    get, path = "/categories/tree", tag = "categories", security(()),
     responses((status = 200, description = "The roots with their descendants", body = List<CategoryNode>))
 )]
 pub(crate) async fn tree(reply: Reply, Query(()): Query<()>) -> ApiResult {
@@ -120,7 +121,7 @@ pub(crate) async fn tree(reply: Reply, Query(()): Query<()>) -> ApiResult {
 ///
 /// The category is given by its id or slug. A value that is not a UUID is a slug.
 #[utoipa::path(
-    get, path = "/categories/{id}", tag = "categories", params(ByKey, Picked, ShowDeleted),
+    get, path = "/categories/{id}", tag = "categories", security(()), params(ByKey, Picked, ShowDeleted),
     responses((status = 200, description = "The category", body = Item<CategoryView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, key: Key, Query((picked, deleted)): Query<(Picked, ShowDeleted)>) -> ApiResult {
@@ -149,7 +150,8 @@ async fn id_of(reply: &Reply, key: Key) -> Result<CategoryId, Error> {
 ///
 /// Children are sorted by name.
 #[utoipa::path(
-    get, path = "/categories/{id}/children", tag = "categories", params(ByKey, Pages, Cursor, Picked, ShowDeleted),
+    get, path = "/categories/{id}/children", tag = "categories",
+    security(()), params(ByKey, Pages, Cursor, Picked, ShowDeleted),
     responses((status = 200, description = "A page of the child categories", body = List<CategoryView>))
 )]
 pub(crate) async fn children(
@@ -165,7 +167,7 @@ pub(crate) async fn children(
 
 /// List the ancestors of a category
 #[utoipa::path(
-    get, path = "/categories/{id}/ancestors", tag = "categories", params(ByKey),
+    get, path = "/categories/{id}/ancestors", tag = "categories", security(()), params(ByKey),
     responses((status = 200, description = "All ancestors of the category, root first", body = List<CategoryView>))
 )]
 pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> ApiResult {
@@ -176,7 +178,8 @@ pub(crate) async fn ancestors(reply: Reply, key: Key, Query(()): Query<()>) -> A
 
 /// Create a category
 #[utoipa::path(
-    post, path = "/categories", tag = "categories", request_body = CategoryInput,
+    post, path = "/categories", tag = "categories",
+    security(("bearer" = ["categories:write"])), request_body = CategoryInput,
     responses(
         (status = 201, description = "The created category; `Location` has its path", body = Item<CategoryView>),
     )
@@ -198,7 +201,8 @@ pub(crate) async fn create(
 /// Fields that the request leaves out are cleared, except `source` and `external_id`. Without `slug`, a slug that was
 /// derived from the same name stays; otherwise it is derived from the name.
 #[utoipa::path(
-    put, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader), request_body = CategoryInput,
+    put, path = "/categories/{id}", tag = "categories",
+    security(("bearer" = ["categories:write"])), params(ById, IfMatchHeader), request_body = CategoryInput,
     responses((status = 200, description = "The replaced category", body = Item<CategoryView>))
 )]
 pub(crate) async fn replace(w: Write<CategoryId>, Query(()): Query<()>, Json(input): Json<CategoryInput>) -> ApiResult {
@@ -211,7 +215,8 @@ pub(crate) async fn replace(w: Write<CategoryId>, Query(()): Query<()>, Json(inp
 ///
 /// The body is a merge patch (RFC 7396).
 #[utoipa::path(
-    patch, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader), request_body = CategoryPatch,
+    patch, path = "/categories/{id}", tag = "categories",
+    security(("bearer" = ["categories:write"])), params(ById, IfMatchHeader), request_body = CategoryPatch,
     responses((status = 200, description = "The changed category", body = Item<CategoryView>))
 )]
 pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch): Json<CategoryPatch>) -> ApiResult {
@@ -224,7 +229,8 @@ pub(crate) async fn patch(w: Write<CategoryId>, Query(()): Query<()>, Json(patch
 ///
 /// The category moves with its descendants, and their paths change accordingly.
 #[utoipa::path(
-    post, path = "/categories/{id}/move", tag = "categories", params(ById, IfMatchHeader), request_body = MoveInput,
+    post, path = "/categories/{id}/move", tag = "categories",
+    security(("bearer" = ["categories:write"])), params(ById, IfMatchHeader), request_body = MoveInput,
     responses((status = 200, description = "The moved category", body = Item<CategoryView>))
 )]
 pub(crate) async fn move_to(
@@ -248,7 +254,8 @@ pub(crate) async fn move_to(
 /// The category is soft-deleted and can be restored, unless `force` deletes it permanently. The request is refused
 /// while the category has child categories or products; with `force`, soft-deleted ones count too.
 #[utoipa::path(
-    delete, path = "/categories/{id}", tag = "categories", params(ById, IfMatchHeader, Force, Version),
+    delete, path = "/categories/{id}", tag = "categories",
+    security(("bearer" = ["categories:write"])), params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The category is deleted"))
 )]
 pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
@@ -261,7 +268,8 @@ pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<
 ///
 /// Its parent must not be soft-deleted.
 #[utoipa::path(
-    post, path = "/categories/{id}/restore", tag = "categories", params(ById, IfMatchHeader, Version),
+    post, path = "/categories/{id}/restore", tag = "categories",
+    security(("bearer" = ["categories:write"])), params(ById, IfMatchHeader, Version),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The restored category", body = Item<CategoryView>))
 )]

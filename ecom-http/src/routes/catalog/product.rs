@@ -43,7 +43,7 @@ impl Resource for Product {
 ///
 /// The product is given by its id or slug. A value that is not a UUID is a slug.
 #[utoipa::path(
-    get, path = "/products/{id}", tag = "products", params(ByKey, Shape, ShowDeleted),
+    get, path = "/products/{id}", tag = "products", security(()), params(ByKey, Shape, ShowDeleted),
     responses((status = 200, description = "The product", body = Item<ProductView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, key: Key) -> ApiResult {
@@ -103,7 +103,7 @@ pub(crate) struct ListParams {
 
 /// List products
 #[utoipa::path(
-    get, path = "/products", tag = "products", params(Pages, Cursor, Shape, ShowDeleted, ListParams),
+    get, path = "/products", tag = "products", security(()), params(Pages, Cursor, Shape, ShowDeleted, ListParams),
     responses((status = 200, description = "A page of products", body = List<ProductView>))
 )]
 pub(crate) async fn list(
@@ -182,7 +182,8 @@ pub(crate) async fn list(
 ///
 /// The request has either `skus`, or the flat fields of one default SKU, with at least a `price`.
 #[utoipa::path(
-    post, path = "/products", tag = "products", params(Numbers), request_body = ProductInput,
+    post, path = "/products", tag = "products",
+    security(("bearer" = ["products:write"])), params(Numbers), request_body = ProductInput,
     responses(
         (status = 201, description = "The created product; `Location` has its path", body = Item<ProductView>),
     )
@@ -204,7 +205,8 @@ pub(crate) async fn create(
 /// Fields that the request leaves out are cleared, except `source` and `external_id`; without `slug`, the slug is
 /// derived from the title. SKUs that the request does not list are soft-deleted.
 #[utoipa::path(
-    put, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Numbers), request_body = ProductInput,
+    put, path = "/products/{id}", tag = "products",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Numbers), request_body = ProductInput,
     responses((status = 200, description = "The replaced product", body = Item<ProductView>))
 )]
 pub(crate) async fn replace(
@@ -221,7 +223,8 @@ pub(crate) async fn replace(
 ///
 /// The body is a merge patch (RFC 7396).
 #[utoipa::path(
-    patch, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Numbers), request_body = ProductPatch,
+    patch, path = "/products/{id}", tag = "products",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Numbers), request_body = ProductPatch,
     responses((status = 200, description = "The changed product", body = Item<ProductView>))
 )]
 pub(crate) async fn patch(
@@ -239,7 +242,8 @@ pub(crate) async fn patch(
 /// The product is soft-deleted with its SKUs and can be restored, unless `force` deletes it permanently. Its reviews are
 /// hidden or deleted with it.
 #[utoipa::path(
-    delete, path = "/products/{id}", tag = "products", params(ById, IfMatchHeader, Force, Version),
+    delete, path = "/products/{id}", tag = "products",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The product is deleted"))
 )]
 pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
@@ -252,7 +256,8 @@ pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(
 ///
 /// The SKUs that were deleted with the product are restored too. Its categories must not be soft-deleted.
 #[utoipa::path(
-    post, path = "/products/{id}/restore", tag = "products", params(ById, IfMatchHeader, Version, Numbers),
+    post, path = "/products/{id}/restore", tag = "products",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The restored product", body = Item<ProductView>))
 )]

@@ -100,7 +100,7 @@ async fn page_of_reviews(
 
 /// List the reviews of a product
 #[utoipa::path(
-    get, path = "/products/{id}/reviews", tag = "reviews",
+    get, path = "/products/{id}/reviews", tag = "reviews", security(()),
     params(ByKey, Pages, Cursor, Shape, ShowDeleted, ReviewParams),
     responses((status = 200, description = "A page of the product's reviews", body = List<ReviewView>))
 )]
@@ -130,7 +130,8 @@ pub(crate) struct AboutParams {
 ///
 /// Lists the reviews of all products.
 #[utoipa::path(
-    get, path = "/reviews", tag = "reviews", params(Pages, Cursor, Shape, ShowDeleted, ReviewParams, AboutParams),
+    get, path = "/reviews", tag = "reviews",
+    security(()), params(Pages, Cursor, Shape, ShowDeleted, ReviewParams, AboutParams),
     responses((status = 200, description = "A page of reviews", body = List<ReviewView>))
 )]
 pub(crate) async fn list(
@@ -159,7 +160,8 @@ pub(crate) async fn list(
 /// A new review changes the rating and the number of reviews of the product, unless the product has an external rating.
 /// If the product does not exist, the request fails with `VALIDATION_FAILED` on `product_id`, not with `NOT_FOUND`.
 #[utoipa::path(
-    post, path = "/products/{id}/reviews", tag = "reviews", params(ById, Numbers), request_body = ReviewInput,
+    post, path = "/products/{id}/reviews", tag = "reviews",
+    security(("bearer" = ["reviews:write"]), ("bearer" = ["own"])), params(ById, Numbers), request_body = ReviewInput,
     responses(
         (status = 201, description = "The created review; `Location` has its path", body = Item<ReviewView>),
     )
@@ -179,7 +181,7 @@ pub(crate) async fn create(
 
 /// Read a review
 #[utoipa::path(
-    get, path = "/reviews/{id}", tag = "reviews", params(ById, Shape, ShowDeleted),
+    get, path = "/reviews/{id}", tag = "reviews", security(()), params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The review", body = Item<ReviewView>), NotModified)
 )]
 pub(crate) async fn read(
@@ -199,7 +201,9 @@ pub(crate) async fn read(
 ///
 /// The comment is removed if the request leaves it out; the review stays with its product and its customer.
 #[utoipa::path(
-    put, path = "/reviews/{id}", tag = "reviews", params(ById, IfMatchHeader, Numbers), request_body = ReviewInput,
+    put, path = "/reviews/{id}", tag = "reviews",
+    security(("bearer" = ["reviews:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader, Numbers), request_body = ReviewInput,
     responses((status = 200, description = "The replaced review", body = Item<ReviewView>))
 )]
 pub(crate) async fn replace(
@@ -216,7 +220,9 @@ pub(crate) async fn replace(
 ///
 /// The body is a merge patch (RFC 7396).
 #[utoipa::path(
-    patch, path = "/reviews/{id}", tag = "reviews", params(ById, IfMatchHeader, Numbers), request_body = ReviewPatch,
+    patch, path = "/reviews/{id}", tag = "reviews",
+    security(("bearer" = ["reviews:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader, Numbers), request_body = ReviewPatch,
     responses((status = 200, description = "The changed review", body = Item<ReviewView>))
 )]
 pub(crate) async fn patch(
@@ -233,7 +239,8 @@ pub(crate) async fn patch(
 ///
 /// The deletion is permanent, because reviews cannot be soft-deleted individually.
 #[utoipa::path(
-    delete, path = "/reviews/{id}", tag = "reviews", params(ById, IfMatchHeader, Version),
+    delete, path = "/reviews/{id}", tag = "reviews",
+    security(("bearer" = ["reviews:write"]), ("bearer" = ["own"])), params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The review is deleted"))
 )]
 pub(crate) async fn delete(w: Write<ReviewId>, Query((version,)): Query<(Version,)>) -> ApiResult {

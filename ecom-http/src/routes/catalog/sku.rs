@@ -103,7 +103,7 @@ impl Resource for SkuOf {
 
 /// List the SKUs of a product
 #[utoipa::path(
-    get, path = "/products/{id}/skus", tag = "skus", params(ByKey, Shape, ShowDeleted),
+    get, path = "/products/{id}/skus", tag = "skus", security(()), params(ByKey, Shape, ShowDeleted),
     responses((status = 200, description = "All SKUs of the product, by position", body = List<SkuView>))
 )]
 pub(crate) async fn of_product(
@@ -135,7 +135,7 @@ pub(crate) struct FindParams {
 /// Finds live SKUs by their code or by their barcode. Exactly one of the two is required. If no SKU has it, the list is
 /// empty.
 #[utoipa::path(
-    get, path = "/skus", tag = "skus", params(FindParams, Shape),
+    get, path = "/skus", tag = "skus", security(()), params(FindParams, Shape),
     responses((status = 200, description = "The matching SKUs", body = List<SkuView>))
 )]
 pub(crate) async fn find(reply: Reply, Query((p, shape)): Query<(FindParams, Shape)>) -> ApiResult {
@@ -169,7 +169,7 @@ pub(crate) async fn find(reply: Reply, Query((p, shape)): Query<(FindParams, Sha
 
 /// Read a SKU
 #[utoipa::path(
-    get, path = "/skus/{id}", tag = "skus", params(ById, Shape, ShowDeleted),
+    get, path = "/skus/{id}", tag = "skus", security(()), params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The SKU", body = Item<SkuView>), NotModified)
 )]
 pub(crate) async fn read(
@@ -187,7 +187,8 @@ pub(crate) async fn read(
 
 /// Add a SKU to a product
 #[utoipa::path(
-    post, path = "/products/{id}/skus", tag = "skus", params(ById, Numbers), request_body = SkuInput,
+    post, path = "/products/{id}/skus", tag = "skus",
+    security(("bearer" = ["products:write"])), params(ById, Numbers), request_body = SkuInput,
     responses((status = 201, description = "The created SKU; the header `Location` has its path", body = Item<SkuView>))
 )]
 pub(crate) async fn create(
@@ -212,7 +213,8 @@ pub(crate) async fn create(
 /// Fields that the request leaves out are cleared, except `code`, `stock`, `source` and `external_id`; the low-stock
 /// threshold becomes 5, and `track_stock` becomes true.
 #[utoipa::path(
-    put, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Numbers), request_body = SkuInput,
+    put, path = "/skus/{id}", tag = "skus",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Numbers), request_body = SkuInput,
     responses((status = 200, description = "The replaced SKU", body = Item<SkuView>))
 )]
 pub(crate) async fn replace(
@@ -232,7 +234,8 @@ pub(crate) async fn replace(
 ///
 /// The body is a merge patch (RFC 7396).
 #[utoipa::path(
-    patch, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Numbers), request_body = SkuPatch,
+    patch, path = "/skus/{id}", tag = "skus",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Numbers), request_body = SkuPatch,
     responses((status = 200, description = "The changed SKU", body = Item<SkuView>))
 )]
 pub(crate) async fn patch(
@@ -250,7 +253,8 @@ pub(crate) async fn patch(
 /// The SKU is soft-deleted and can be restored, unless `force` deletes it permanently. The last SKU of a product cannot
 /// be deleted.
 #[utoipa::path(
-    delete, path = "/skus/{id}", tag = "skus", params(ById, IfMatchHeader, Force, Version),
+    delete, path = "/skus/{id}", tag = "skus",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The SKU is deleted"))
 )]
 pub(crate) async fn delete(w: Write<SkuId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
@@ -263,7 +267,8 @@ pub(crate) async fn delete(w: Write<SkuId>, Query((force, version)): Query<(Forc
 ///
 /// Its product must not be soft-deleted.
 #[utoipa::path(
-    post, path = "/skus/{id}/restore", tag = "skus", params(ById, IfMatchHeader, Version, Numbers),
+    post, path = "/skus/{id}/restore", tag = "skus",
+    security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The restored SKU", body = Item<SkuView>))
 )]

@@ -12,9 +12,9 @@ use crate::resource::Reply;
 ///
 /// Recomputes the stock of every SKU from its ledger, and every sum, discount, credit note and status of every order
 /// from its rows, and returns what is wrong (R41). It changes nothing, blocks no writer, and takes longer the more
-/// orders the shop has. Requires the permission `audit:run`.
+/// orders the shop has.
 #[utoipa::path(
-    post, path = "/admin/audit", tag = "admin",
+    post, path = "/admin/audit", tag = "admin", security(("bearer" = ["audit:run"])),
     responses((status = 200, description = "The result of the audit", body = Item<AuditView>))
 )]
 pub(crate) async fn run(reply: Reply, Query(()): Query<()>) -> ApiResult {

@@ -46,9 +46,9 @@ pub(crate) struct JobParams {
 /// Rebuild the search index
 ///
 /// Enqueues a job that builds a new index beside the old one and then replaces it. Searches work all the time. If such
-/// a job is queued already, the response has that one. Requires the permission `index:write`.
+/// a job is queued already, the response has that one.
 #[utoipa::path(
-    post, path = "/admin/reindex", tag = "admin",
+    post, path = "/admin/reindex", tag = "admin", security(("bearer" = ["index:write"])),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
 )]
 pub(crate) async fn reindex(
@@ -65,10 +65,9 @@ pub(crate) async fn reindex(
 /// Verify the search index
 ///
 /// Enqueues a job that compares the index with the database, product by product, and repairs the differences unless
-/// `repair` is false. If such a job is queued already, the response has that one. Requires the permission
-/// `index:write`.
+/// `repair` is false. If such a job is queued already, the response has that one.
 #[utoipa::path(
-    post, path = "/admin/verify", tag = "admin",
+    post, path = "/admin/verify", tag = "admin", security(("bearer" = ["index:write"])),
     request_body(content = VerifyInput, description = "The body can be empty."),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
 )]
@@ -85,9 +84,10 @@ pub(crate) async fn verify(
 
 /// List jobs
 ///
-/// Lists the newest jobs first. Requires the permission `jobs:read`.
+/// Lists the newest jobs first.
 #[utoipa::path(
-    get, path = "/admin/jobs", tag = "admin", params(Pages, Cursor, Picked, JobParams),
+    get, path = "/admin/jobs", tag = "admin",
+    security(("bearer" = ["jobs:read"])), params(Pages, Cursor, Picked, JobParams),
     responses((status = 200, description = "A page of jobs", body = List<JobView>))
 )]
 pub(crate) async fn list(
@@ -106,10 +106,8 @@ pub(crate) async fn list(
 }
 
 /// Read a job
-///
-/// Requires the permission `jobs:read`.
 #[utoipa::path(
-    get, path = "/admin/jobs/{id}", tag = "admin", params(ById, Picked),
+    get, path = "/admin/jobs/{id}", tag = "admin", security(("bearer" = ["jobs:read"])), params(ById, Picked),
     responses((status = 200, description = "The job", body = Item<JobView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, Id(id): Id<JobId>, Query((picked,)): Query<(Picked,)>) -> ApiResult {
@@ -119,9 +117,9 @@ pub(crate) async fn read(reply: Reply, Id(id): Id<JobId>, Query((picked,)): Quer
 
 /// Run a failed job again
 ///
-/// The job gets as many attempts as a new one. Requires the permission `jobs:write`.
+/// The job gets as many attempts as a new one.
 #[utoipa::path(
-    post, path = "/admin/jobs/{id}/retry", tag = "admin", params(ById),
+    post, path = "/admin/jobs/{id}/retry", tag = "admin", security(("bearer" = ["jobs:write"])), params(ById),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
 )]
 pub(crate) async fn retry(

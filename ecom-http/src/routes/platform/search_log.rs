@@ -68,9 +68,9 @@ async fn list(
 ///
 /// Lists the queries that were searched for, the most frequent first, with their counts over the days `from` to `to`.
 /// New searches appear within `ECOM_SEARCH_LOG_INTERVAL` seconds (10 by default).
-/// Requires the permission `analytics:read`.
 #[utoipa::path(
-    get, path = "/analytics/search-terms", tag = "analytics", params(Pages, Cursor, Picked, DayParams),
+    get, path = "/analytics/search-terms", tag = "analytics",
+    security(("bearer" = ["analytics:read"])), params(Pages, Cursor, Picked, DayParams),
     responses((status = 200, description = "A page of texts", body = List<SearchTermView>))
 )]
 pub(crate) async fn popular(reply: Reply, Query(params): Query<(Pages, Cursor, Picked, DayParams)>) -> ApiResult {
@@ -80,9 +80,10 @@ pub(crate) async fn popular(reply: Reply, Query(params): Query<(Pages, Cursor, P
 /// List searches without results
 ///
 /// Lists the queries for which at least one search of these days found no product, those with the most such searches
-/// first. Requires the permission `analytics:read`.
+/// first.
 #[utoipa::path(
-    get, path = "/analytics/zero-results", tag = "analytics", params(Pages, Cursor, Picked, DayParams),
+    get, path = "/analytics/zero-results", tag = "analytics",
+    security(("bearer" = ["analytics:read"])), params(Pages, Cursor, Picked, DayParams),
     responses((status = 200, description = "A page of texts", body = List<SearchTermView>))
 )]
 pub(crate) async fn without_result(

@@ -60,10 +60,9 @@ pub(crate) struct BillParams {
 }
 
 /// List bills and credit notes
-///
-/// Requires the permission `bills:read`.
 #[utoipa::path(
-    get, path = "/bills", tag = "bills", params(Pages, Cursor, Shape, ShowDeleted, BillParams),
+    get, path = "/bills", tag = "bills",
+    security(("bearer" = ["bills:read"]), ("bearer" = ["own"])), params(Pages, Cursor, Shape, ShowDeleted, BillParams),
     responses((status = 200, description = "A page of bills and credit notes", body = List<BillView>))
 )]
 pub(crate) async fn list(
@@ -89,10 +88,9 @@ pub(crate) async fn list(
 }
 
 /// Read a bill or a credit note
-///
-/// Requires the permission `bills:read`.
 #[utoipa::path(
-    get, path = "/bills/{id}", tag = "bills", params(ByNumber, Shape, ShowDeleted),
+    get, path = "/bills/{id}", tag = "bills",
+    security(("bearer" = ["bills:read"]), ("bearer" = ["own"])), params(ByNumber, Shape, ShowDeleted),
     responses((status = 200, description = "The bill", body = Item<BillView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<(Shape, ShowDeleted)>) -> ApiResult {
@@ -110,9 +108,10 @@ pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<
 /// The body is a merge patch (RFC 7396). The payment type can be changed while the bill is open. The discount can be
 /// changed while the bill is open, none of its lines has canceled units, and the order is pending or in progress. A
 /// credit note refuses a discount. `paid` records the payment of a bill, or the refund of a credit note. A paid bill
-/// stays paid. Requires the permission `bills:write`, and with a `discount` also `orders:discount`.
+/// stays paid. With a `discount`, it also requires `orders:discount`.
 #[utoipa::path(
-    patch, path = "/bills/{id}", tag = "bills", params(ById, IfMatchHeader, Numbers), request_body = BillPatch,
+    patch, path = "/bills/{id}", tag = "bills",
+    security(("bearer" = ["bills:write"])), params(ById, IfMatchHeader, Numbers), request_body = BillPatch,
     responses((status = 200, description = "The changed bill", body = Item<BillView>))
 )]
 pub(crate) async fn patch(
@@ -127,9 +126,10 @@ pub(crate) async fn patch(
 
 /// List the bills of an order
 ///
-/// Its bills come first, and then its credit notes, each oldest first. Requires the permission `bills:read`.
+/// Its bills come first, and then its credit notes, each oldest first.
 #[utoipa::path(
-    get, path = "/orders/{id}/bills", tag = "bills", params(ById, Shape, ShowDeleted),
+    get, path = "/orders/{id}/bills", tag = "bills",
+    security(("bearer" = ["bills:read"]), ("bearer" = ["own"])), params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The bills and credit notes of the order", body = List<BillView>))
 )]
 pub(crate) async fn of_order(
@@ -145,9 +145,10 @@ pub(crate) async fn of_order(
 /// Read the bill of an order
 ///
 /// If lines were added after the bill of the order was frozen (R39), the order has several bills. The newest one is
-/// returned. Requires the permission `bills:read`.
+/// returned.
 #[utoipa::path(
-    get, path = "/orders/{id}/bill", tag = "bills", params(ById, Shape, ShowDeleted),
+    get, path = "/orders/{id}/bill", tag = "bills",
+    security(("bearer" = ["bills:read"]), ("bearer" = ["own"])), params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The newest bill of the order", body = Item<BillView>), NotModified)
 )]
 pub(crate) async fn newest_of_order(

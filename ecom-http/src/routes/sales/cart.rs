@@ -19,7 +19,7 @@ use crate::extract::{
 };
 use crate::headers::{no_content, private};
 use crate::idempotency::Post;
-use crate::openapi::ErrorEnvelope;
+use crate::openapi::{ErrorEnvelope, NotModified};
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
 impl Shown for PricedCart {
@@ -83,10 +83,10 @@ pub(crate) struct CartParams {
 
 /// List carts
 ///
-/// Carts are sorted by time of creation, newest first, and have the current prices and stock. Requires the permission
-/// `carts:read`.
+/// Carts are sorted by time of creation, newest first, and have the current prices and stock.
 #[utoipa::path(
-    get, path = "/carts", tag = "carts", params(Pages, Cursor, Shape, CartParams),
+    get, path = "/carts", tag = "carts",
+    security(("bearer" = ["carts:read"]), ("bearer" = ["own"])), params(Pages, Cursor, Shape, CartParams),
     responses((status = 200, description = "A page of carts", body = List<CartView>))
 )]
 pub(crate) async fn list(
@@ -115,7 +115,8 @@ pub(crate) async fn list(
 /// `Idempotency-Key` is refused for a guest's cart, because the response has a secret, and responses are stored in
 /// clear. `customer_id`, `source` and `external_id` require the permission `carts:write`.
 #[utoipa::path(
-    post, path = "/carts", tag = "carts", params(Numbers),
+    post, path = "/carts", tag = "carts",
+    security((), ("bearer" = ["carts:write"]), ("bearer" = ["own"])), params(Numbers),
     request_body(content = CartInput, description = "The body can be empty."),
     responses(
         (status = 201, description = "The created cart; `Location` has its path", body = Item<CartView>),
@@ -141,9 +142,10 @@ pub(crate) async fn create(
 /// Read a cart
 ///
 /// The cart has the current prices and stock, and reports what has changed since the shopper last confirmed the prices.
-/// Without the token of the cart, the request requires `carts:read`.
 #[utoipa::path(
-    get, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, Shape),
+    get, path = "/carts/{id}", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:read"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, Shape),
     responses(
         (status = 200, description = "The cart", body = Item<CartView>),
         (
@@ -164,9 +166,11 @@ pub(crate) async fn read(
 
 /// Change a cart
 ///
-/// The body is a merge patch (RFC 7396). Without the token of the cart, the request requires `carts:write`.
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
-    patch, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Numbers),
+    patch, path = "/carts/{id}", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:write"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, IfMatchHeader, Numbers),
     request_body = CartPatch, responses((status = 200, description = "The changed cart", body = Item<CartView>))
 )]
 pub(crate) async fn patch(
@@ -182,10 +186,11 @@ pub(crate) async fn patch(
 
 /// Delete a cart
 ///
-/// The cart and its lines are deleted permanently. A cart from which an order was placed is not deleted. Without the
-/// token of the cart, the request requires `carts:write`.
+/// The cart and its lines are deleted permanently. A cart from which an order was placed is not deleted.
 #[utoipa::path(
-    delete, path = "/carts/{id}", tag = "carts", params(ById, CartTokenHeader, IfMatchHeader, Version),
+    delete, path = "/carts/{id}", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:write"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, IfMatchHeader, Version),
     responses((status = 204, description = "The cart is deleted"))
 )]
 pub(crate) async fn delete(
@@ -201,10 +206,11 @@ pub(crate) async fn delete(
 /// Add a line to a cart
 ///
 /// If the cart has a line with the same SKU and attributes, the quantities are added. More pieces than are available
-/// can be added; the response reports it. The request needs no version; if it names one, it is checked. Without the
-/// token of the cart, the request requires `carts:write`.
+/// can be added; the response reports it. The request needs no version; if it names one, it is checked.
 #[utoipa::path(
-    post, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, OptionalIfMatchHeader, Numbers),
+    post, path = "/carts/{id}/lines", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:write"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, OptionalIfMatchHeader, Numbers),
     request_body = CartLineInput, responses((status = 200, description = "The cart", body = Item<CartView>))
 )]
 pub(crate) async fn add_line(
@@ -222,10 +228,11 @@ pub(crate) async fn add_line(
 
 /// Remove all lines of a cart
 ///
-/// The request needs no version; if it names one, it is checked. Without the token of the cart, the request requires
-/// `carts:write`.
+/// The request needs no version; if it names one, it is checked.
 #[utoipa::path(
-    delete, path = "/carts/{id}/lines", tag = "carts", params(ById, CartTokenHeader, OptionalIfMatchHeader, Version, Numbers),
+    delete, path = "/carts/{id}/lines", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:write"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, OptionalIfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The empty cart", body = Item<CartView>))
 )]
 pub(crate) async fn clear(
@@ -241,9 +248,10 @@ pub(crate) async fn clear(
 /// Change a line of a cart
 ///
 /// Sets the quantity, confirms the current price, or both. The request needs no version; if it names one, it is
-/// checked. Without the token of the cart, the request requires `carts:write`.
+/// checked.
 #[utoipa::path(
     patch, path = "/carts/{id}/lines/{line_id}", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:write"]), ("bearer" = ["own"])),
     params(ById, ByLine, CartTokenHeader, OptionalIfMatchHeader, Numbers), request_body = CartLinePatch,
     responses((status = 200, description = "The cart", body = Item<CartView>))
 )]
@@ -261,10 +269,10 @@ pub(crate) async fn change_line(
 
 /// Remove a line of a cart
 ///
-/// The request needs no version; if it names one, it is checked. Without the token of the cart, the request requires
-/// `carts:write`.
+/// The request needs no version; if it names one, it is checked.
 #[utoipa::path(
     delete, path = "/carts/{id}/lines/{line_id}", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:write"]), ("bearer" = ["own"])),
     params(ById, ByLine, CartTokenHeader, OptionalIfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The cart without the line", body = Item<CartView>))
 )]
@@ -284,7 +292,9 @@ pub(crate) async fn remove_line(
 /// The other cart takes over the lines and is returned; of equal lines, the greater quantity stays. A repeated request
 /// changes nothing (R20). Unless the request has the tokens of both carts, it requires `carts:write`.
 #[utoipa::path(
-    post, path = "/carts/{id}/merge", tag = "carts", params(ById, CartTokenHeader, Numbers), request_body = MergeInput,
+    post, path = "/carts/{id}/merge", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["carts:write"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, Numbers), request_body = MergeInput,
     responses((status = 200, description = "The cart that has the lines now", body = Item<CartView>))
 )]
 pub(crate) async fn merge(
@@ -307,10 +317,11 @@ pub(crate) async fn merge(
 /// Assign a guest's cart to a customer
 ///
 /// The cart becomes the customer's, and its token opens it no longer. If the customer has an open cart, the cart is
-/// merged into that one, which is returned (R20). Requires the permission `carts:write`, also if the request has the
-/// token of the cart.
+/// merged into that one, which is returned (R20).
 #[utoipa::path(
-    post, path = "/carts/{id}/assign", tag = "carts", params(ById, CartTokenHeader, Numbers), request_body = AssignInput,
+    post, path = "/carts/{id}/assign", tag = "carts",
+    security(("bearer" = ["carts:write"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, Numbers), request_body = AssignInput,
     responses((status = 200, description = "The cart of the customer", body = Item<CartView>))
 )]
 pub(crate) async fn assign(
@@ -326,14 +337,35 @@ pub(crate) async fn assign(
     Ok(keyed.answer(&reply, carts.assign(id, &access, customer), within, render).await?)
 }
 
+/// Read the order of a cart
+///
+/// A guest follows an order by the cart that it was made from.
+#[utoipa::path(
+    get, path = "/carts/{id}/order", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["orders:read"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader, Shape),
+    responses((status = 200, description = "The order of the cart", body = Item<OrderView>), NotModified)
+)]
+pub(crate) async fn order(
+    reply: Reply,
+    Id(id): Id<CartId>,
+    CartKey(access): CartKey,
+    Query((shape,)): Query<(Shape,)>,
+) -> ApiResult {
+    let format = reply.only_format::<Order>(&shape)?;
+    let order = reply.shop().orders().get_by_cart(id, &access).await?;
+    reply.personal(&order, &format)
+}
+
 /// Check out a cart
 ///
 /// Turns the cart into an order: takes the stock of all lines, or fails with the SKUs of which too little is available.
 /// The prices that the shopper last confirmed must be the current ones (R8). A second checkout, even with another body,
-/// returns the existing order with status 201 (R20). Without the token of the cart, the request requires
-/// `orders:write`. Some fields require further permissions in any case.
+/// returns the existing order with status 201 (R20). Some fields require further permissions in any case.
 #[utoipa::path(
-    post, path = "/carts/{id}/checkout", tag = "carts", params(ById, CartTokenHeader), request_body = CheckoutInput,
+    post, path = "/carts/{id}/checkout", tag = "carts",
+    security(("cart_token" = []), ("bearer" = ["orders:write"]), ("bearer" = ["own"])),
+    params(ById, CartTokenHeader), request_body = CheckoutInput,
     responses(
         (status = 201, description = "The order of the cart; `Location` has its path", body = Item<OrderView>),
     )

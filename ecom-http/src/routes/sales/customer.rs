@@ -84,10 +84,9 @@ pub(crate) struct CustomerParams {
 }
 
 /// List customers
-///
-/// Requires the permission `customers:read`.
 #[utoipa::path(
-    get, path = "/customers", tag = "customers", params(Pages, Cursor, Picked, ShowDeleted, CustomerParams),
+    get, path = "/customers", tag = "customers",
+    security(("bearer" = ["customers:read"])), params(Pages, Cursor, Picked, ShowDeleted, CustomerParams),
     responses((status = 200, description = "A page of customers", body = List<CustomerView>))
 )]
 pub(crate) async fn list(
@@ -111,10 +110,9 @@ pub(crate) async fn list(
 }
 
 /// Create a customer
-///
-/// Requires the permission `customers:write`.
 #[utoipa::path(
-    post, path = "/customers", tag = "customers", request_body = CustomerInput,
+    post, path = "/customers", tag = "customers",
+    security(("bearer" = ["customers:write"])), request_body = CustomerInput,
     responses(
         (status = 201, description = "The created customer; `Location` has its path", body = Item<CustomerView>),
     )
@@ -132,10 +130,9 @@ pub(crate) async fn create(
 }
 
 /// Read a customer
-///
-/// Requires the permission `customers:read`.
 #[utoipa::path(
-    get, path = "/customers/{id}", tag = "customers", params(ById, Picked, ShowDeleted),
+    get, path = "/customers/{id}", tag = "customers",
+    security(("bearer" = ["customers:read"]), ("bearer" = ["own"])), params(ById, Picked, ShowDeleted),
     responses((status = 200, description = "The customer", body = Item<CustomerView>), NotModified)
 )]
 pub(crate) async fn read(
@@ -149,10 +146,11 @@ pub(crate) async fn read(
 
 /// Replace a customer
 ///
-/// Fields that the request leaves out are cleared, except `source` and `external_id`. Requires the permission
-/// `customers:write`.
+/// Fields that the request leaves out are cleared, except `source` and `external_id`.
 #[utoipa::path(
-    put, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerInput,
+    put, path = "/customers/{id}", tag = "customers",
+    security(("bearer" = ["customers:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader), request_body = CustomerInput,
     responses((status = 200, description = "The replaced customer", body = Item<CustomerView>))
 )]
 pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(input): Json<CustomerInput>) -> ApiResult {
@@ -163,9 +161,11 @@ pub(crate) async fn replace(w: Write<CustomerId>, Query(()): Query<()>, Json(inp
 
 /// Change a customer
 ///
-/// The body is a merge patch (RFC 7396). Requires the permission `customers:write`.
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
-    patch, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = CustomerPatch,
+    patch, path = "/customers/{id}", tag = "customers",
+    security(("bearer" = ["customers:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader), request_body = CustomerPatch,
     responses((status = 200, description = "The changed customer", body = Item<CustomerView>))
 )]
 pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch): Json<CustomerPatch>) -> ApiResult {
@@ -178,9 +178,10 @@ pub(crate) async fn patch(w: Write<CustomerId>, Query(()): Query<()>, Json(patch
 ///
 /// The customer is soft-deleted: it can be restored, and its addresses are hidden until then. `force` deletes the
 /// customer, its addresses and its carts permanently; its reviews remain, without a customer. A customer with orders
-/// can only be soft-deleted. Requires the permission `customers:write`, and with `force` also `force:delete`.
+/// can only be soft-deleted. With `force`, it also requires `force:delete`.
 #[utoipa::path(
-    delete, path = "/customers/{id}", tag = "customers", params(ById, IfMatchHeader, Force, Version),
+    delete, path = "/customers/{id}", tag = "customers",
+    security(("bearer" = ["customers:write"])), params(ById, IfMatchHeader, Force, Version),
     responses((status = 204, description = "The customer is deleted"))
 )]
 pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<(Force, Version)>) -> ApiResult {
@@ -191,9 +192,10 @@ pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<
 
 /// Restore a soft-deleted customer
 ///
-/// Its addresses are no longer hidden. Requires the permission `customers:write`.
+/// Its addresses are no longer hidden.
 #[utoipa::path(
-    post, path = "/customers/{id}/restore", tag = "customers", params(ById, IfMatchHeader, Version),
+    post, path = "/customers/{id}/restore", tag = "customers",
+    security(("bearer" = ["customers:write"])), params(ById, IfMatchHeader, Version),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The restored customer", body = Item<CustomerView>))
 )]
@@ -218,7 +220,7 @@ pub(crate) async fn restore(
 /// `IDEMPOTENCY_ANSWER_ERASED`. This needs no version and is safe to repeat, and it requires the permission
 /// `customers:erase`.
 #[utoipa::path(
-    post, path = "/customers/{id}/erase", tag = "customers", params(ById),
+    post, path = "/customers/{id}/erase", tag = "customers", security(("bearer" = ["customers:erase"])), params(ById),
     responses((status = 200, description = "The customer without personal data", body = Item<CustomerView>))
 )]
 pub(crate) async fn erase(
@@ -256,9 +258,10 @@ async fn page_of_addresses(
 
 /// List the addresses of a customer
 ///
-/// Addresses are sorted by time of creation, oldest first. Requires the permission `customers:read`.
+/// Addresses are sorted by time of creation, oldest first.
 #[utoipa::path(
-    get, path = "/customers/{id}/addresses", tag = "customers", params(ById, Pages, Cursor, Picked, ShowDeleted),
+    get, path = "/customers/{id}/addresses", tag = "customers",
+    security(("bearer" = ["customers:read"]), ("bearer" = ["own"])), params(ById, Pages, Cursor, Picked, ShowDeleted),
     responses((status = 200, description = "A page of the customer's addresses", body = List<AddressView>))
 )]
 pub(crate) async fn addresses_of(
@@ -287,10 +290,11 @@ pub(crate) struct AddressParams {
 
 /// List addresses
 ///
-/// Lists the addresses of all customers, sorted by time of creation, oldest first. Requires the permission
-/// `customers:read`.
+/// Lists the addresses of all customers, sorted by time of creation, oldest first.
 #[utoipa::path(
-    get, path = "/addresses", tag = "customers", params(Pages, Cursor, Picked, ShowDeleted, AddressParams),
+    get, path = "/addresses", tag = "customers",
+    security(("bearer" = ["customers:read"]), ("bearer" = ["own"])),
+    params(Pages, Cursor, Picked, ShowDeleted, AddressParams),
     responses((status = 200, description = "A page of addresses", body = List<AddressView>))
 )]
 pub(crate) async fn list_addresses(
@@ -303,10 +307,9 @@ pub(crate) async fn list_addresses(
 }
 
 /// Add an address to a customer
-///
-/// Requires the permission `customers:write`.
 #[utoipa::path(
-    post, path = "/customers/{id}/addresses", tag = "customers", params(ById), request_body = AddressInput,
+    post, path = "/customers/{id}/addresses", tag = "customers",
+    security(("bearer" = ["customers:write"]), ("bearer" = ["own"])), params(ById), request_body = AddressInput,
     responses(
         (status = 201, description = "The created address; `Location` has its path", body = Item<AddressView>),
     )
@@ -325,10 +328,9 @@ pub(crate) async fn create_address(
 }
 
 /// Read an address
-///
-/// Requires the permission `customers:read`.
 #[utoipa::path(
-    get, path = "/addresses/{id}", tag = "customers", params(ById, Picked, ShowDeleted),
+    get, path = "/addresses/{id}", tag = "customers",
+    security(("bearer" = ["customers:read"]), ("bearer" = ["own"])), params(ById, Picked, ShowDeleted),
     responses((status = 200, description = "The address", body = Item<AddressView>), NotModified)
 )]
 pub(crate) async fn read_address(
@@ -342,10 +344,11 @@ pub(crate) async fn read_address(
 
 /// Replace an address
 ///
-/// Fields that the request leaves out are cleared; the address stays with its customer. Requires the permission
-/// `customers:write`.
+/// Fields that the request leaves out are cleared; the address stays with its customer.
 #[utoipa::path(
-    put, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressInput,
+    put, path = "/addresses/{id}", tag = "customers",
+    security(("bearer" = ["customers:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader), request_body = AddressInput,
     responses((status = 200, description = "The replaced address", body = Item<AddressView>))
 )]
 pub(crate) async fn replace_address(
@@ -360,9 +363,11 @@ pub(crate) async fn replace_address(
 
 /// Change an address
 ///
-/// The body is a merge patch (RFC 7396). Requires the permission `customers:write`.
+/// The body is a merge patch (RFC 7396).
 #[utoipa::path(
-    patch, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader), request_body = AddressPatch,
+    patch, path = "/addresses/{id}", tag = "customers",
+    security(("bearer" = ["customers:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader), request_body = AddressPatch,
     responses((status = 200, description = "The changed address", body = Item<AddressView>))
 )]
 pub(crate) async fn patch_address(
@@ -377,10 +382,10 @@ pub(crate) async fn patch_address(
 
 /// Delete an address
 ///
-/// The deletion is permanent, because addresses cannot be soft-deleted individually. Requires the permission
-/// `customers:write`.
+/// The deletion is permanent, because addresses cannot be soft-deleted individually.
 #[utoipa::path(
-    delete, path = "/addresses/{id}", tag = "customers", params(ById, IfMatchHeader, Version),
+    delete, path = "/addresses/{id}", tag = "customers",
+    security(("bearer" = ["customers:write"]), ("bearer" = ["own"])), params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The address is deleted"))
 )]
 pub(crate) async fn delete_address(w: Write<AddressId>, Query((version,)): Query<(Version,)>) -> ApiResult {

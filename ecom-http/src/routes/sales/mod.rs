@@ -77,6 +77,7 @@ fn routes() -> Routes {
         routes!(cart::merge),
         routes!(cart::assign),
         routes!(cart::checkout),
+        routes!(cart::order),
         routes!(order::list, order::place),
         routes!(order::read, order::patch, order::delete),
         routes!(order::restore),

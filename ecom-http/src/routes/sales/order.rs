@@ -157,9 +157,9 @@ async fn page_of_orders(
 
 /// List orders
 ///
-/// Orders are returned with their lines. Requires the permission `orders:read`.
+/// Orders are returned with their lines.
 #[utoipa::path(
-    get, path = "/orders", tag = "orders",
+    get, path = "/orders", tag = "orders", security(("bearer" = ["orders:read"]), ("bearer" = ["own"])),
     params(Pages, Cursor, Shape, ShowDeleted, CustomerParam, OrderParams),
     responses((status = 200, description = "A page of orders", body = List<OrderView>))
 )]
@@ -179,9 +179,10 @@ pub(crate) async fn list(
 
 /// List the orders of a customer
 ///
-/// Orders are returned with their lines. Requires the permissions `customers:read` and `orders:read`.
+/// Orders are returned with their lines.
 #[utoipa::path(
     get, path = "/customers/{id}/orders", tag = "orders",
+    security(("bearer" = ["customers:read", "orders:read"]), ("bearer" = ["own"])),
     params(ById, Pages, Cursor, Shape, ShowDeleted, OrderParams),
     responses((status = 200, description = "A page of the customer's orders", body = List<OrderView>))
 )]
@@ -230,10 +231,11 @@ pub(crate) struct OrderLineParams {
 
 /// List order lines
 ///
-/// Lists the lines of all orders. Lines that were removed from their order are not included. Requires the permission
-/// `orders:read`.
+/// Lists the lines of all orders. Lines that were removed from their order are not included.
 #[utoipa::path(
-    get, path = "/order-lines", tag = "orders", params(Pages, Cursor, Shape, ShowDeleted, OrderLineParams),
+    get, path = "/order-lines", tag = "orders",
+    security(("bearer" = ["orders:read"]), ("bearer" = ["own"])),
+    params(Pages, Cursor, Shape, ShowDeleted, OrderLineParams),
     responses((status = 200, description = "A page of order lines", body = List<OrderLineView>))
 )]
 pub(crate) async fn list_lines(
@@ -263,10 +265,10 @@ pub(crate) async fn list_lines(
 /// Place an order
 ///
 /// Takes the stock of all lines, or fails with the SKUs of which too little is available. The prices in the request
-/// must be the current ones (R8). The order gets a bill. Requires the permission `orders:write`; some fields require
-/// further permissions.
+/// must be the current ones (R8). The order gets a bill. Some fields require further permissions.
 #[utoipa::path(
-    post, path = "/orders", tag = "orders", params(Numbers), request_body = OrderInput,
+    post, path = "/orders", tag = "orders",
+    security(("bearer" = ["orders:write"]), ("bearer" = ["own"])), params(Numbers), request_body = OrderInput,
     responses(
         (status = 201, description = "The placed order; `Location` has its path", body = Item<OrderView>),
     )
@@ -283,10 +285,9 @@ pub(crate) async fn place(
 }
 
 /// Read an order
-///
-/// Requires the permission `orders:read`.
 #[utoipa::path(
-    get, path = "/orders/{id}", tag = "orders", params(ByNumber, Shape, ShowDeleted),
+    get, path = "/orders/{id}", tag = "orders",
+    security(("bearer" = ["orders:read"]), ("bearer" = ["own"])), params(ByNumber, Shape, ShowDeleted),
     responses((status = 200, description = "The order", body = Item<OrderView>), NotModified)
 )]
 pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<(Shape, ShowDeleted)>) -> ApiResult {
@@ -302,10 +303,11 @@ pub(crate) async fn read(reply: Reply, key: Key, Query((shape, deleted)): Query<
 /// Change the delivery of an order
 ///
 /// The body is a merge patch (RFC 7396). The order must be pending or in progress. If the personal data of the order
-/// was erased, the request fails with `STATE_CONFLICT`, so that no new personal data is added (R45). Requires the
-/// permission `orders:write`.
+/// was erased, the request fails with `STATE_CONFLICT`, so that no new personal data is added (R45).
 #[utoipa::path(
-    patch, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = OrderPatch,
+    patch, path = "/orders/{id}", tag = "orders",
+    security(("bearer" = ["orders:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader, Numbers), request_body = OrderPatch,
     responses((status = 200, description = "The changed order", body = Item<OrderView>))
 )]
 pub(crate) async fn patch(
@@ -320,10 +322,10 @@ pub(crate) async fn patch(
 
 /// Cancel and delete an order
 ///
-/// The order is canceled, unless it already is, and soft-deleted. A delivered order is refused. Requires the permission
-/// `orders:write`.
+/// The order is canceled, unless it already is, and soft-deleted. A delivered order is refused.
 #[utoipa::path(
-    delete, path = "/orders/{id}", tag = "orders", params(ById, IfMatchHeader, Version),
+    delete, path = "/orders/{id}", tag = "orders",
+    security(("bearer" = ["orders:write"])), params(ById, IfMatchHeader, Version),
     responses((status = 204, description = "The order is canceled and deleted"))
 )]
 pub(crate) async fn delete(w: Write<OrderId>, Query((version,)): Query<(Version,)>) -> ApiResult {
@@ -334,9 +336,10 @@ pub(crate) async fn delete(w: Write<OrderId>, Query((version,)): Query<(Version,
 
 /// Restore a soft-deleted order
 ///
-/// The order stays canceled. Requires the permission `orders:write`.
+/// The order stays canceled.
 #[utoipa::path(
-    post, path = "/orders/{id}/restore", tag = "orders", params(ById, IfMatchHeader, Version, Numbers),
+    post, path = "/orders/{id}/restore", tag = "orders",
+    security(("bearer" = ["orders:write"])), params(ById, IfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The restored order", body = Item<OrderView>))
 )]
@@ -357,9 +360,11 @@ pub(crate) async fn restore(
 /// All changes happen together, or none of them happens. The order must be pending, and stock and amounts follow (R9).
 /// Lines keep the price at which they were sold, unless `reprice` is true, and new lines have the current price. If a
 /// line's bill is paid, or if units of any line on that bill were canceled, a change of the line fails with
-/// `BILL_FROZEN` (R39). Requires the permission `orders:write`; some fields require further permissions.
+/// `BILL_FROZEN` (R39). Some fields require further permissions.
 #[utoipa::path(
-    post, path = "/orders/{id}/edit", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = OrderEdit,
+    post, path = "/orders/{id}/edit", tag = "orders",
+    security(("bearer" = ["orders:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader, Numbers), request_body = OrderEdit,
     responses((status = 200, description = "The edited order", body = Item<OrderView>))
 )]
 pub(crate) async fn edit(
@@ -376,9 +381,10 @@ pub(crate) async fn edit(
 
 /// List the lines of an order
 ///
-/// Lines are sorted by position. Lines that were removed are not included. Requires the permission `orders:read`.
+/// Lines are sorted by position. Lines that were removed are not included.
 #[utoipa::path(
-    get, path = "/orders/{id}/lines", tag = "orders", params(ById, Shape, ShowDeleted),
+    get, path = "/orders/{id}/lines", tag = "orders",
+    security(("bearer" = ["orders:read"]), ("bearer" = ["own"])), params(ById, Shape, ShowDeleted),
     responses((status = 200, description = "The lines of the order", body = List<OrderLineView>))
 )]
 pub(crate) async fn lines(
@@ -429,10 +435,11 @@ fn of_line(error: Error, edit: &str, line: Option<OrderLineId>) -> Error {
 /// Add a line to an order
 ///
 /// The order must be pending, and the line is sold at the current price. The response is the order with the new line;
-/// `Location` has the path of the line. Requires the permission `orders:write`, and with a `price_override` also
-/// `orders:discount`.
+/// `Location` has the path of the line. With a `price_override`, it also requires `orders:discount`.
 #[utoipa::path(
-    post, path = "/orders/{id}/lines", tag = "orders", params(ById, IfMatchHeader, Numbers), request_body = AddLineInput,
+    post, path = "/orders/{id}/lines", tag = "orders",
+    security(("bearer" = ["orders:write"]), ("bearer" = ["own"])),
+    params(ById, IfMatchHeader, Numbers), request_body = AddLineInput,
     responses(
         (status = 201, description = "The order with the new line; `Location` has its path", body = Item<OrderView>),
     )
@@ -459,9 +466,10 @@ pub(crate) async fn add_line(
 
 /// Read a line of an order
 ///
-/// The entity tag contains the version of the order. Requires the permission `orders:read`.
+/// The entity tag contains the version of the order.
 #[utoipa::path(
-    get, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, Shape, ShowDeleted),
+    get, path = "/orders/{id}/lines/{line_id}", tag = "orders",
+    security(("bearer" = ["orders:read"]), ("bearer" = ["own"])), params(ById, ByLine, Shape, ShowDeleted),
     responses((status = 200, description = "The line", body = Item<OrderLineView>), NotModified)
 )]
 pub(crate) async fn read_line(
@@ -478,9 +486,10 @@ pub(crate) async fn read_line(
 
 /// Change a line of an order
 ///
-/// The order must be pending. `DELETE` removes the line. Requires the permission `orders:write`.
+/// The order must be pending. `DELETE` removes the line.
 #[utoipa::path(
-    patch, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Numbers),
+    patch, path = "/orders/{id}/lines/{line_id}", tag = "orders",
+    security(("bearer" = ["orders:write"]), ("bearer" = ["own"])), params(ById, ByLine, IfMatchHeader, Numbers),
     request_body = ChangeLineInput,
     responses((status = 200, description = "The order with the changed line", body = Item<OrderView>))
 )]
@@ -508,9 +517,10 @@ pub(crate) async fn change_line(
 ///
 /// The order must be pending. The stock of the line is given back. The request is refused if the discount on the bill
 /// would exceed the subtotal of the remaining lines: `edit` can lower the discount and remove the line at once.
-/// Requires the permission `orders:write`.
 #[utoipa::path(
-    delete, path = "/orders/{id}/lines/{line_id}", tag = "orders", params(ById, ByLine, IfMatchHeader, Version, Numbers),
+    delete, path = "/orders/{id}/lines/{line_id}", tag = "orders",
+    security(("bearer" = ["orders:write"]), ("bearer" = ["own"])),
+    params(ById, ByLine, IfMatchHeader, Version, Numbers),
     responses((status = 200, description = "The order without the line", body = Item<OrderView>))
 )]
 pub(crate) async fn remove_line(
@@ -530,10 +540,10 @@ pub(crate) async fn remove_line(
 /// Without `lines`, the whole order is canceled, its stock is given back exactly once, its open bills become void, and
 /// paid bills get credit notes. This takes no version: `version` and `If-Match` are refused. It is safe to repeat. With
 /// `lines`, the version is required, and these units are canceled: their stock is given back, and each bill concerned
-/// gets a credit note. If no unit is left, the order is canceled. The order must be pending or in progress. Requires
-/// the permission `orders:write`.
+/// gets a credit note. If no unit is left, the order is canceled. The order must be pending or in progress.
 #[utoipa::path(
-    post, path = "/orders/{id}/cancel", tag = "orders", params(ById, OptionalIfMatchHeader, Numbers),
+    post, path = "/orders/{id}/cancel", tag = "orders",
+    security(("bearer" = ["orders:write"]), ("bearer" = ["own"])), params(ById, OptionalIfMatchHeader, Numbers),
     request_body(content = CancelInput, description = "The units to cancel. The body can be empty."),
     responses((status = 200, description = "The order after the cancellation", body = Item<OrderView>))
 )]
@@ -568,10 +578,10 @@ pub(crate) async fn cancel(
 /// Start the work on an order
 ///
 /// The order must be pending and have units to deliver. Its lines can no longer be edited. A version is optional,
-/// because an order can be started only once; if the request names one, it is checked. Requires the permission
-/// `orders:write`.
+/// because an order can be started only once; if the request names one, it is checked.
 #[utoipa::path(
-    post, path = "/orders/{id}/start", tag = "orders", params(ById, OptionalIfMatchHeader, Version, Numbers),
+    post, path = "/orders/{id}/start", tag = "orders",
+    security(("bearer" = ["orders:write"])), params(ById, OptionalIfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The order in progress", body = Item<OrderView>))
 )]
@@ -590,9 +600,10 @@ pub(crate) async fn start(
 /// Record that an order was delivered
 ///
 /// The order must be in progress. A version is optional, because an order can be delivered only once; if the request
-/// names one, it is checked. Requires the permission `orders:write`.
+/// names one, it is checked.
 #[utoipa::path(
-    post, path = "/orders/{id}/deliver", tag = "orders", params(ById, OptionalIfMatchHeader, Version, Numbers),
+    post, path = "/orders/{id}/deliver", tag = "orders",
+    security(("bearer" = ["orders:write"])), params(ById, OptionalIfMatchHeader, Version, Numbers),
     request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
     responses((status = 200, description = "The delivered order", body = Item<OrderView>))
 )]
@@ -611,9 +622,9 @@ pub(crate) async fn deliver(
 /// Read the history of an order
 ///
 /// Entries are sorted oldest first. Every version of the order has one. `data` of an entry depends on its `kind`.
-/// Requires the permission `orders:read`.
 #[utoipa::path(
-    get, path = "/orders/{id}/history", tag = "orders", params(ById, Picked, ShowDeleted),
+    get, path = "/orders/{id}/history", tag = "orders",
+    security(("bearer" = ["orders:read"]), ("bearer" = ["own"])), params(ById, Picked, ShowDeleted),
     responses((status = 200, description = "The history of the order", body = List<OrderChangeView>))
 )]
 pub(crate) async fn history(
@@ -630,10 +641,10 @@ pub(crate) async fn history(
 ///
 /// For each amount of the lines, the bills, the credit notes and the order, the response has the formula in words and
 /// the parts that add up to the amount. `due` is the net amount billed: the bills less the credit notes, void ones
-/// excluded. Payments are not subtracted, so a paid bill counts in full. Requires the permissions `orders:read` and
-/// `bills:read`. The entity tag is that of the order.
+/// excluded. Payments are not subtracted, so a paid bill counts in full. The entity tag is that of the order.
 #[utoipa::path(
-    get, path = "/orders/{id}/explain", tag = "orders", params(ById, Shape, ShowDeleted),
+    get, path = "/orders/{id}/explain", tag = "orders",
+    security(("bearer" = ["orders:read", "bills:read"]), ("bearer" = ["own"])), params(ById, Shape, ShowDeleted),
     responses(
         (status = 200, description = "The explained amounts", body = Item<OrderExplanationView>),
         NotModified

@@ -167,7 +167,7 @@ fn checked(p: &SearchParams, currency: Currency, e: &mut ValidationErrors) -> Se
 /// words do not fill the first page, products that match at least half of them follow: `meta.search.total_hits` counts
 /// the former, `meta.search.partial_hits` the latter, and `meta.pagination` both. At most 10,000 hits can be skipped.
 #[utoipa::path(
-    get, path = "/products/search", tag = "search", params(SearchParams, AtLeastParams, Pages, Shape),
+    get, path = "/products/search", tag = "search", security(()), params(SearchParams, AtLeastParams, Pages, Shape),
     responses(
         (status = 200, description = "A page of products, with `meta.search`", body = List<ProductView>),
     )

@@ -58,7 +58,7 @@ impl Resource for Setting<Vec<SearchRule>> {
 
 /// Read the synonyms
 #[utoipa::path(
-    get, path = "/search/synonyms", tag = "search settings", params(Shape),
+    get, path = "/search/synonyms", tag = "search settings", security(("bearer" = ["search:read"])), params(Shape),
     responses((status = 200, description = "The synonyms of the shop", body = Item<SynonymsView>), NotModified)
 )]
 pub(super) async fn synonyms(reply: Reply, Query((shape,)): Query<(Shape,)>) -> ApiResult {
@@ -72,7 +72,8 @@ pub(super) async fn synonyms(reply: Reply, Query((shape,)): Query<(Shape,)>) -> 
 /// within `ECOM_POLL_INTERVAL`. An entry without `input` holds words and phrases that mean the same. With `input`, the
 /// synonyms are one-way: a search for it also finds the products of its synonyms.
 #[utoipa::path(
-    put, path = "/search/synonyms", tag = "search settings", params(IfMatchHeader, Numbers),
+    put, path = "/search/synonyms", tag = "search settings",
+    security(("bearer" = ["search:write"])), params(IfMatchHeader, Numbers),
     request_body = SynonymsInput,
     responses((status = 200, description = "The new synonyms", body = Item<SynonymsView>))
 )]
@@ -90,7 +91,7 @@ pub(super) async fn replace_synonyms(
 
 /// Read the rules
 #[utoipa::path(
-    get, path = "/search/rules", tag = "search settings", params(Shape),
+    get, path = "/search/rules", tag = "search settings", security(("bearer" = ["search:read"])), params(Shape),
     responses((status = 200, description = "The rules of the shop", body = Item<RulesView>), NotModified)
 )]
 pub(super) async fn rules(reply: Reply, Query((shape,)): Query<(Shape,)>) -> ApiResult {
@@ -104,7 +105,8 @@ pub(super) async fn rules(reply: Reply, Query((shape,)): Query<(Shape,)>) -> Api
 /// applies to the searches that meet all of its conditions: the words of the query, a filter by a category, and the
 /// time. It pins products to the top, hides products, or multiplies the scores of some.
 #[utoipa::path(
-    put, path = "/search/rules", tag = "search settings", params(IfMatchHeader, Numbers), request_body = RulesInput,
+    put, path = "/search/rules", tag = "search settings",
+    security(("bearer" = ["search:write"])), params(IfMatchHeader, Numbers), request_body = RulesInput,
     responses((status = 200, description = "The new rules", body = Item<RulesView>))
 )]
 pub(super) async fn replace_rules(

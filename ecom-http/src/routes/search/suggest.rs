@@ -52,7 +52,8 @@ impl LimitParams {
 ///
 /// Returns query completions, categories, brands and active products for a text whose last word may be incomplete.
 #[utoipa::path(
-    get, path = "/products/suggest", tag = "search", params(SuggestParams, AtLeastParams, LimitParams, Numbers),
+    get, path = "/products/suggest", tag = "search",
+    security(()), params(SuggestParams, AtLeastParams, LimitParams, Numbers),
     responses((status = 200, description = "The suggestions", body = Item<SuggestionsView>))
 )]
 pub(super) async fn suggest(
@@ -79,7 +80,8 @@ pub(super) async fn suggest(
 /// its title, brand or tags, the most similar first; the other products of its categories, the best rated first; and
 /// products of other categories that share such words, the most similar first.
 #[utoipa::path(
-    get, path = "/products/{id}/related", tag = "search", params(ByKey, AtLeastParams, LimitParams, Shape),
+    get, path = "/products/{id}/related", tag = "search",
+    security(()), params(ByKey, AtLeastParams, LimitParams, Shape),
     responses((status = 200, description = "The related products", body = List<ProductView>))
 )]
 pub(super) async fn related(

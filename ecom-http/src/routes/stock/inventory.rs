@@ -23,7 +23,7 @@ impl Shown for StockMovement {
 
 /// Read the stock of a SKU
 #[utoipa::path(
-    get, path = "/skus/{id}/stock", tag = "inventory", params(ById),
+    get, path = "/skus/{id}/stock", tag = "inventory", security(()), params(ById),
     responses((status = 200, description = "The current stock of the SKU", body = Item<StockView>))
 )]
 pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>) -> ApiResult {
@@ -37,7 +37,8 @@ pub(crate) async fn level(reply: Reply, Id(id): Id<SkuId>, Query(()): Query<()>)
 /// Changes the stock by a difference. The request does not need a version and does not change one. It is refused if
 /// less than 0 would be available, or if the SKU does not track its stock.
 #[utoipa::path(
-    post, path = "/skus/{id}/stock", tag = "inventory", params(ById), request_body = AdjustInput,
+    post, path = "/skus/{id}/stock", tag = "inventory",
+    security(("bearer" = ["stock:adjust"])), params(ById), request_body = AdjustInput,
     responses(
         (status = 201, description = "The stock after the adjustment, and its movement", body = Item<AdjustedView>),
     )
@@ -69,7 +70,8 @@ pub(crate) async fn adjust(
 ///
 /// Movements are sorted newest first. Their sum is the stock on hand of the SKU.
 #[utoipa::path(
-    get, path = "/skus/{id}/stock/movements", tag = "inventory", params(ById, Pages, Cursor, Picked),
+    get, path = "/skus/{id}/stock/movements", tag = "inventory",
+    security(("bearer" = ["stock:read"])), params(ById, Pages, Cursor, Picked),
     responses((status = 200, description = "A page of stock movements", body = List<MovementView>))
 )]
 pub(crate) async fn movements(

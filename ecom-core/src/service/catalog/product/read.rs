@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{ProductList, ProductListQuery, ProductService};
-use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters};
+use crate::domain::access::principal::Permission;
+use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductStatus};
 use crate::domain::common::IncludeDeleted;
 use crate::error::{Entity, Error, Result};
 use crate::id::ProductId;
@@ -16,9 +17,32 @@ use crate::service::run::transaction::Tx;
 use crate::text::{Slug, shown};
 
 impl ProductService<'_> {
-    /// Returns a live product if this process holds it in its cache: the fast path of [`Self::get`].
+    /// Returns a live product that the principal may read, if this process holds it in its cache: the fast path of
+    /// [`Self::get`].
     pub fn cached(&self, id: ProductId) -> Option<Arc<Cached<Product>>> {
-        self.cx.cache.local(&CacheKey::Product(id))
+        self.cx.cache.local::<Product>(&CacheKey::Product(id)).filter(|product| self.shows(product))
+    }
+
+    /// Returns true if the principal may read a product: an active one, or one of another status with `products:read`
+    /// or `products:write`.
+    pub(crate) fn shows(&self, product: &Product) -> bool {
+        product.status == ProductStatus::Active || self.reads_all()
+    }
+
+    fn reads_all(&self) -> bool {
+        self.who.may(Permission::ProductsRead) || self.who.may(Permission::ProductsWrite)
+    }
+
+    /// Narrows a filter by status to the products that the principal may read.
+    ///
+    /// # Errors
+    /// `Forbidden` and `Unauthenticated` if the filter asks for products of a status that it may not read.
+    pub(crate) fn readable(&self, status: Option<ProductStatus>) -> Result<Option<ProductStatus>> {
+        match status {
+            _ if self.reads_all() => Ok(status),
+            None | Some(ProductStatus::Active) => Ok(Some(ProductStatus::Active)),
+            Some(_) => Err(self.who.lacks(Permission::ProductsRead)),
+        }
     }
 
     /// Returns a live product, from the cache or the database (R15).
@@ -35,6 +59,7 @@ impl ProductService<'_> {
                 self.cx.storage.connect().await?.products().get(id, IncludeDeleted::No).await
             })
             .await?
+            .filter(|found| self.shows(&found.value))
             .ok_or_else(|| Error::not_found(Entity::Product, id))
     }
 
@@ -51,6 +76,7 @@ impl ProductService<'_> {
             .products()
             .get(id, deleted)
             .await?
+            .filter(|product| self.shows(product))
             .ok_or_else(|| Error::not_found(Entity::Product, id))
     }
 
@@ -61,7 +87,8 @@ impl ProductService<'_> {
     /// `NotFound`, `Unavailable`.
     pub async fn get_in(&self, tx: &mut Tx<'_>, id: ProductId, deleted: IncludeDeleted) -> Result<Product> {
         self.who.require_shown(deleted)?;
-        tx.products().get(id, deleted).await?.ok_or_else(|| Error::not_found(Entity::Product, id))
+        let found = tx.products().get(id, deleted).await?.filter(|product| self.shows(product));
+        found.ok_or_else(|| Error::not_found(Entity::Product, id))
     }
 
     /// Returns a live product by its slug, from the cache or the database (R15).
@@ -86,14 +113,15 @@ impl ProductService<'_> {
             _ => {
                 // If the cache cannot be invalidated, the next read with this hint ends up here again.
                 let _ = self.cx.cache.invalidate(&[key]).await;
-                let value = find().await?.ok_or_else(|| Error::not_found(Entity::Product, slug))?;
+                let value = find().await?.filter(|product| self.shows(product));
+                let value = value.ok_or_else(|| Error::not_found(Entity::Product, slug))?;
                 Ok(Lookup { value: Arc::new(Cached::new(value)), hit: false })
             }
         }
     }
 
     /// Returns live products by id, in the order of `ids`. Those that the cache lacks are read together. Products that
-    /// do not exist are left out.
+    /// do not exist or that the principal may not read are left out.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -123,7 +151,7 @@ impl ProductService<'_> {
             cache.fill_many(loads, self.cx.config.product_ttl).await;
             read?;
         }
-        Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+        Ok(ids.iter().filter_map(|id| found.get(id).filter(|product| self.shows(product)).cloned()).collect())
     }
 
     /// Returns a page of products and, with [`Paging::Offset`], how many match, counted up to
@@ -133,7 +161,7 @@ impl ProductService<'_> {
     /// `Validation` for a brand or tag that no product can have and for price bounds in the wrong order,
     /// `CURRENCY_MISMATCH`, `Unavailable`.
     pub async fn list(&self, query: &ProductListQuery) -> Result<Lookup<ProductList>> {
-        self.who.require_shown(query.filter.include_deleted)?;
+        let query = &ProductListQuery { filter: self.narrowed(&query.filter)?, ..query.clone() };
         query.filter.check(self.cx.config.currency)?;
         query.paging.check()?;
         let text = format!("{query:?}");
@@ -159,13 +187,19 @@ impl ProductService<'_> {
         Ok(Lookup { value: Arc::new(Cached::new(list)), hit: false })
     }
 
+    /// Returns a filter for the products that the principal may read, and refuses one for others.
+    fn narrowed(&self, filter: &ProductFilter) -> Result<ProductFilter> {
+        self.who.require_shown(filter.include_deleted)?;
+        Ok(ProductFilter { status: self.readable(filter.status)?, ..filter.clone() })
+    }
+
     /// Returns the values by which the products that match could be narrowed (`meta.filters`).
     ///
     /// # Errors
     /// `Validation` for a brand or tag that no product can have and for price bounds in the wrong order,
     /// `CURRENCY_MISMATCH`, `Unavailable`.
     pub async fn filters(&self, filter: &ProductFilter) -> Result<ProductFilters> {
-        self.who.require_shown(filter.include_deleted)?;
+        let filter = &self.narrowed(filter)?;
         filter.check(self.cx.config.currency)?;
         self.cx.storage.connect().await?.products().filters(filter).await
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use chrono::Datelike as _;
 
 use self::place::{Placing, lock_offers, place_all_in};
+use crate::domain::access::policy::Reach;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{Actor, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
@@ -35,6 +36,9 @@ use crate::service::run::transaction::{Change, Tx};
 use crate::service::stock::inventory::post;
 
 /// The service of the orders of a shop.
+///
+/// A customer reads and places its own orders without a permission. While one is pending, the customer also edits its
+/// lines at the current prices, changes its delivery and cancels it.
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
@@ -73,10 +77,24 @@ impl<'a> OrderService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, id: OrderId, deleted: IncludeDeleted) -> Result<Order> {
-        self.who.require(Permission::OrdersRead)?;
+        let reach = self.who.reach(Permission::OrdersRead)?;
         self.who.require_shown(deleted)?;
         let found = self.cx.storage.connect().await?.orders().get(id, deleted).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Order, id))
+        found.filter(|order| reach.covers(order.customer_id)).ok_or_else(|| Error::not_found(Entity::Order, id))
+    }
+
+    /// Returns the order of a cart: the way in which a guest, who has the token of the cart, follows the order.
+    ///
+    /// # Errors
+    /// `NotFound` of the cart, and of the order if there is none yet or it is soft-deleted; `Unavailable`.
+    pub async fn get_by_cart(&self, cart: CartId, access: &CartAccess) -> Result<Order> {
+        let access = access.of(self.who, Permission::OrdersRead)?;
+        let mut db = self.cx.storage.connect().await?;
+        let found = db.carts().get(cart).await?;
+        access.check(cart, found)?;
+        let gone = || Error::not_found(Entity::Order, format!("of cart {cart}"));
+        let (_, id) = db.orders().of_carts(&[cart]).await?.pop().ok_or_else(gone)?;
+        db.orders().get(id, IncludeDeleted::No).await?.ok_or_else(gone)
     }
 
     /// Returns the order with a number, such as `ORD-2026-000123`.
@@ -84,12 +102,12 @@ impl<'a> OrderService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get_by_number(&self, number: &str, deleted: IncludeDeleted) -> Result<Order> {
-        self.who.require(Permission::OrdersRead)?;
+        let reach = self.who.reach(Permission::OrdersRead)?;
         self.who.require_shown(deleted)?;
         let mut db = self.cx.storage.connect().await?;
         let gone = || Error::not_found(Entity::Order, number);
         let id = db.orders().id_of_number(number).await?.ok_or_else(gone)?;
-        db.orders().get(id, deleted).await?.ok_or_else(gone)
+        db.orders().get(id, deleted).await?.filter(|order| reach.covers(order.customer_id)).ok_or_else(gone)
     }
 
     /// Returns an order with its discounts, bills and credit notes; a soft-deleted one only if `deleted` asks for it
@@ -98,13 +116,14 @@ impl<'a> OrderService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn record(&self, id: OrderId, deleted: IncludeDeleted) -> Result<OrderRecord> {
-        self.who.require(Permission::OrdersRead)?;
-        self.who.require(Permission::BillsRead)?;
+        let (orders, bills) = (self.who.reach(Permission::OrdersRead)?, self.who.reach(Permission::BillsRead)?);
         self.who.require_shown(deleted)?;
         let mut db = self.cx.storage.connect().await?;
         for _ in 0..TRIES {
             let found = db.orders().records(&[id]).await?.pop();
-            let record = found.filter(|r| deleted == IncludeDeleted::Yes || r.order.audit.is_live());
+            let is_covered = |order: &Order| orders.covers(order.customer_id) && bills.covers(order.customer_id);
+            let record =
+                found.filter(|r| is_covered(&r.order) && (deleted == IncludeDeleted::Yes || r.order.audit.is_live()));
             let record = record.ok_or_else(|| Error::not_found(Entity::Order, id))?;
             // Every change of the order or its bills increases the version, so what is read between two reads of one
             // version belongs together.
@@ -141,8 +160,9 @@ impl<'a> OrderService<'a> {
         sort: OrderSort,
         paging: &Paging,
     ) -> Result<(Page<Order>, Option<Total>)> {
-        self.who.require(Permission::OrdersRead)?;
+        let reach = self.who.reach(Permission::OrdersRead)?;
         self.who.require_shown(filter.include_deleted)?;
+        let filter = &OrderFilter { customer: reach.narrow(filter.customer)?, ..filter.clone() };
         paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
@@ -179,8 +199,9 @@ impl<'a> OrderService<'a> {
         sort: OrderSort,
         paging: &Paging,
     ) -> Result<(Page<OrderLine>, Option<Total>)> {
-        self.who.require(Permission::OrdersRead)?;
+        let reach = self.who.reach(Permission::OrdersRead)?;
         self.who.require_shown(filter.include_deleted)?;
+        let filter = &OrderLineFilter { customer: reach.narrow(filter.customer)?, ..filter.clone() };
         paging.check()?;
         filter.check()?;
         let mut db = self.cx.storage.connect().await?;
@@ -198,10 +219,10 @@ impl<'a> OrderService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn history(&self, id: OrderId, deleted: IncludeDeleted) -> Result<Vec<OrderChange>> {
-        self.who.require(Permission::OrdersRead)?;
+        let reach = self.who.reach(Permission::OrdersRead)?;
         self.who.require_shown(deleted)?;
         let mut db = self.cx.storage.connect().await?;
-        if db.orders().get(id, deleted).await?.is_none() {
+        if !db.orders().get(id, deleted).await?.is_some_and(|order| reach.covers(order.customer_id)) {
             return Err(Error::not_found(Entity::Order, id));
         }
         db.orders().history(id).await
@@ -306,15 +327,13 @@ impl<'a> OrderService<'a> {
     }
 
     fn checking_out(&self, cart: CartId, access: &CartAccess, input: &CheckoutInput) -> Result<Placing> {
-        if *access == CartAccess::Permission {
-            self.who.require(Permission::OrdersWrite)?;
-        }
+        let access = access.of(self.who, Permission::OrdersWrite)?;
         let order = input.to_order();
         self.require_privileges(&order)?;
         let input = order.check(self.cx.config.currency, BuyerFrom::Cart)?;
         let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
         let event = EventId(self.cx.ids.next());
-        Ok(Placing { id, event, input, cart: Some((cart, access.clone())), keyed: None, actor })
+        Ok(Placing { id, event, input, cart: Some((cart, access)), keyed: None, actor })
     }
 
     fn require_privileges(&self, input: &OrderInput) -> Result<()> {
@@ -324,11 +343,14 @@ impl<'a> OrderService<'a> {
         if input.sets_bill() {
             self.who.require(Permission::BillsWrite)?;
         }
+        if input.source.is_some() || input.external_id.is_some() {
+            self.who.require(Permission::OrdersWrite)?;
+        }
         Ok(())
     }
 
     fn placing(&self, input: &OrderInput) -> Result<Placing> {
-        self.who.require(Permission::OrdersWrite)?;
+        self.who.reach(Permission::OrdersWrite)?.check_named(input.customer_id)?;
         self.require_privileges(input)?;
         let input = input.check(self.cx.config.currency, BuyerFrom::Input)?;
         let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
@@ -356,14 +378,14 @@ impl<'a> OrderService<'a> {
         expected: ExpectedVersion,
         edit: &OrderEdit,
     ) -> Result<Order> {
-        self.who.require(Permission::OrdersWrite)?;
+        let reach = self.who.reach(Permission::OrdersWrite)?;
         if edit.sets_prices() {
             self.who.require(Permission::OrdersDiscount)?;
         }
         let expected = expected.or_named(edit.version)?;
         let edit = edit.check(self.cx.config.currency)?;
         tx.started();
-        let before = self.lock(tx, id, Some(expected)).await?;
+        let before = self.lock(tx, id, reach, Some(expected)).await?;
         let changed: BTreeSet<_> = edit.change.iter().map(|c| c.line_id).collect();
         let of_lines = before.order.lines.iter().filter(|l| changed.contains(&l.id)).filter_map(|l| l.sku_id);
         let offers = lock_offers(tx, of_lines.collect(), edit.add.iter()).await?;
@@ -398,9 +420,16 @@ impl<'a> OrderService<'a> {
         expected: ExpectedVersion,
         patch: OrderPatch,
     ) -> Result<Order> {
-        self.who.require(Permission::OrdersWrite)?;
+        let reach = self.who.reach(Permission::OrdersWrite)?;
+        if patch.tracking.is_present() || patch.attributes.is_present() {
+            reach.require_all()?;
+        }
         let expected = expected.or_named(patch.version)?;
-        self.change(tx, id, Some(expected), |order, stamp| order.patch(patch, stamp)).await
+        self.change(tx, id, reach, Some(expected), |order, stamp| {
+            check_pending(reach, order)?;
+            order.patch(patch, stamp)
+        })
+        .await
     }
 
     /// Starts the work on a pending order. A version is optional, since the status guards the step.
@@ -418,7 +447,7 @@ impl<'a> OrderService<'a> {
     /// As [`Self::start`].
     pub async fn start_in(&self, tx: &mut Tx<'_>, id: OrderId, expected: ExpectedVersion) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
-        self.change(tx, id, guarded(expected), |order, stamp| order.start(stamp).map(Some)).await
+        self.change(tx, id, Reach::All, guarded(expected), |order, stamp| order.start(stamp).map(Some)).await
     }
 
     /// Records that an order in progress was delivered. A version is optional, since the status guards the step.
@@ -435,7 +464,7 @@ impl<'a> OrderService<'a> {
     /// As [`Self::deliver`].
     pub async fn deliver_in(&self, tx: &mut Tx<'_>, id: OrderId, expected: ExpectedVersion) -> Result<Order> {
         self.who.require(Permission::OrdersWrite)?;
-        self.change(tx, id, guarded(expected), |order, stamp| order.deliver(stamp).map(Some)).await
+        self.change(tx, id, Reach::All, guarded(expected), |order, stamp| order.deliver(stamp).map(Some)).await
     }
 
     /// Cancels a whole order and restores its stock exactly once (R10, R36). It needs no version and is safe to repeat:
@@ -452,10 +481,10 @@ impl<'a> OrderService<'a> {
     /// # Errors
     /// As [`Self::cancel`].
     pub async fn cancel_in(&self, tx: &mut Tx<'_>, id: OrderId) -> Result<Order> {
-        self.who.require(Permission::OrdersWrite)?;
-        self.change(tx, id, None, |record, stamp| match record.order.status {
+        let reach = self.who.reach(Permission::OrdersWrite)?;
+        self.change(tx, id, reach, None, |record, stamp| match record.order.status {
             OrderStatus::Canceled => Ok(None),
-            _ => record.cancel(stamp).map(Some),
+            _ => check_pending(reach, record).and_then(|()| record.cancel(stamp)).map(Some),
         })
         .await
     }
@@ -480,8 +509,12 @@ impl<'a> OrderService<'a> {
         expected: ExpectedVersion,
         units: &[CancelUnits],
     ) -> Result<Order> {
-        self.who.require(Permission::OrdersWrite)?;
-        self.change(tx, id, Some(expected), |order, stamp| order.cancel_units(units, stamp).map(Some)).await
+        let reach = self.who.reach(Permission::OrdersWrite)?;
+        self.change(tx, id, reach, Some(expected), |order, stamp| {
+            check_pending(reach, order)?;
+            order.cancel_units(units, stamp).map(Some)
+        })
+        .await
     }
 
     /// Cancels an order, if it is not canceled, and soft-deletes it.
@@ -500,7 +533,7 @@ impl<'a> OrderService<'a> {
     pub async fn delete_in(&self, tx: &mut Tx<'_>, id: OrderId, expected: ExpectedVersion) -> Result<()> {
         self.who.require(Permission::OrdersWrite)?;
         tx.started();
-        let mut before = self.lock(tx, id, Some(expected)).await?;
+        let mut before = self.lock(tx, id, Reach::All, Some(expected)).await?;
         if before.order.status != OrderStatus::Canceled {
             let step = before.cancel(&self.stamp())?;
             before = self.save(tx, before, step).await?;
@@ -540,11 +573,12 @@ impl<'a> OrderService<'a> {
         &self,
         tx: &mut Tx<'_>,
         id: OrderId,
+        reach: Reach,
         expected: Option<ExpectedVersion>,
         step: impl FnOnce(&OrderRecord, &Stamp<'_>) -> Result<Option<Step>> + Send,
     ) -> Result<Order> {
         tx.started();
-        let before = self.lock(tx, id, expected).await?;
+        let before = self.lock(tx, id, reach, expected).await?;
         let changed = match step(&before, &self.stamp())? {
             Some(step) => self.save(tx, before, step).await.map(|saved| saved.order),
             None => Ok(before.order),
@@ -556,9 +590,17 @@ impl<'a> OrderService<'a> {
         Stamp { now: self.cx.now(), actor: self.who.actor(), ids: &*self.cx.ids }
     }
 
-    /// Locks a live order and, if a version is expected, checks that it is the one that the writer read (R1).
-    async fn lock(&self, tx: &mut Tx<'_>, id: OrderId, expected: Option<ExpectedVersion>) -> Result<OrderRecord> {
-        let found = tx.orders().lock(&[id]).await?.pop().filter(|r| r.order.audit.is_live());
+    /// Locks a live order that the caller may change and, if a version is expected, checks that it is the one that the
+    /// writer read (R1).
+    async fn lock(
+        &self,
+        tx: &mut Tx<'_>,
+        id: OrderId,
+        reach: Reach,
+        expected: Option<ExpectedVersion>,
+    ) -> Result<OrderRecord> {
+        let found = tx.orders().lock(&[id]).await?.pop();
+        let found = found.filter(|r| r.order.audit.is_live() && reach.covers(r.order.customer_id));
         let record = found.ok_or_else(|| Error::not_found(Entity::Order, id))?;
         if let Some(expected) = expected {
             expected.check(Entity::Order, id, record.order.audit.version, self.cx.config.last_write_wins)?;
@@ -595,6 +637,11 @@ impl<'a> OrderService<'a> {
         tx.emit_all(changes).await?;
         Ok(record)
     }
+}
+
+/// Refuses a change by a customer of an order that the shop is already working on.
+fn check_pending(reach: Reach, record: &OrderRecord) -> Result<()> {
+    if record.order.status == OrderStatus::Pending { Ok(()) } else { reach.require_all() }
 }
 
 const MISSING: Error = Error::Internal { context: "an order is missing", source: None };

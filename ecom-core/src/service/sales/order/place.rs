@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::domain::common::Actor;
 use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
 use crate::domain::platform::outbox::EventKind;
-use crate::domain::sales::cart::{Cart, CartAccess, CartState};
+use crate::domain::sales::cart::{Cart, CartEntry, CartState};
 use crate::domain::sales::order::change::{self, Offers, Stamp, Step};
 use crate::domain::sales::order::input::{CheckedLine, CheckedOrder, SkuRef};
 use crate::domain::sales::order::{Buyer, Order, OrderRecord, PostalAddress};
@@ -37,7 +37,7 @@ pub(crate) struct Placing {
     pub event: EventId,
     pub input: CheckedOrder,
     /// The cart that the order is made from, and what lets the caller into it.
-    pub cart: Option<(CartId, CartAccess)>,
+    pub cart: Option<(CartId, CartEntry)>,
     /// What makes the call run at most once, if the caller has sent a key.
     pub keyed: Option<KeyedCall<Order>>,
     pub actor: Actor,

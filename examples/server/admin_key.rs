@@ -1,0 +1,60 @@
+//! The API key of the first start, which may do everything. There is never a default password.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use ecom::Shop;
+use ecom::access::{ApiKey, Secret};
+use ecom::config::ServerConfig;
+use ecom::paging::Paging;
+
+use crate::Result;
+
+/// Makes sure that somebody can administer the shop: with the key of `ECOM_ADMIN_KEY`, with that of `admin.key` in the
+/// data directory, or with a new one if the shop has no key yet. A new key is printed and written to `admin.key`.
+pub async fn ensure(shop: &Shop, config: &ServerConfig) -> Result<()> {
+    if let Some(secret) = &config.admin_key {
+        shop.api_keys().ensure_admin(secret).await?;
+        return Ok(());
+    }
+    let path = config.data.join("admin.key");
+    match fs::read_to_string(&path) {
+        // The database may be a new one, or the last start may have ended before it had the key.
+        Ok(text) => {
+            let message = "admin.key in ECOM_DATA does not contain an API key: restore or delete the file";
+            let secret = ApiKey::secret_from_text(text.trim()).ok_or(message)?;
+            shop.api_keys().ensure_admin(&secret).await?;
+            return Ok(());
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(format!("admin.key in ECOM_DATA cannot be read: {e}").into()),
+    }
+    let (keys, _) = shop.api_keys().list(&Paging::first(1)).await?;
+    if !keys.items.is_empty() {
+        return Ok(());
+    }
+    let secret = shop.api_keys().new_secret();
+    // On disk first, because nobody can read the key from the database.
+    fs::create_dir_all(&config.data)?;
+    write(&path, &secret).map_err(|e| format!("admin.key cannot be written to ECOM_DATA: {e}"))?;
+    shop.api_keys().ensure_admin(&secret).await?;
+    say!("This is the first start. The API key of the administrator, which may do everything:");
+    say!("  {}", secret.reveal());
+    say!("  It is also in {}, which only you can read, and is not shown again.", path.display());
+    Ok(())
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+fn write(path: &Path, secret: &Secret) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&new)?;
+    writeln!(file, "{}", secret.reveal())?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}
