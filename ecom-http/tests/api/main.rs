@@ -17,6 +17,7 @@ mod job;
 mod login;
 mod operations;
 mod order;
+mod permissions;
 mod product;
 mod rate_limit;
 mod review;
