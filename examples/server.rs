@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use ecom::access::Secret;
 use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
@@ -122,15 +123,15 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
-    if config.http.authentication {
-        admin_key::ensure(&shop, &config).await?;
-    }
+    let new_key = if config.http.authentication { admin_key::ensure(&shop, &config).await? } else { None };
     let outcome = tokio::select! {
         outcome = load(&shop, &arguments, &config.data) => outcome,
         _ = stopped.changed() => Err("stopped; what was imported so far stays, and a second run completes it".into()),
     };
-    if let (Ok(()), Some(listener)) = (&outcome, listener) {
-        serve(&shop, &config, listener, stopped).await?;
+    match (&outcome, listener) {
+        (Ok(()), Some(listener)) => serve(&shop, &config, new_key.as_ref(), listener, stopped).await?,
+        // The next start does not show it.
+        _ => new_key.iter().for_each(|key| admin_key::show(key, &config)),
     }
     shop.storage().close().await;
     outcome.map(|()| ExitCode::SUCCESS)
@@ -383,6 +384,7 @@ fn file_limit() -> usize {
 async fn serve(
     shop: &Shop,
     config: &ServerConfig,
+    new_key: Option<&Secret>,
     listener: TcpListener,
     stopped: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -407,6 +409,9 @@ async fn serve(
         ("/health".to_owned(), "health"),
     ] {
         say!("  http://{address}{path}  ({what})");
+    }
+    if let Some(key) = new_key {
+        admin_key::show(key, config);
     }
     say!("Ctrl-C stops it; another Ctrl-C, after a second or more, ends it at once.");
 

@@ -114,6 +114,21 @@ fn a_host_has_the_shop_in_its_own_transaction_on_every_database() {
     ecom_core::testkit::run(says_everywhere("transaction", ["an order over 36.00 USD and its parcel are in, 10 left"]));
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn an_application_brings_its_own_authentication() {
+    let expected = [
+        "anybody reads the catalog: 200 OK",
+        "nobody reads a customer without a session: 401 Unauthorized",
+        "a session that has ended is refused: 401 Unauthorized",
+        "Ada reads her own profile: 200 OK",
+        "Ada does not learn of Bob: 404 Not Found",
+        "the clerk reads every customer: 200 OK",
+        "the clerk has no other permission: 403 Forbidden",
+    ];
+    ecom_core::testkit::run(says("own_auth", Vec::new(), expected));
+}
+
 #[cfg(all(unix, feature = "config"))]
 mod server {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -136,6 +151,7 @@ mod server {
             .arg("--no-sample")
             .env("ECOM_LISTEN", "127.0.0.1:0")
             .env("ECOM_DATA", dir.join("data"))
+            .env("ECOM_ADMIN_KEY", KEY)
             .env("ECOM_SHUTDOWN_TIMEOUT", "60")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -164,7 +180,9 @@ mod server {
         None
     }
 
+    const KEY: &str = "ecom_0123456789abcdefghijklmnopqrstuv";
     const HEAD: &str = "POST /api/v1/categories HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                        authorization: Bearer ecom_0123456789abcdefghijklmnopqrstuv\r\n\
                         content-length: 15\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n";
 
     /// How long a test waits for what must happen. It is not a measure: the machine may be slow.

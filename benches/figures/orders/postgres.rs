@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecom::access::Principal;
 use ecom::adapters::{ServerOptions, SqlStorage};
 use ecom::port::NoCache;
 use test_servers::Server;
@@ -46,7 +47,7 @@ pub async fn run() {
         async || script(CALL).await,
     )
     .await;
-    let config = ecom_http::HttpConfig::default().access_log(false);
+    let config = ecom_http::HttpConfig::default().access_log(false).anonymous(Principal::trusted("bench"));
     let at = serve(ecom_http::router(b.shop.clone(), config)).await;
     pair(
         "orders over HTTP, against a function of the server with one order per commit",
