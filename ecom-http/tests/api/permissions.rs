@@ -149,6 +149,10 @@ impl Rows<'_> {
     }
 }
 
+fn key(value: &Value) -> String {
+    id(value).to_owned()
+}
+
 /// A request for a route, that the service behind it gets to see.
 struct Call {
     path: String,
@@ -171,7 +175,7 @@ impl Rows<'_> {
         match first {
             "products" => {
                 if path.contains("{id}") {
-                    target = id(&self.product().await).to_owned();
+                    target = key(&self.product().await);
                 }
                 match (method, rest) {
                     ("POST", "{id}/reviews") => with(json!({"rating": 4, "customer_id": self.customer})),
@@ -184,12 +188,11 @@ impl Rows<'_> {
             }
             "skus" => {
                 if path.contains("{id}") {
-                    target = id(&self.product().await["skus"][0]).to_owned();
+                    target = key(&self.product().await["skus"][0]);
                 }
                 match (method, rest) {
                     ("POST", "{id}/stock") => with(json!({"delta": 1, "reason": "received"})),
-                    ("PUT", _) => with(json!({"price": "1.00", "version": 1})),
-                    ("PATCH", _) => with(json!({"price": "1.00", "version": 1})),
+                    ("PUT" | "PATCH", _) => with(json!({"price": "1.00", "version": 1})),
                     _ => {}
                 }
             }
@@ -197,7 +200,7 @@ impl Rows<'_> {
                 if path.contains("{id}") {
                     let product = self.product().await;
                     let input = json!({"rating": 4, "customer_id": self.customer});
-                    target = id(&self.made(&format!("/products/{}/reviews", id(&product)), input).await).to_owned();
+                    target = key(&self.made(&format!("/products/{}/reviews", id(&product)), input).await);
                 }
                 match method {
                     "PUT" => with(json!({"rating": 3, "customer_id": self.customer, "version": 1})),
@@ -207,7 +210,7 @@ impl Rows<'_> {
             }
             "categories" => {
                 if path.contains("{id}") {
-                    target = id(&self.made("/categories", json!({"name": format!("C{n}")})).await).to_owned();
+                    target = key(&self.made("/categories", json!({"name": format!("C{n}")})).await);
                 }
                 match (method, rest) {
                     ("POST", "{id}/move") => with(json!({"parent_id": null, "version": 1})),
@@ -235,7 +238,7 @@ impl Rows<'_> {
             "addresses" => {
                 if path.contains("{id}") {
                     let of = format!("/customers/{}/addresses", self.customer);
-                    target = id(&self.made(&of, address.clone()).await).to_owned();
+                    target = key(&self.made(&of, address.clone()).await);
                 } else {
                     query = format!("customer_id={}", self.customer);
                 }
@@ -248,8 +251,8 @@ impl Rows<'_> {
             "carts" => {
                 if path.contains("{id}") {
                     let (cart, token) = self.cart(is_guest).await;
-                    target = id(&cart).to_owned();
-                    line = id(&cart["lines"][0]).to_owned();
+                    target = key(&cart);
+                    line = key(&cart["lines"][0]);
                     if rest == "{id}/order" {
                         let mut checkout = json!({"delivery_method": "on_hand"});
                         if is_guest {
@@ -290,8 +293,8 @@ impl Rows<'_> {
                 let mut order = Value::Null;
                 if path.contains("{id}") {
                     order = self.order().await;
-                    target = id(&order).to_owned();
-                    line = id(&order["lines"][0]).to_owned();
+                    target = key(&order);
+                    line = key(&order["lines"][0]);
                 }
                 match (method, rest) {
                     ("POST", "") => {
@@ -313,7 +316,7 @@ impl Rows<'_> {
                 if path.contains("{id}") {
                     let order = self.order().await;
                     let bill = self.api.get(&format!("/orders/{}/bill", id(&order))).await.ok(200).data();
-                    target = id(&bill).to_owned();
+                    target = key(&bill);
                 } else {
                     query = format!("order_id={}", id(&self.order().await));
                 }
@@ -324,7 +327,7 @@ impl Rows<'_> {
             "users" => {
                 let input = json!({"email": format!("user{n}@example.com"), "roles": []});
                 if path.contains("{id}") {
-                    target = id(&self.made("/users", input.clone()).await).to_owned();
+                    target = key(&self.made("/users", input.clone()).await);
                 }
                 match (method, rest) {
                     ("POST", "") | ("PUT", _) => with(json!({"email": format!("other{n}@example.com"), "roles": []})),
@@ -335,7 +338,7 @@ impl Rows<'_> {
             "roles" => {
                 let input = json!({"name": format!("role{n}"), "permissions": []});
                 if path.contains("{id}") {
-                    target = id(&self.made("/roles", input.clone()).await).to_owned();
+                    target = key(&self.made("/roles", input.clone()).await);
                 }
                 match method {
                     "POST" => with(json!({"name": format!("new{n}"), "permissions": []})),
@@ -347,7 +350,7 @@ impl Rows<'_> {
             "api-keys" => {
                 let input = json!({"name": "robot", "permissions": ["stock:read"]});
                 if path.contains("{id}") {
-                    target = id(&self.made("/api-keys", input.clone()).await).to_owned();
+                    target = key(&self.made("/api-keys", input.clone()).await);
                 }
                 match method {
                     "POST" => with(input),
@@ -355,11 +358,9 @@ impl Rows<'_> {
                     _ => {}
                 }
             }
-            "admin" => {
-                if path.contains("{id}") {
-                    let job = self.api.call("POST", &format!("{API}/admin/reindex"), &[], None).await.ok(202).data();
-                    target = id(&job).to_owned();
-                }
+            "admin" if path.contains("{id}") => {
+                let job = self.api.call("POST", &format!("{API}/admin/reindex"), &[], None).await.ok(202).data();
+                target = key(&job);
             }
             "search" if method == "PUT" => {
                 let name = if rest == "rules" { "rules" } else { "synonyms" };

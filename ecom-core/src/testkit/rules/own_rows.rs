@@ -56,7 +56,10 @@ fn page() -> Paging {
 /// Checks that a call was answered as if the row did not exist.
 #[track_caller]
 fn gone<T: fmt::Debug>(what: &str, outcome: Result<T>) {
-    assert!(matches!(outcome, Err(Error::NotFound { .. })), "{what}: {outcome:?}");
+    match outcome {
+        Err(Error::NotFound { .. }) => {}
+        other => panic!("{what}: the row must not exist for the caller, but the call returns {other:?}"),
+    }
 }
 
 #[track_caller]
@@ -69,7 +72,10 @@ fn refused<T: fmt::Debug>(what: &str, permission: P, outcome: Result<T>) {
 
 #[track_caller]
 fn unknown<T: fmt::Debug>(what: &str, outcome: Result<T>) {
-    assert!(matches!(outcome, Err(Error::Unauthenticated)), "{what}: {outcome:?}");
+    match outcome {
+        Err(Error::Unauthenticated) => {}
+        other => panic!("{what}: a stranger must be asked to log in, but the call returns {other:?}"),
+    }
 }
 
 /// Every call that a customer may make about what is its own succeeds, and lists have its own rows.
