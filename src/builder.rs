@@ -9,8 +9,10 @@ use ecom_core::access::SecretKey;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
-use ecom_core::port::{Cache, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage};
-use ecom_core::{Error, FieldCode, Result, Shop, ShopParts, ValidationErrors};
+use ecom_core::port::{
+    Cache, MailTemplates, Mailer, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage,
+};
+use ecom_core::{Error, FieldCode, Mailing, Result, Shop, ShopParts, ValidationErrors};
 
 /// An adapter, or the URL from which the builder opens one.
 enum Choice<T: ?Sized> {
@@ -111,6 +113,8 @@ pub struct ShopBuilder {
     search_fallback: Choice<dyn SearchProvider>,
     cache: Choice<dyn Cache>,
     rate_limiter: Choice<dyn RateLimiter>,
+    mailer: Choice<dyn Mailer>,
+    mail_templates: Choice<dyn MailTemplates>,
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
     secret_key: Option<SecretKey>,
@@ -129,6 +133,8 @@ impl Default for ShopBuilder {
             search_fallback: Choice::Absent,
             cache: Choice::Absent,
             rate_limiter: Choice::Absent,
+            mailer: Choice::Absent,
+            mail_templates: Choice::Absent,
             clock: Arc::new(SystemClock),
             ids: None,
             secret_key: None,
@@ -251,6 +257,40 @@ impl ShopBuilder {
         self
     }
 
+    /// Sets the URL of the mailer, which sends mails to users: those that verify an email address and those that reset a
+    /// password. `none`, the default, sends no mails.
+    ///
+    /// | URL | Mails go | Feature |
+    /// |---|---|---|
+    /// | `log:` | to the log, for development: the target `ecom_mail` has their texts, with links, at the level `debug` | `mail` |
+    /// | `file:///directory` | to files in a directory, which is created if it does not exist | `mail` |
+    /// | `smtp://user:password@host:port`, `smtps://…` | to a mail server; `SmtpOptions::from_url` lists the parameters | `smtp` |
+    ///
+    /// [`ShopConfig`] has the sender, the name of the shop and the URL of the storefront.
+    pub fn mailer(mut self, url: impl Into<String>) -> Self {
+        self.mailer.choose(Choice::Url(url.into()));
+        self
+    }
+
+    /// Sets the mailer, as an alternative to a URL.
+    pub fn with_mailer(mut self, mailer: Arc<dyn Mailer>) -> Self {
+        self.mailer.choose(Choice::Part(mailer));
+        self
+    }
+
+    /// Sets a directory with templates of mails, which replace those of the library (feature `mail`). The docs of
+    /// `Templates` in [`adapters`](crate::adapters) list the names of the files and the variables.
+    pub fn mail_templates(mut self, directory: impl Into<String>) -> Self {
+        self.mail_templates.choose(Choice::Url(directory.into()));
+        self
+    }
+
+    /// Sets the templates of mails, as an alternative to a directory.
+    pub fn with_mail_templates(mut self, templates: Arc<dyn MailTemplates>) -> Self {
+        self.mail_templates.choose(Choice::Part(templates));
+        self
+    }
+
     /// Sets the settings of the shop.
     pub fn config(mut self, config: ShopConfig) -> Self {
         self.config = config;
@@ -302,7 +342,7 @@ impl ShopBuilder {
     async fn open(self) -> Result<Shop> {
         self.check_parts()?;
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
-        let Self { clock, ids, secret_key, config, .. } = self;
+        let Self { mailer, mail_templates, clock, ids, secret_key, config, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -337,7 +377,19 @@ impl ShopBuilder {
                 open_rate_limiter(LimiterPlan::beside(&check_cache(&cache_url)?), &*storage, &clock).await?
             }
         };
-        Shop::new(ShopParts { storage, search, search_fallback, cache, rate_limiter, clock, ids, secret_key, config })
+        let mailing = open_mailing(mailer, mail_templates)?;
+        Shop::new(ShopParts {
+            storage,
+            search,
+            search_fallback,
+            cache,
+            rate_limiter,
+            clock,
+            ids,
+            secret_key,
+            mailing,
+            config,
+        })
     }
 
     /// Checks the settings as far as possible without opening anything.
@@ -383,6 +435,16 @@ impl ShopBuilder {
             Choice::Part(_) | Choice::Absent => Ok(()),
             Choice::Twice => Err(twice(RATE_LIMITER)),
             Choice::Url(url) => check_rate_limiter(url).map(drop),
+        })?;
+        note(match &self.mailer {
+            Choice::Part(_) | Choice::Absent => Ok(()),
+            Choice::Twice => Err(twice(MAILER)),
+            Choice::Url(url) => check_mailer(url).map(drop),
+        })?;
+        note(match &self.mail_templates {
+            Choice::Part(_) | Choice::Absent => Ok(()),
+            Choice::Twice => Err(twice(MAIL_TEMPLATES)),
+            Choice::Url(directory) => open_templates(Some(directory)).map(drop),
         })?;
         errors.into_result()
     }
@@ -449,6 +511,8 @@ pub(crate) const SEARCH: &str = "search";
 pub(crate) const FALLBACK: &str = "search_fallback";
 pub(crate) const CACHE: &str = "cache";
 pub(crate) const RATE_LIMITER: &str = "rate_limiter";
+pub(crate) const MAILER: &str = "mailer";
+pub(crate) const MAIL_TEMPLATES: &str = "mail_templates";
 
 /// Returns the error for an adapter that is required and was not chosen.
 fn missing(method: &'static str) -> Error {
@@ -470,6 +534,8 @@ fn part(method: &'static str) -> &'static str {
         SEARCH => "with_search",
         FALLBACK => "with_search_fallback",
         RATE_LIMITER => "with_rate_limiter",
+        MAILER => "with_mailer",
+        MAIL_TEMPLATES => "with_mail_templates",
         _ => "with_cache",
     }
 }
@@ -699,6 +765,74 @@ async fn open_cache(url: &str, storage: &dyn Storage) -> Result<Arc<dyn Cache>> 
             Arc::new(ecom_storage::cache::TieredCache::open(*options).await?)
         }
     })
+}
+
+/// The mailer that a URL selects.
+enum MailerPlan {
+    None,
+    #[cfg(feature = "mail")]
+    Log,
+    #[cfg(feature = "mail")]
+    File(std::path::PathBuf),
+    #[cfg(feature = "smtp")]
+    Smtp(Box<ecom_mail::SmtpOptions>),
+}
+
+fn check_mailer(url: &str) -> Result<MailerPlan> {
+    const FIELD: &str = MAILER;
+    match scheme(url) {
+        _ if url == "none" => Ok(MailerPlan::None),
+        "log" | "file" if !cfg!(feature = "mail") => Err(not_built_in(FIELD, "the mailers of files and logs", "mail")),
+        "smtp" | "smtps" if !cfg!(feature = "smtp") => Err(not_built_in(FIELD, "the client of mail servers", "smtp")),
+        #[cfg(feature = "mail")]
+        "log" if matches!(url, "log:" | "log://") => Ok(MailerPlan::Log),
+        #[cfg(feature = "mail")]
+        "file" => ecom_mail::FileMailer::directory_of(url).map(MailerPlan::File),
+        #[cfg(feature = "smtp")]
+        "smtp" | "smtps" => ecom_mail::SmtpOptions::from_url(url).map(|options| MailerPlan::Smtp(Box::new(options))),
+        _ => Err(Error::invalid(
+            FIELD,
+            FieldCode::OutOfBounds,
+            "must be `log:` or `none`, or start with `file://`, `smtp://` or `smtps://`",
+        )),
+    }
+}
+
+/// Opens the mailer and the templates of a shop. Without a mailer, no templates are used.
+fn open_mailing(mailer: Choice<dyn Mailer>, templates: Choice<dyn MailTemplates>) -> Result<Option<Mailing>> {
+    let mailer: Arc<dyn Mailer> = match mailer {
+        Choice::Part(mailer) => mailer,
+        Choice::Absent | Choice::Twice => return Ok(None),
+        Choice::Url(url) => match check_mailer(&url)? {
+            MailerPlan::None => return Ok(None),
+            #[cfg(feature = "mail")]
+            MailerPlan::Log => Arc::new(ecom_mail::LogMailer),
+            #[cfg(feature = "mail")]
+            MailerPlan::File(directory) => Arc::new(ecom_mail::FileMailer::open(directory)?),
+            #[cfg(feature = "smtp")]
+            MailerPlan::Smtp(options) => Arc::new(ecom_mail::SmtpMailer::open(*options)?),
+        },
+    };
+    let templates = match templates {
+        Choice::Part(templates) => templates,
+        Choice::Url(directory) => open_templates(Some(&directory))?,
+        Choice::Absent | Choice::Twice => open_templates(None)?,
+    };
+    Ok(Some(Mailing { mailer, templates }))
+}
+
+/// Opens the templates of the library, with those of a directory.
+#[cfg(feature = "mail")]
+fn open_templates(directory: Option<&str>) -> Result<Arc<dyn MailTemplates>> {
+    Ok(Arc::new(match directory {
+        Some(directory) => ecom_mail::Templates::from_directory(directory.as_ref())?,
+        None => ecom_mail::Templates::own()?,
+    }))
+}
+
+#[cfg(not(feature = "mail"))]
+fn open_templates(_: Option<&str>) -> Result<Arc<dyn MailTemplates>> {
+    Err(not_built_in(MAIL_TEMPLATES, "the language of templates", "mail"))
 }
 
 /// The rate limiter that a URL selects.

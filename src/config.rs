@@ -22,7 +22,8 @@
 //! | `SEARCH_FALLBACK_URL` | none | see [`crate::ShopBuilder::search_fallback`] | a second search index, which answers while the first one does not |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
 //! | `RATE_LIMITER_URL` | the Redis of `CACHE_URL`, or `memory://` | see [`crate::ShopBuilder::rate_limiter`] | where requests are counted for the rate limits |
-//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
+//! | `MAILER_URL` | `file://<data>/mail`, or `none` without the feature `mail` | see [`crate::ShopBuilder::mailer`] | where mails to users go |
+//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE`, `MAILER_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
 //! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | the maximum number of connections to a database server |
 //! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; the wait for a lock is a little shorter |
@@ -50,6 +51,12 @@
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
 //! | `ECOM_TOKEN_ISSUER` | `ecom` | 1 to 255 characters | the issuer that access tokens name |
 //! | `ECOM_TOKEN_ALGORITHM` | `eddsa` | `eddsa`, `hs256` | the algorithm of access tokens; `hs256` needs `ECOM_SECRET_KEY` |
+//! | `ECOM_SHOP_NAME` | `Shop` | 1 to 100 characters | the name of the shop in mails |
+//! | `ECOM_PUBLIC_URL` | `http://localhost:8000` | a URL that starts with `http://` or `https://`, without a slash at its end | the URL of the storefront, to whose pages `/verify-email?token=…` and `/reset-password?token=…` the links in mails lead; required with a mail server |
+//! | `ECOM_MAIL_FROM` | `shop@example.com` | an email address, or `Name <address>` | the sender of mails; required with a mail server |
+//! | `ECOM_MAIL_TEMPLATES` | none | a directory that can be read | the directory with templates that replace those of the library; see `ecom::adapters::Templates` |
+//! | `ECOM_VERIFICATION_TTL` | `259200` | 3,600–2,592,000 s | how long the token of a mail that verifies an email address is valid |
+//! | `ECOM_PASSWORD_RESET_TTL` | `3600` | 300–86,400 s | how long the token of a mail that resets a password is valid |
 //! | `ECOM_PASSWORD_HASHES` | half of the processors, at most 64 | 1–64 | how many passwords are hashed at a time |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_ORDER_BATCH` | `256` | 1–1,000 | the maximum number of orders that share a commit |
@@ -101,7 +108,7 @@ use ecom_http::{HttpConfig, ServeConfig};
 
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
-use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, RATE_LIMITER, SEARCH};
+use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, RATE_LIMITER, SEARCH};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may contain a password. Its `Debug` shows only the scheme.
@@ -122,7 +129,7 @@ impl SecretUrl {
     /// Returns the part of the URL that may be shown: the whole URL of an adapter without a server, else the scheme.
     pub fn shown(&self) -> &str {
         match self.0.split_once(':') {
-            Some(("sqlite" | "tantivy" | "memory", _)) => &self.0,
+            Some(("sqlite" | "tantivy" | "memory" | "file" | "log", _)) => &self.0,
             Some((scheme, _)) => scheme,
             None if self.0 == "none" => "none",
             None => "…",
@@ -171,6 +178,10 @@ pub struct ServerConfig {
     pub cache_url: SecretUrl,
     /// The URL of the rate limiter; `None` follows the cache.
     pub rate_limiter_url: Option<SecretUrl>,
+    /// The URL of the mailer.
+    pub mailer_url: SecretUrl,
+    /// The directory with templates of mails.
+    pub mail_templates: Option<String>,
     /// The secret that all processes of the shop share.
     pub secret_key: Option<SecretKey>,
     /// The secret of an API key that may do everything, for a shop that does not have the key yet.
@@ -252,6 +263,9 @@ impl ServerConfig {
         let rate_limiter_url = r.url("RATE_LIMITER_URL", "RATE_LIMITER_URL_FILE", "");
         let rate_limiter_url = (!rate_limiter_url.expose().is_empty()).then_some(rate_limiter_url);
 
+        let mailer_url = r.url("MAILER_URL", "MAILER_URL_FILE", &mail_files(&data));
+        let mail_templates = Some(r.text("ECOM_MAIL_TEMPLATES", "")).filter(|directory| !directory.is_empty());
+
         let currency = r.text("ECOM_CURRENCY", "USD");
         let currency = Currency::from_code(&currency).unwrap_or_else(|_| {
             r.bad("ECOM_CURRENCY", "must be the ISO 4217 code of a currency with a minor unit, such as USD");
@@ -296,6 +310,11 @@ impl ServerConfig {
             .session_ttl(r.seconds("ECOM_SESSION_TTL", defaults.session_ttl, 3_600..=365 * 86_400))
             .token_issuer(r.text("ECOM_TOKEN_ISSUER", &defaults.token_issuer))
             .token_algorithm(r.token_algorithm("ECOM_TOKEN_ALGORITHM", secret_key.is_some()))
+            .shop_name(r.text("ECOM_SHOP_NAME", &defaults.shop_name))
+            .public_url(r.required_by_mails("ECOM_PUBLIC_URL", &mailer_url, &defaults.public_url))
+            .mail_from(r.mail_address("ECOM_MAIL_FROM", &mailer_url, &defaults.mail_from))
+            .verification_ttl(r.seconds("ECOM_VERIFICATION_TTL", defaults.verification_ttl, 3_600..=30 * 86_400))
+            .password_reset_ttl(r.seconds("ECOM_PASSWORD_RESET_TTL", defaults.password_reset_ttl, 300..=86_400))
             .password_hashes(r.count("ECOM_PASSWORD_HASHES", defaults.password_hashes, 64))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000))
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));
@@ -324,6 +343,8 @@ impl ServerConfig {
             search_fallback_url,
             cache_url,
             rate_limiter_url,
+            mailer_url,
+            mail_templates,
             secret_key,
             admin_key,
             shop,
@@ -349,6 +370,7 @@ impl ServerConfig {
             .database_settings(self.database.clone())
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
+            .mailer(self.mailer_url.expose())
             .config(self.shop.clone());
         let (database, search) = embedded_urls(&self.data.to_string_lossy());
         let mut names = Vec::with_capacity(SETTINGS.len() + 2);
@@ -364,6 +386,9 @@ impl ServerConfig {
         if let Some(key) = &self.secret_key {
             builder = builder.secret_key(key.clone());
         }
+        if let Some(directory) = &self.mail_templates {
+            builder = builder.mail_templates(directory);
+        }
         if let Some(url) = &self.search_fallback_url {
             builder = builder.search_fallback(url.expose());
         }
@@ -378,13 +403,18 @@ impl ServerConfig {
 }
 
 /// The names of settings for the fields in errors of the builder.
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 15] = [
     (DATABASE, "DATABASE_URL"),
     ("database_direct", "DATABASE_DIRECT_URL"),
     (SEARCH, "SEARCH_URL"),
     (FALLBACK, "SEARCH_FALLBACK_URL"),
     (CACHE, "CACHE_URL"),
     (RATE_LIMITER, "RATE_LIMITER_URL"),
+    (MAILER, "MAILER_URL"),
+    (MAIL_TEMPLATES, "ECOM_MAIL_TEMPLATES"),
+    ("shop_name", "ECOM_SHOP_NAME"),
+    ("public_url", "ECOM_PUBLIC_URL"),
+    ("mail_from", "ECOM_MAIL_FROM"),
     ("max_connections", "ECOM_DATABASE_POOL"),
     ("acquire_timeout", "ECOM_DATABASE_ACQUIRE_TIMEOUT"),
     ("statement_timeout", "ECOM_DATABASE_STATEMENT_TIMEOUT"),
@@ -393,10 +423,19 @@ const SETTINGS: [(&str, &str); 10] = [
 
 /// Returns the URLs of the embedded database and index in a directory.
 fn embedded_urls(data: &str) -> (String, String) {
-    // The adapters percent-decode their URLs.
-    let escaped = data.replace('%', "%25").replace('?', "%3F");
-    let escaped = escaped.strip_prefix("./").unwrap_or(&escaped).trim_end_matches('/');
+    let escaped = escaped(data);
     (format!("sqlite://{escaped}/ecom.db"), format!("tantivy://{escaped}/index"))
+}
+
+/// Returns the URL of the mailer by default, which writes files in a directory.
+fn mail_files(data: &str) -> String {
+    if cfg!(feature = "mail") { format!("file://{}/mail", escaped(data)) } else { "none".to_owned() }
+}
+
+/// Returns a directory as a part of a URL. The adapters percent-decode their URLs.
+fn escaped(data: &str) -> String {
+    let escaped = data.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    escaped.strip_prefix("./").unwrap_or(&escaped).trim_end_matches('/').to_owned()
 }
 
 #[cfg(test)]

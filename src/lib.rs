@@ -123,6 +123,8 @@
 //! | `mysql` | no | MySQL 8, MariaDB 10.6+, tested on MariaDB 10.11 | `mysql://…` |
 //! | `redis` | no | a cache and a rate limiter that processes share, on Redis 7+; with `memory` also a cache in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `elasticsearch` | no | Elasticsearch 8 and 9, tested on 9.4; OpenSearch 2 and 3, tested on 3.8 | `elasticsearch+https://…`, `opensearch+https://…` |
+//! | `mail` | yes | mails to users, to files or to the log, and their templates | `file:///directory`, `log:` |
+//! | `smtp` | no | mails by a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
@@ -155,13 +157,13 @@ pub use ecom_core::mocks;
 pub use ecom_core::testkit;
 pub use ecom_core::{
     ActingShop, AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
-    FieldError, Health, Result, Shop, ShopParts, Tx, ValidationErrors, WithCauses, access, catalog, clock, common, id,
+    FieldError, Health, Mailing, Result, Shop, ShopParts, Tx, ValidationErrors, WithCauses, access, catalog, clock, common, id,
     money, paging, platform, port, sales, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{
     api_key_suite, cache_suite, cart_suite, category_suite, customer_suite, idempotency_suite, inventory_suite,
-    job_suite, offer_suite, order_suite, outbox_suite, product_suite, rate_limiter_suite, review_suite, role_suite,
+    job_suite, mailer_suite, offer_suite, order_suite, outbox_suite, product_suite, rate_limiter_suite, review_suite, role_suite,
     search_log_suite, search_suite, session_suite, setting_suite, shared_cache_suite, shop_search_suite, shop_suite,
     sku_suite, storage_suite, unit_of_work_suite, user_suite,
 };
@@ -178,6 +180,10 @@ pub mod adapters {
     pub use ecom_search::{Location, TantivyOptions, TantivySearch};
     #[cfg(feature = "meilisearch")]
     pub use ecom_search::{MeilisearchOptions, MeilisearchSearch};
+    #[cfg(feature = "mail")]
+    pub use ecom_mail::{FileMailer, LogMailer, Templates};
+    #[cfg(feature = "smtp")]
+    pub use ecom_mail::{SmtpMailer, SmtpOptions, SmtpTls};
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::ServerOptions;
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 
+use crate::domain::access::session::OneTimePurpose;
+use crate::domain::platform::mail::MailAddress;
 use crate::domain::search::language::Language;
 use crate::error::{Result, ValidationErrors};
 use crate::money::Currency;
@@ -78,6 +80,19 @@ pub struct ShopConfig {
     pub password_hashes: NonZeroUsize,
     /// The language of titles, descriptions and searches. If it changes, the index is rebuilt. Default English.
     pub search_language: Language,
+    /// The name of the shop in mails: 1–100 characters. Default `Shop`.
+    #[setters(into)]
+    pub shop_name: String,
+    /// The URL of the storefront, to whose pages the links in mails lead: `http` or `https`, without a query and without
+    /// a slash at its end, at most 500 characters. Default `http://localhost:8000`.
+    #[setters(into)]
+    pub public_url: String,
+    /// The sender of mails. Default `shop@example.com`, from which no mail server accepts mails.
+    pub mail_from: MailAddress,
+    /// How long the token of a mail that verifies an email address is valid. 1 hour to 30 days, default 3 days.
+    pub verification_ttl: Duration,
+    /// How long the token of a mail that resets a password is valid. 5 min to 24 hours, default 1 hour.
+    pub password_reset_ttl: Duration,
 }
 
 fn half_of_processors() -> NonZeroUsize {
@@ -114,11 +129,38 @@ impl Default for ShopConfig {
             signing_key_lifetime: Duration::from_secs(30 * 86_400),
             password_hashes: half_of_processors(),
             search_language: Language::English,
+            shop_name: "Shop".to_owned(),
+            public_url: "http://localhost:8000".to_owned(),
+            mail_from: MailAddress::unset(),
+            verification_ttl: Duration::from_secs(3 * 86_400),
+            password_reset_ttl: Duration::from_secs(3_600),
         }
     }
 }
 
+/// Returns true for a URL to which paths can be appended.
+fn is_public_url(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(text) else { return false };
+    matches!(url.scheme(), "http" | "https")
+        && text.len() <= 500
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && !text.ends_with('/')
+        && !text.contains(|c: char| c.is_control() || c.is_whitespace())
+}
+
 impl ShopConfig {
+    /// Returns how long a one-time token is valid.
+    pub const fn one_time_ttl(&self, purpose: OneTimePurpose) -> Duration {
+        match purpose {
+            OneTimePurpose::VerifyEmail => self.verification_ttl,
+            OneTimePurpose::ResetPassword => self.password_reset_ttl,
+        }
+    }
+
     /// Checks that all settings are within their bounds.
     ///
     /// # Errors
@@ -161,6 +203,18 @@ impl ShopConfig {
         let lifetime = minutes(self.signing_key_lifetime);
         within("signing_key_lifetime", (1_440..=365 * 1_440).contains(&lifetime), "between 1 day and 365 days");
         within("password_hashes", self.password_hashes.get() <= 64, "at most 64");
+        let named = self.shop_name.chars().count();
+        let is_plain = !self.shop_name.contains(char::is_control) && !self.shop_name.trim().is_empty();
+        within("shop_name", (1..=100).contains(&named) && is_plain, "1 to 100 characters on one line");
+        within(
+            "public_url",
+            is_public_url(&self.public_url),
+            "a URL of at most 500 characters that starts with `http://` or `https://` and has neither a user, a query, a \
+             fragment nor a slash at its end",
+        );
+        let ttl = minutes(self.verification_ttl);
+        within("verification_ttl", (60..=30 * 1_440).contains(&ttl), "between 1 hour and 30 days");
+        within("password_reset_ttl", (5..=1_440).contains(&minutes(self.password_reset_ttl)), "between 5 min and 24 hours");
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

@@ -25,11 +25,12 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, the report of the audit, jobs, settings, and the logs of events and of searches.
+    /// Idempotency keys, the report of the audit, jobs, mails, settings, and the logs of events and of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod idempotency;
         pub(crate) mod job;
+        pub(crate) mod mail;
         pub(crate) mod outbox;
         pub(crate) mod search_log;
         pub(crate) mod setting;
@@ -74,6 +75,9 @@ mod service {
         pub(crate) mod api_key;
         pub(crate) mod auth;
         pub(crate) mod crypto;
+        pub(crate) mod link;
+        pub(crate) mod mail;
+        pub(crate) mod one_time;
         pub(crate) mod password;
         pub(crate) mod role;
         pub(crate) mod token;
@@ -133,7 +137,7 @@ pub use error::{
 pub use health::{DependencyHealth, Health};
 pub use service::run::after_commit::AfterCommit;
 pub use service::run::transaction::Tx;
-pub use shop::{ActingShop, Shop, ShopParts};
+pub use shop::{ActingShop, Mailing, Shop, ShopParts};
 
 /// Access: principals and their permissions, users with their roles, API keys, and sessions.
 pub mod access {
@@ -249,11 +253,12 @@ pub mod search {
     pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
-/// The platform: the event log, its consumers, idempotent calls, jobs, the search log, and the background work.
+/// The platform: the event log, its consumers, idempotent calls, jobs, mails, the search log, and the background work.
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
+    pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};

@@ -13,6 +13,7 @@ use crate::error::{Conflict, Dependency, Error, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
+use crate::port::mailer::{MailTemplates, Mailer};
 use crate::port::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::port::search::SearchProvider;
 use crate::port::storage::{Storage, UnitOfWork};
@@ -69,18 +70,41 @@ pub struct ShopParts {
     /// The secret that all processes of the shop share. It encrypts secrets in the database, such as the keys that sign
     /// access tokens. Without it, each process signs with a key of its own, which ends with the process.
     pub secret_key: Option<SecretKey>,
+    /// How the shop sends mails; `None` if it sends none.
+    pub mailing: Option<Mailing>,
     /// The settings.
     pub config: ShopConfig,
 }
 
+/// How a shop sends mails. The settings of mails are in [`ShopConfig`].
+#[derive(Debug, Clone)]
+pub struct Mailing {
+    /// The mailer.
+    pub mailer: Arc<dyn Mailer>,
+    /// The templates.
+    pub templates: Arc<dyn MailTemplates>,
+}
+
 impl ShopParts {
-    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter and default settings.
+    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails and default
+    /// settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (cache, config) = (Arc::new(NoCache), ShopConfig::default());
         let rate_limiter = Arc::new(NoRateLimiter);
-        Self { storage, search, search_fallback: None, cache, rate_limiter, clock, ids, secret_key: None, config }
+        Self {
+            storage,
+            search,
+            search_fallback: None,
+            cache,
+            rate_limiter,
+            clock,
+            ids,
+            secret_key: None,
+            mailing: None,
+            config,
+        }
     }
 }
 
@@ -265,6 +289,7 @@ impl Shop {
                 rate_limiter: parts.rate_limiter,
                 clock: parts.clock,
                 ids: parts.ids,
+                mailing: parts.mailing,
                 config: parts.config,
                 adjustments: Queue::default(),
                 orders: Queue::default(),
@@ -503,7 +528,7 @@ impl Shop {
     }
 
     /// Starts the background work, which applies events to the index, invalidates caches after writes of other
-    /// processes, removes old events, runs jobs, and writes the search log. Consumers of the host can be added to the
+    /// processes, removes old events, runs jobs, sends mails, and writes the search log. Consumers of the host can be added to the
     /// returned handle. A process calls this once, and ends the work with
     /// [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
@@ -512,7 +537,7 @@ impl Shop {
 
     /// Closes the shop and all its clones. It ends the background work as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
-    /// and then closes the connections to the database, the index, the cache and the rate limiter. Open transactions
+    /// and then closes the connections to the database, the index, the cache, the rate limiter and the mail server. Open transactions
     /// can still be committed or rolled back. Later calls that need a connection fail with `Unavailable`.
     pub async fn close(&self) {
         Background::end_all(&self.cx).await;
@@ -523,6 +548,9 @@ impl Shop {
         }
         self.cx.cache.close().await;
         self.cx.rate_limiter.close().await;
+        if let Some(mailing) = &self.cx.mailing {
+            mailing.mailer.close().await;
+        }
     }
 
     /// Checks whether every dependency responds within `limit`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ecom_core::access::{ApiKey, Principal, Secret, SecretKey, TokenAlgorithm};
 use ecom_core::money::{Currency, price_of};
+use ecom_core::platform::MailAddress;
 use ecom_core::port::Quota;
 use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
@@ -86,6 +87,24 @@ impl Reader<'_> {
         let text = format!("a whole number, {} to {}", bounds.start(), bounds.end());
         let found: Option<u64> = self.parsed(name, |n| bounds.contains(n), &text);
         found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
+    }
+
+    /// Reads a setting without which mails by a mail server would not be of use.
+    pub fn required_by_mails(&mut self, name: &str, mailer: &SecretUrl, default: &str) -> String {
+        let is_server = mailer.expose().starts_with("smtp");
+        if is_server && present(self.values, name).is_none() {
+            self.errors.push(name, FieldCode::Required, "is required, because MAILER_URL names a mail server");
+        }
+        self.text(name, default)
+    }
+
+    /// Reads the sender of mails.
+    pub fn mail_address(&mut self, name: &str, mailer: &SecretUrl, default: &MailAddress) -> MailAddress {
+        let text = self.required_by_mails(name, mailer, default.address());
+        text.parse().unwrap_or_else(|_| {
+            self.bad(name, "must be an email address, such as `shop@example.com` or `Shop <shop@example.com>`");
+            default.clone()
+        })
     }
 
     /// Returns a number from 1 to `max`.

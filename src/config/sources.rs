@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 80] = [
+pub(super) const NAMES: [&str; 88] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -22,6 +22,8 @@ pub(super) const NAMES: [&str; 80] = [
     "CACHE_URL_FILE",
     "RATE_LIMITER_URL",
     "RATE_LIMITER_URL_FILE",
+    "MAILER_URL",
+    "MAILER_URL_FILE",
     "ECOM_DATABASE_POOL",
     "ECOM_DATABASE_ACQUIRE_TIMEOUT",
     "ECOM_DATABASE_STATEMENT_TIMEOUT",
@@ -50,6 +52,12 @@ pub(super) const NAMES: [&str; 80] = [
     "ECOM_SESSION_TTL",
     "ECOM_TOKEN_ISSUER",
     "ECOM_TOKEN_ALGORITHM",
+    "ECOM_SHOP_NAME",
+    "ECOM_PUBLIC_URL",
+    "ECOM_MAIL_FROM",
+    "ECOM_MAIL_TEMPLATES",
+    "ECOM_VERIFICATION_TTL",
+    "ECOM_PASSWORD_RESET_TTL",
     "ECOM_PASSWORD_HASHES",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_ORDER_BATCH",

@@ -54,6 +54,7 @@ pub(crate) mod catalog {
     pub(crate) mod review;
     pub(crate) mod sku;
 }
+pub(crate) mod mailer;
 /// The repositories of idempotency keys, of jobs, of the outbox, of the search log and of settings.
 pub(crate) mod platform {
     pub(crate) mod idempotency;
@@ -86,6 +87,7 @@ pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCate
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
+pub use self::mailer::{ForwardMailer, MailError, MailTemplates, Mailer};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::job::{ForwardJobs, JobRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};

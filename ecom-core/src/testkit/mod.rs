@@ -30,7 +30,8 @@
 //! [`job_suite!`](crate::job_suite) or [`search_log_suite!`](crate::search_log_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
-//! [`rate_limiter_suite!`](crate::rate_limiter_suite). Search engines run [`search_suite!`](crate::search_suite).
+//! [`rate_limiter_suite!`](crate::rate_limiter_suite), and mailers [`mailer_suite!`](crate::mailer_suite). Search
+//! engines run [`search_suite!`](crate::search_suite).
 //! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters, and [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite
 //! can be used once per module. The function is passed by its name or by a `crate::` path.
@@ -84,10 +85,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use rand::Rng as _;
 
 use crate::error::{Conflict, Error, ErrorCode, Result};
 use crate::port::cache::Cache;
+use crate::port::mailer::Mailer;
 use crate::port::rate_limiter::RateLimiter;
 use crate::port::search::NoSearch;
 use crate::port::storage::Storage;
@@ -139,6 +142,7 @@ mod contract {
         pub mod review;
         pub mod sku;
     }
+    pub mod mailer;
     pub mod platform {
         pub mod idempotency;
         pub mod job;
@@ -186,6 +190,8 @@ pub use self::contract::catalog::product::listed as product;
 pub use self::contract::catalog::review::listed as review;
 /// The contract of [`SkuRepository`](crate::port::SkuRepository).
 pub use self::contract::catalog::sku::listed as sku;
+/// The contract of [`Mailer`].
+pub use self::contract::mailer::listed as mailer;
 /// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
 pub use self::contract::platform::idempotency::listed as idempotency;
 /// The contract of [`JobRepository`](crate::port::JobRepository).
@@ -308,6 +314,66 @@ impl RateLimiterFixture {
 impl fmt::Debug for RateLimiterFixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimiterFixture").field("limiter", &self.limiter).finish_non_exhaustive()
+    }
+}
+
+/// A mail that has arrived.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReceivedMail {
+    /// The address of the sender.
+    pub from: String,
+    /// The addresses to which the mail was delivered.
+    pub to: Vec<String>,
+    /// The name of the receiver in the header `To`.
+    pub to_name: Option<String>,
+    /// The subject.
+    pub subject: String,
+    /// The plain text.
+    pub text: String,
+    /// The HTML.
+    pub html: Option<String>,
+    /// The names of all headers, in lower case. Adapters without headers leave it empty.
+    pub headers: Vec<String>,
+}
+
+/// The function with which a [`MailerFixture`] returns the mails that have arrived.
+pub type Received = Box<dyn Fn() -> BoxFuture<'static, Vec<ReceivedMail>> + Send + Sync>;
+
+/// A mailer that has sent nothing, for one test.
+pub struct MailerFixture {
+    /// The mailer.
+    pub mailer: Arc<dyn Mailer>,
+    /// Returns all mails that have arrived since the fixture was made.
+    pub received: Received,
+    /// An address that the mailer refuses for good, if it refuses any.
+    pub refused: Option<String>,
+    /// An address that the mailer refuses at the moment, if it refuses any.
+    pub busy: Option<String>,
+    /// A value that must be dropped after the mailer.
+    pub guard: Box<dyn Any + Send>,
+}
+
+impl MailerFixture {
+    /// Returns the fixture of a mailer that refuses no address. `received` returns the mails that have arrived.
+    pub fn new<F>(mailer: impl Mailer + 'static, received: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Vec<ReceivedMail>> + Send + 'static,
+    {
+        let received: Received = Box::new(move || Box::pin(received()));
+        Self { mailer: Arc::new(mailer), received, refused: None, busy: None, guard: Box::new(()) }
+    }
+
+    /// Keeps a value until the test has ended.
+    #[must_use]
+    pub fn guard(mut self, guard: impl Any + Send) -> Self {
+        self.guard = Box::new(guard);
+        self
+    }
+}
+
+impl fmt::Debug for MailerFixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailerFixture").field("mailer", &self.mailer).finish_non_exhaustive()
     }
 }
 

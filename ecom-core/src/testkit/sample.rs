@@ -694,7 +694,7 @@ impl Env {
 
     /// Returns a one-time token that is sent to the address of a user.
     pub fn one_time_token(&self, user: &User, purpose: OneTimePurpose) -> OneTimeToken {
-        let expires_at = self.now() + purpose.lifetime();
+        let expires_at = self.now() + Duration::from_secs(3_600);
         OneTimeToken { hash: self.hash(), user_id: user.id, purpose, email: user.email.clone(), expires_at }
     }
 

@@ -115,16 +115,6 @@ words! {
     }
 }
 
-impl OneTimePurpose {
-    /// Returns how long a token is valid.
-    pub const fn lifetime(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::VerifyEmail => 3 * 24 * 60 * 60,
-            Self::ResetPassword => 60 * 60,
-        })
-    }
-}
-
 /// A token that is sent to a user by mail and can be used once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OneTimeToken {

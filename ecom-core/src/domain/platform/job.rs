@@ -23,12 +23,26 @@ words! {
         Reindex = "reindex",
         /// Compares the search index with the database. The parameter `repair` is whether differences are repaired.
         Verify = "verify",
+        /// Makes a mail about a user and sends it. The parameter `mail` is the kind of mail, and `user` the id of the
+        /// user.
+        Mail = "mail",
     }
 }
 
 impl JobKind {
     /// The kinds that a process runs that may write to the search index.
     pub(crate) const OF_INDEX: &'static [Self] = &[Self::Reindex, Self::Verify];
+    /// The kinds that a process runs that has a mailer.
+    pub(crate) const OF_MAIL: &'static [Self] = &[Self::Mail];
+
+    /// Returns how many runs of a job can fail before it stays failed. Mails are tried for some six hours, because a
+    /// mail server can be down for longer than an index.
+    pub const fn max_attempts(self) -> u32 {
+        match self {
+            Self::Reindex | Self::Verify => Job::MAX_ATTEMPTS,
+            Self::Mail => 12,
+        }
+    }
 }
 
 words! {
@@ -97,11 +111,14 @@ pub struct JobFilter {
     pub state: Option<JobState>,
 }
 
-/// The pause before the second run of a job, in seconds. Each pause that follows is four times as long.
+/// The pause before the second run of a job, in seconds. Each pause that follows is four times as long, up to
+/// [`MAX_PAUSE`].
 const FIRST_PAUSE: i64 = 5;
+/// The longest pause, in seconds.
+const MAX_PAUSE: i64 = 3_600;
 
 impl Job {
-    /// How many runs of a job can fail before it stays failed.
+    /// How many runs of a job can fail before it stays failed, unless [`JobKind::max_attempts`] of its kind differs.
     pub const MAX_ATTEMPTS: u32 = 5;
     /// How long a job is kept after it has ended: 30 days.
     pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
@@ -183,10 +200,10 @@ impl Job {
     /// too many runs.
     pub(crate) fn failed(&self, error: &str, lasting: bool, counters: JobCounters, now: Timestamp) -> Self {
         let last_error = Some(error.chars().take(Self::MAX_ERROR).collect());
-        if lasting || self.attempts >= Self::MAX_ATTEMPTS {
+        if lasting || self.attempts >= self.kind.max_attempts() {
             return Self { counters, last_error, finished_at: Some(now), ..self.then(JobState::Failed, now) };
         }
-        let pause = FIRST_PAUSE * 4_i64.pow(self.attempts.saturating_sub(1));
+        let pause = (FIRST_PAUSE * 4_i64.pow(self.attempts.saturating_sub(1).min(8))).min(MAX_PAUSE);
         let run_after = now + chrono::TimeDelta::seconds(pause);
         Self { counters, last_error, run_after, ..self.then(JobState::Queued, now) }
     }

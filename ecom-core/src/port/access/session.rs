@@ -44,6 +44,9 @@ port! {
         /// `Validation` (reference) for a user that does not exist.
         async fn put_token(&mut self, token: &OneTimeToken) -> Result<()>;
 
+        /// Returns the one-time token with this hash and purpose, even if it has expired. The token stays.
+        async fn find_token(&mut self, hash: &SecretHash, purpose: OneTimePurpose) -> Result<Option<OneTimeToken>>;
+
         /// Removes and returns the one-time token with this hash and purpose, even if it has expired. Of several
         /// transactions that take it at once, one gets it, and the others wait for its end and get nothing, unless it
         /// is rolled back.

@@ -127,7 +127,7 @@ impl Default for Remembered {
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct AuthService<'a> {
-    cx: &'a Arc<Context>,
+    pub(super) cx: &'a Arc<Context>,
 }
 
 impl<'a> AuthService<'a> {
@@ -448,8 +448,8 @@ impl<'a> AuthService<'a> {
         Ok(account(&user, &Roles::load(self.cx).await?.value))
     }
 
-    /// Registers a customer: creates a user with the role `customer` and begins a session. The user is not linked to a
-    /// customer.
+    /// Registers a customer: creates a user with the role `customer`, begins a session, and sends a mail with which the
+    /// user verifies its email address ([`Self::verify_email`]). Until then, the user is not linked to a customer.
     ///
     /// # Errors
     /// `Validation`, also for roles and a customer, which only somebody with the permission can give; `DUPLICATE` for
@@ -488,7 +488,9 @@ impl<'a> AuthService<'a> {
                 audit: Audit::created(now, &actor_of(id)),
             };
             tx.users().insert(&user).await?;
-            tx.emit(EventKind::UserCreated, id, user.audit.version, &user.actor(), []).await?;
+            let kinds = [EventKind::UserCreated, EventKind::UserVerificationRequested];
+            let events = kinds.map(|kind| Change::new(kind, id, user.audit.version, &user.actor()));
+            tx.emit_all(events.into()).await?;
             let begun = self.begin(&mut tx, &user, user_agent).await?;
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
@@ -496,7 +498,8 @@ impl<'a> AuthService<'a> {
         self.tokens(&user, &session, refresh, &roles).await
     }
 
-    /// Changes the password of the user of a principal. All its other sessions end.
+    /// Changes the password of the user of a principal. All its other sessions end, and mails that were sent to it
+    /// before are void.
     ///
     /// # Errors
     /// `Unauthenticated` if the principal has no session, `InvalidCredentials` if `old` is not its password,
@@ -527,6 +530,7 @@ impl<'a> AuthService<'a> {
             after.password_set_at = Some(now);
             after.audit.edited(now, who.actor());
             tx.users().update(&before, &after).await?;
+            tx.sessions().remove_tokens(after.id).await?;
             tx.emit(EventKind::UserUpdated, after.id, after.audit.version, who.actor(), []).await?;
             let active = tx.sessions().active(login.user, now).await?;
             for mut other in active {
@@ -556,7 +560,7 @@ async fn end(tx: &mut Tx<'_>, session: &mut Session, now: Timestamp, reason: Ses
 }
 
 /// Returns an email address without spaces around it, and its hash, by which failed logins are counted.
-fn address(email: &str) -> Result<(&str, SecretHash)> {
+pub(super) fn address(email: &str) -> Result<(&str, SecretHash)> {
     let email = email.trim();
     if email.len() > 1_024 {
         return Err(Error::InvalidCredentials);

@@ -163,8 +163,9 @@ impl<'a> UserService<'a> {
         Ok(ids)
     }
 
-    /// Replaces a user (PUT, R1). A user without a new password keeps its own. A new address is not verified, and a new
-    /// password ends all sessions of the user. Whether the user is blocked stays.
+    /// Replaces a user (PUT, R1). A user without a new password keeps its own. A new address is not verified, so that the
+    /// user gets a mail that asks it to do so, and a new password ends all sessions of the user. Whether the user is
+    /// blocked stays.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, and those of [`Self::create`].
@@ -183,8 +184,8 @@ impl<'a> UserService<'a> {
         self.cx.write(replace).await
     }
 
-    /// Merges a patch into a user (RFC 7396, R1). A new address is not verified. A new password, and blocking the user,
-    /// end all its sessions.
+    /// Merges a patch into a user (RFC 7396, R1). A new address is not verified, so that the user gets a mail that asks it
+    /// to do so. A new password, and blocking the user, end all its sessions and make mails void that were sent before.
     ///
     /// # Errors
     /// As [`Self::replace`].
@@ -267,10 +268,15 @@ impl<'a> UserService<'a> {
         }
         after.audit.edited(now, self.who.actor());
         tx.users().update(&before, &after).await?;
-        if after.email != before.email {
+        let is_moved = after.email != before.email;
+        if is_moved || ends.is_some() {
             tx.sessions().remove_tokens(after.id).await?;
         }
         written(tx, EventKind::UserUpdated, &after, ends, now, self.who).await?;
+        if is_moved {
+            let version = after.audit.version;
+            tx.emit(EventKind::UserVerificationRequested, after.id, version, self.who.actor(), []).await?;
+        }
         Ok(after)
     }
 
@@ -427,7 +433,7 @@ fn merged(patch: UserPatch, before: &User, roles: &Roles) -> Result<(UserInput, 
 }
 
 /// Records that a user was written, ends its sessions if there is a reason to, and forgets what is cached of them.
-async fn written(
+pub(super) async fn written(
     tx: &mut Tx<'_>,
     kind: EventKind,
     user: &User,

@@ -21,6 +21,7 @@ use crate::domain::platform::job::{Job, JobKind};
 use crate::error::{BoxError, Result, WithCauses};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
+use crate::service::access::mail::Mails;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::run::context::Context;
 use crate::service::sales::cart::CartService;
@@ -37,8 +38,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-const RESERVED: [&str; 7] =
-    [Invalidate::NAME, Follower::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, TrimSearches::NAME, IMPORT];
+const RESERVED: [&str; 8] =
+    [Invalidate::NAME, Follower::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, TrimSearches::NAME, Mails::NAME, IMPORT];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
@@ -244,6 +245,30 @@ impl Work for TrimSearches {
     }
 }
 
+/// Sends the mails of jobs.
+struct SendMails {
+    cx: Arc<Context>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl SendMails {
+    /// How many mails a process sends at a time, so that a slow answer of the mail server does not hold up the others.
+    const AT_ONCE: usize = 4;
+}
+
+#[async_trait]
+impl Work for SendMails {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let kinds = JobKind::OF_MAIL;
+        if !worker::is_due(&self.cx, kinds).await? {
+            return Ok(false);
+        }
+        let workers = (0..Self::AT_ONCE).map(|_| worker::run_one(&self.cx, kinds, &self.stopped));
+        let ran = futures::future::join_all(workers).await.into_iter().collect::<Result<Vec<bool>>>()?;
+        Ok(ran.contains(&true))
+    }
+}
+
 type Running = futures::future::BoxFuture<'static, ()>;
 
 /// Starts the tasks that every process runs for a shop.
@@ -272,6 +297,12 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Run
         let count = Task { name: TrimSearches::NAME.to_owned(), leased: false, every, woken: false };
         tasks.push(Box::pin(run(cx.clone(), count, CountSearches(cx.clone()), stopped.clone())));
     }
+    if cx.mailing.is_some() {
+        tasks.push(Box::pin(consume(cx.clone(), Arc::new(Mails(cx.clone())), stopped.clone())));
+        let send = Task { name: "mails".to_owned(), leased: false, every: cx.config.poll_interval, woken: true };
+        let work = SendMails { cx: cx.clone(), stopped: stopped.clone() };
+        tasks.push(Box::pin(run(cx.clone(), send, work, stopped.clone())));
+    }
     // The process that writes invalidates the cache itself; these tasks are for the writes of others.
     let mut tell = |shared: bool| {
         let task = Task { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };
@@ -287,7 +318,7 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Run
     tasks
 }
 
-/// Runs a consumer of the host.
+/// Runs a consumer that one process at a time runs.
 pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopped: watch::Receiver<bool>) {
     let task = Task { name: consumer.name().to_owned(), leased: true, every: pace(&cx, true), woken: true };
     let follow = Follow::new(cx.clone(), consumer);

@@ -18,9 +18,11 @@ use super::lease::keep_by;
 use super::tasks::said;
 use crate::domain::access::principal::Principal;
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease};
-use crate::error::{Result, WithCauses};
+use crate::error::{Error, Result, WithCauses};
 use crate::id::JobId;
+use crate::port::mailer::MailError;
 use crate::port::storage::Repositories as _;
+use crate::service::access::mail;
 use crate::service::run::context::Context;
 use crate::service::search::index::IndexSyncService;
 
@@ -54,6 +56,27 @@ struct Held {
     job: Job,
     holder: Uuid,
     until: Instant,
+}
+
+/// Why a run has failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A backend of the shop has failed.
+    #[error(transparent)]
+    Shop(#[from] Error),
+    /// A mail was not sent.
+    #[error(transparent)]
+    Mail(#[from] MailError),
+}
+
+impl Failure {
+    /// Returns true if another run would fail in the same way.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Shop(error) => !error.is_retryable(),
+            Self::Mail(error) => error.is_permanent,
+        }
+    }
 }
 
 /// The end of a run.
@@ -139,7 +162,7 @@ async fn claim(cx: &Arc<Context>, kinds: &[JobKind]) -> Result<Option<Held>> {
         loop {
             let due = tx.jobs().lock_due(kinds, now).await?;
             let Some(before) = due else { return Ok((None, tx)) };
-            if before.attempts >= Job::MAX_ATTEMPTS {
+            if before.attempts >= before.kind.max_attempts() {
                 let after = before.failed(DIED, true, before.counters.clone(), now);
                 tx.jobs().update(&before, &after).await?;
                 continue;
@@ -188,9 +211,10 @@ async fn keep(cx: &Arc<Context>, id: JobId, holder: Uuid, until: &mut Instant, p
 }
 
 /// Runs the operation of a job. Returns false if this process cannot run it.
-async fn perform(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bool> {
+async fn perform(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bool, Failure> {
     let index = IndexSyncService::new(cx, Principal::system());
     match job.kind {
+        JobKind::Mail => mail::send(cx, job, progress).await,
         JobKind::Reindex => Ok(index.rebuild_counted(progress).await?.writer),
         JobKind::Verify => {
             let repair = job.parameters.get("repair").and_then(Value::as_bool).unwrap_or(true);
@@ -204,14 +228,14 @@ async fn perform(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bo
 }
 
 /// Returns the end of a run from the result of its operation.
-fn ended(done: Result<bool>) -> End {
+fn ended(done: Result<bool, Failure>) -> End {
     match done {
         Ok(true) => End::Succeeded,
         Ok(false) => End::GivenBack { pause: GIVEN_BACK },
         Err(error) => {
             tracing::warn!(error = %WithCauses(&error), "a run of a job has failed");
             // The text of an error contains no SQL, path or secret; its causes may.
-            End::Failed { error: error.to_string(), lasting: !error.is_retryable() }
+            End::Failed { error: error.to_string(), lasting: error.is_lasting() }
         }
     }
 }

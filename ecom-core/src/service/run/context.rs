@@ -24,6 +24,7 @@ use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
 use crate::service::search::state::Indices;
 use crate::service::stock::inventory::Posting;
+use crate::shop::Mailing;
 
 /// What the services of a [`Shop`](crate::Shop) are made from: the state that they share with those of its clones, and
 /// the place where [`Shop::recording`](crate::Shop::recording) notes the last event.
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub rate_limiter: Arc<dyn RateLimiter>,
     pub clock: SharedClock,
     pub ids: Arc<dyn IdSource>,
+    /// How mails are sent; `None` if none are.
+    pub mailing: Option<Mailing>,
     pub config: ShopConfig,
     /// Adjustments of stock that wait for the next commit.
     pub adjustments: Queue<Posting>,

@@ -185,12 +185,16 @@ impl SessionRepository for SqlSessions<'_> {
         Ok(())
     }
 
+    async fn find_token(&mut self, hash: &SecretHash, purpose: OneTimePurpose) -> Result<Option<OneTimeToken>> {
+        let row = self.0.fetch_optional(&TOKEN, vec![hash.0.as_slice().into(), purpose.into()]).await?;
+        row.as_ref().map(read_token).transpose()
+    }
+
     async fn take_token(&mut self, hash: &SecretHash, purpose: OneTimePurpose) -> Result<Option<OneTimeToken>> {
-        let args = || vec![hash.0.as_slice().into(), purpose.into()];
-        let Some(row) = self.0.fetch_optional(&TOKEN, args()).await? else { return Ok(None) };
-        let token = read_token(&row)?;
+        let Some(token) = self.find_token(hash, purpose).await? else { return Ok(None) };
         // A row with this hash never changes. Of several transactions that have read it, one deletes it.
-        Ok((self.0.execute(&DELETE_TOKEN, args()).await? > 0).then_some(token))
+        let deleted = self.0.execute(&DELETE_TOKEN, vec![hash.0.as_slice().into(), purpose.into()]).await?;
+        Ok((deleted > 0).then_some(token))
     }
 
     async fn remove_tokens(&mut self, user: UserId) -> Result<()> {

@@ -362,6 +362,12 @@ pub async fn a_token_is_taken_once(storage: &Arc<dyn Storage>) {
     let wrong = OneTimeToken { purpose: OneTimePurpose::VerifyEmail, ..token.clone() };
     same(take(storage, &wrong).await, None, contract, "another purpose");
     same(take(storage, &OneTimeToken { hash: env.hash(), ..token.clone() }).await, None, contract, "another hash");
+    let found = async |purpose| read!(storage, sessions.find_token(&token.hash, purpose));
+    for _ in 0..2 {
+        let contract = "A token is found by its hash and purpose as often as it is looked for.";
+        same(found(token.purpose).await, Some(token.clone()), contract, "a token that has expired");
+        same(found(wrong.purpose).await, None, contract, "another purpose");
+    }
     same(take(storage, &token).await, Some(token.clone()), contract, "the first time, after it expired");
     same(take(storage, &token).await, None, contract, "the second time");
     put(storage, &token).await;

@@ -1,0 +1,69 @@
+//! The customer of a user that has verified its email address.
+
+use std::sync::Arc;
+
+use crate::domain::access::principal::Principal;
+use crate::domain::access::role::BuiltInRole;
+use crate::domain::access::user::User;
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::sales::customer::CustomerInput;
+use crate::error::Result;
+use crate::id::CustomerId;
+use crate::port::storage::Repositories as _;
+use crate::service::run::context::Context;
+use crate::service::run::transaction::Tx;
+use crate::service::sales::customer::CustomerService;
+use crate::text::fold_key;
+
+/// Returns the customer that a user becomes once its email address is verified, or `None` if it stays as it is.
+///
+/// It is the live customer with the same email, unless another user is that customer. If there is none, a user with the
+/// role `customer` becomes a new one, if its name has at least two words: the last word is the last name. The
+/// transaction holds the customer then, and must not have locked the user before.
+pub(super) async fn customer_of(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result<Option<CustomerId>> {
+    if user.customer_id.is_some() {
+        return Ok(None);
+    }
+    let found = tx.customers().find_by_emails(std::slice::from_ref(&user.email)).await?.pop();
+    let Some(found) = found else { return new_customer(cx, tx, user).await };
+    let held = tx.customers().hold(&[found.id]).await?.pop();
+    // The customer may have been deleted, or have another email, since it was found.
+    let held = held.filter(|c| c.audit.is_live() && fold_key(&c.email) == fold_key(&user.email));
+    let Some(held) = held else { return Ok(None) };
+    let is_taken = tx.users().get_by_customer(held.id).await?.is_some();
+    Ok((!is_taken).then_some(held.id))
+}
+
+async fn new_customer(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result<Option<CustomerId>> {
+    let Some((first, last)) = user.name.as_deref().and_then(names) else { return Ok(None) };
+    if !user.roles.contains(&BuiltInRole::Customer.id()) {
+        return Ok(None);
+    }
+    // A name of a user can be longer than one of a customer.
+    let Ok(values) = CustomerInput::new(first, last, &user.email).check() else { return Ok(None) };
+    let who = Principal::new(user.actor(), []);
+    let customer = CustomerService::new(cx, &who).made(values);
+    let inserted = tx.customers().insert(std::slice::from_ref(&customer)).await;
+    // Another transaction has created the customer meanwhile, which the next try finds.
+    tx.or_next_name(inserted, |field| field == "email")?;
+    tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, who.actor(), []).await?;
+    Ok(Some(customer.id))
+}
+
+/// Splits a name before its last word.
+fn names(name: &str) -> Option<(&str, &str)> {
+    let (first, last) = name.trim().rsplit_once(char::is_whitespace)?;
+    Some((first.trim_end(), last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_is_the_last_name() {
+        assert_eq!(names(" Ada  Lovelace "), Some(("Ada", "Lovelace")));
+        assert_eq!(names("Maria del Carmen García"), Some(("Maria del Carmen", "García")));
+        assert_eq!((names("Ada"), names(" ")), (None, None));
+    }
+}
