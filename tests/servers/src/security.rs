@@ -25,18 +25,23 @@ pub(crate) fn prepare(config: &Path) {
     let write = |name: &str, text: &str| std::fs::write(config.join(name), text).expect("the folder is written");
     write("users", &format!("{USER}:{HASH}\n"));
     write("users_roles", &format!("superuser:{USER}\n"));
-    write("names", "subjectAltName=IP:127.0.0.1\n");
+    certify(config);
+}
+
+/// Writes a certificate authority (`ca.pem`) and a certificate for 127.0.0.1 (`server.pem`) with its key into a folder.
+pub(crate) fn certify(folder: &Path) {
+    std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("the folder is written");
     for arguments in [
         "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem",
         "req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr",
         "x509 -req -in server.csr -days 2 -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out server.pem",
     ] {
-        let done = Command::new("openssl").current_dir(config).args(arguments.split(' ')).output();
+        let done = Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output();
         let done = done.expect("openssl starts");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
     // The server may run as another user.
-    std::fs::set_permissions(config.join("server.key"), std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    std::fs::set_permissions(folder.join("server.key"), std::fs::Permissions::from_mode(0o644)).expect("chmod");
 }
 
 /// Calls the server as [`USER`], and returns the body of its answer.

@@ -39,6 +39,11 @@ fi
 rm -rf "$0"
 "#;
 
+/// The user of a mail server in its URL.
+const SMTP_USER: &str = "ecom:hunter2%40smtp@";
+/// The program of a mail server.
+const SMTP_SERVER: &str = include_str!("smtp.py");
+
 const MEILISEARCH_PROGRAM: &str = "TEST_MEILISEARCH_PROGRAM";
 const MEILISEARCH_KEY: &str = "a-key-of-more-than-16-letters";
 
@@ -57,6 +62,8 @@ pub enum Kind {
     OpenSearch,
     /// Meilisearch, whose program [`Server::meilisearch`] takes from the environment.
     Meilisearch,
+    /// A mail server.
+    Smtp,
 }
 
 /// A server that belongs to one test: on a free loopback port, in a temporary folder, flushing to disk as in
@@ -115,11 +122,24 @@ impl Server {
         Some(Self::with(Kind::Meilisearch, &[]).await)
     }
 
+    /// Starts a mail server. Its URL has the user and the authority of its certificate, and [`mails`](Self::mails) returns
+    /// what it was sent. It refuses mails to `refused@…` for good, and mails to `busy@…` for now.
+    pub async fn smtp(tls: &str, with_login: bool) -> Self {
+        let login = format!("login={}", if with_login { "yes" } else { "no" });
+        Self::with(Kind::Smtp, &[&format!("tls={tls}"), &login]).await
+    }
+
+    /// Returns the mails that a mail server was sent, each with the address of the sender and those of the receivers.
+    pub fn mails(&self) -> Vec<(String, Vec<String>, Vec<u8>)> {
+        mails(self.directory())
+    }
+
     /// Starts a server with these settings, each `name=value` as in the server's configuration file. The URL of a Redis
     /// contains its `requirepass`.
     pub async fn with(kind: Kind, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("ecom-server-").tempdir().expect("a temporary folder");
-        let owner = geteuid().is_root().then(|| unprivileged(kind));
+        // Python may be in a folder that only root reads.
+        let owner = (geteuid().is_root() && kind != Kind::Smtp).then(|| unprivileged(kind));
         if let Some((user, group)) = owner {
             chown(directory.path(), Some(user), Some(group)).expect("the folder is given to the server");
         }
@@ -159,7 +179,21 @@ impl Server {
             Kind::Elasticsearch if self.is_secured() => format!("https://127.0.0.1:{port}"),
             Kind::Elasticsearch | Kind::OpenSearch => format!("http://127.0.0.1:{port}"),
             Kind::Meilisearch => format!("http://:{MEILISEARCH_KEY}@127.0.0.1:{port}"),
+            Kind::Smtp => {
+                let user = if self.setting("login") == "yes" { SMTP_USER } else { "" };
+                let ca = self.directory().join("ca.pem").display().to_string();
+                match self.setting("tls") {
+                    "none" => format!("smtp://{user}127.0.0.1:{port}?tls=none"),
+                    "starttls" => format!("smtp://{user}127.0.0.1:{port}?ca={ca}"),
+                    _ => format!("smtps://{user}127.0.0.1:{port}?ca={ca}"),
+                }
+            }
         }
+    }
+
+    fn setting(&self, name: &str) -> &str {
+        let values = self.settings.iter().filter_map(|setting| setting.split_once('='));
+        values.into_iter().find(|(found, _)| *found == name).map_or("", |(_, value)| value)
     }
 
     fn is_secured(&self) -> bool {
@@ -316,6 +350,11 @@ impl Server {
                 c.arg("-r").arg(home.join("config")).arg(&config);
                 c
             }
+            Kind::Smtp => {
+                std::fs::write(self.directory().join("smtp.py"), SMTP_SERVER).expect("the folder is written");
+                security::certify(self.directory());
+                return;
+            }
             Kind::Redis | Kind::OpenSearch | Kind::Meilisearch => return,
         };
         let status = wait(&mut command.spawn().expect("the program starts"), START_LIMIT).await;
@@ -391,6 +430,12 @@ impl Server {
                 c.arg("--db-path").arg(&data);
                 c
             }
+            Kind::Smtp => {
+                let mut c = self.command(program(self.kind, "python3"));
+                c.env("PYTHONPATH", package::aiosmtpd()).arg("smtp.py").arg(&port).arg(directory);
+                c.args([self.setting("tls"), self.setting("login")]);
+                c
+            }
             Kind::Redis => {
                 let mut c = self.command(program(self.kind, "redis-server"));
                 c.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
@@ -442,6 +487,20 @@ fn assign(option: &str, path: &Path) -> std::ffi::OsString {
     text
 }
 
+/// Returns the mails in the folder of a mail server, in the order in which they came.
+pub fn mails(directory: &Path) -> Vec<(String, Vec<String>, Vec<u8>)> {
+    let mut found = Vec::new();
+    for n in 1.. {
+        let Ok(bytes) = std::fs::read(directory.join(format!("mails/{n}.eml"))) else { break };
+        let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
+        let mut line = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+        let (from, to) = (line(), line());
+        let to = to.split_whitespace().map(str::to_owned).collect();
+        found.push((from, to, parts.next().unwrap_or_default().to_vec()));
+    }
+    found
+}
+
 /// Returns the user and group that a server runs as if this process is root, because some servers refuse to run as
 /// root.
 fn unprivileged(kind: Kind) -> (u32, u32) {
@@ -450,7 +509,7 @@ fn unprivileged(kind: Kind) -> (u32, u32) {
         Kind::Postgres => "postgres",
         Kind::MariaDb => "mysql",
         Kind::Redis => "redis",
-        Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch => "nobody",
+        Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch | Kind::Smtp => "nobody",
     };
     [own, "nobody"]
         .iter()
@@ -478,6 +537,7 @@ fn program(kind: Kind, name: &str) -> PathBuf {
             Kind::MariaDb => "mariadb-server",
             Kind::Redis => "redis-server",
             Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch => "maven",
+            Kind::Smtp => "python3-pip",
         };
         panic!("there is no `{name}`: install it (on Debian, the package {package}), or run `tests/run`, which does")
     })
@@ -572,6 +632,11 @@ pub async fn version(url: &str) -> Result<String, String> {
                 let (url, is_plain) = (url.to_owned(), scheme == "http");
                 let asked = tokio::task::spawn_blocking(move || search::version(&url, is_plain)).await;
                 asked.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(sqlx::Error::Io)
+            }
+            Some("smtp" | "smtps") => {
+                let url = Url::parse(url).map_err(io::Error::other)?;
+                TcpStream::connect((url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(25)))?;
+                Ok("a mail server".to_owned())
             }
             _ => redis_version(url).map_err(sqlx::Error::Io),
         }

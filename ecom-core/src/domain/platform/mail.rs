@@ -113,10 +113,11 @@ impl fmt::Display for MailAddress {
     }
 }
 
-/// Returns a text on one line: each run of control characters and spaces becomes a space.
+/// Returns a text on one line: each run of control characters and spaces becomes a space. The mark of encoded words
+/// (RFC 2047) is parted, because mail programs would decode a word that the text itself contains.
 fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_control() || c.is_whitespace());
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").replace("=?", "= ?")
 }
 
 /// What the templates of a mail can show.
@@ -242,8 +243,8 @@ mod tests {
         let name = MailAddress::new("ada@example.com", Some("\r\nBcc:\u{0} eve@example.com\u{85}\u{2028}")).unwrap();
         assert_eq!(name.name(), Some("Bcc: eve@example.com"));
         assert_eq!(MailAddress::new("ada@example.com", Some(" \r\n")).unwrap().name(), None);
-        let mail = mail("Hello\r\nBcc: eve@example.com\n", "x", None).unwrap();
-        assert_eq!(mail.subject, "Hello Bcc: eve@example.com");
+        let mail = mail("Hello\r\nBcc: eve@example.com\n=?utf-8?q?=0D?=", "x", None).unwrap();
+        assert_eq!(mail.subject, "Hello Bcc: eve@example.com = ?utf-8?q?=0D?=");
     }
 
     #[test]

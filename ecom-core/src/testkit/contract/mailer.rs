@@ -65,7 +65,7 @@ fn equal(received: &ReceivedMail, sent: &MailMessage, about: impl Debug) {
     let about = format!("{about:?}");
     let contract = "A mail arrives with the sender, the receiver, the subject and the texts that were sent.";
     same(&received.from, sent.from.address(), contract, &about);
-    same(&received.to, vec![sent.to.address().to_owned()], contract, &about);
+    same(received.to.clone(), vec![sent.to.address().to_owned()], contract, &about);
     same(received.to_name.as_deref(), sent.to.name(), contract, &about);
     same(&received.subject, &sent.subject, contract, &about);
     same(lines(&received.text), lines(&sent.text), contract, &about);

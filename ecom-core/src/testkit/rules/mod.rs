@@ -17,6 +17,7 @@ mod input;
 mod jobs;
 mod keyed_orders;
 mod logins;
+mod mails;
 mod orders;
 mod outbox;
 mod own_rows;
@@ -109,6 +110,7 @@ suite! {
         access: __shop_access,
         own_rows: __shop_own_rows,
         logins: __shop_logins,
+        mails: __shop_mails,
         idempotency: __shop_idempotency,
     }
 }

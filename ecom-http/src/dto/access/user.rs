@@ -1,7 +1,10 @@
 //! The representations of users and of their sessions.
 
 use chrono::{DateTime, Utc};
+use ecom_core::Result;
 use ecom_core::access::{Secret, Session, Tokens, UserAccount};
+use ecom_core::id::CartId;
+use ecom_core::sales::PricedCart;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -130,6 +133,50 @@ pub(crate) struct LoginInput {
     /// The password of the user.
     #[schema(value_type = String, format = "password")]
     pub password: Secret,
+    /// The cart of the guest who logs in, which becomes the cart of the customer, or is merged into it.
+    #[serde(default)]
+    pub cart: Option<GuestCartInput>,
+}
+
+/// The cart of a guest.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuestCartInput {
+    /// The id of the cart.
+    pub id: CartId,
+    /// The token of the cart, as the header `X-Cart-Token` has it.
+    #[schema(value_type = String)]
+    pub token: Secret,
+}
+
+/// A token that was sent by mail.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifyEmailInput {
+    /// The token.
+    #[schema(value_type = String)]
+    pub token: Secret,
+}
+
+/// The email address of a user who asks for a mail.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MailInput {
+    /// The email address.
+    #[schema(format = "email", example = "ada@example.com")]
+    pub email: String,
+}
+
+/// A token that was sent by mail, and a new password.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResetInput {
+    /// The token.
+    #[schema(value_type = String)]
+    pub token: Secret,
+    /// The new password, 8–256 characters.
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password")]
+    pub password: Secret,
 }
 
 /// A new user, who registers itself.
@@ -195,11 +242,46 @@ pub(crate) struct TokensView<'a> {
     pub refresh_expires_at: DateTime<Utc>,
     /// The user.
     pub user: UserView<'a>,
+    /// What became of the guest's cart that a login has named; absent if it has named none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cart: Option<TakenCartView>,
 }
 
 impl TokensView<'_> {
     pub(crate) const FIELDS: &'static [&'static str] =
-        &["access_token", "token_type", "access_expires_at", "refresh_token", "refresh_expires_at", "user"];
+        &["access_token", "token_type", "access_expires_at", "refresh_token", "refresh_expires_at", "user", "cart"];
+}
+
+/// What became of a guest's cart. A login succeeds also if its cart cannot be taken over.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct TakenCartView {
+    /// The cart of the customer, which has the lines of the guest's cart now; null if the cart was not taken over.
+    pub id: Option<Uuid>,
+    /// Why the cart was not taken over; null if it was.
+    pub error: Option<CartErrorView>,
+}
+
+/// Why a guest's cart was not taken over.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct CartErrorView {
+    /// The code of the error, such as `NOT_FOUND` for a cart that does not exist or has another token,
+    /// `STATE_CONFLICT` for a user that is no customer yet, or `CART_ORDERED`.
+    #[schema(example = "NOT_FOUND")]
+    pub code: &'static str,
+    /// The error in words.
+    pub message: String,
+}
+
+impl From<Result<PricedCart>> for TakenCartView {
+    fn from(taken: Result<PricedCart>) -> Self {
+        match taken {
+            Ok(taken) => Self { id: Some(taken.cart.id.0), error: None },
+            Err(error) => {
+                let error = CartErrorView { code: error.code().as_str(), message: error.to_string() };
+                Self { id: None, error: Some(error) }
+            }
+        }
+    }
 }
 
 impl<'a> From<&'a Tokens> for TokensView<'a> {
@@ -211,6 +293,7 @@ impl<'a> From<&'a Tokens> for TokensView<'a> {
             refresh_token: t.refresh.reveal(),
             refresh_expires_at: t.refresh_expires_at,
             user: (&t.user).into(),
+            cart: None,
         }
     }
 }

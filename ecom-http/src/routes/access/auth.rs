@@ -2,10 +2,13 @@
 
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use ecom_core::access::{Tokens, UserInput};
+use ecom_core::sales::CartToken;
 
 use crate::dto::{
-    Item, LoginInput, LogoutInput, PasswordInput, RefreshInput, RegisterInput, TokensView, UserView, json,
+    Item, LoginInput, LogoutInput, MailInput, PasswordInput, RefreshInput, RegisterInput, ResetInput, TakenCartView,
+    TokensView, UserView, VerifyEmailInput, json,
 };
 use crate::error::ApiResult;
 use crate::extract::{Json, OptionalJson, Query};
@@ -23,8 +26,13 @@ impl Shown for Tokens {
 }
 
 /// Returns the response with the tokens of a session.
-fn tokens(reply: &Reply, status: StatusCode, tokens: &Tokens) -> ApiResult {
-    Ok(private(json(status, &Item::new(TokensView::from(tokens), reply.target.path().to_owned()))?, None))
+fn tokens(reply: &Reply, status: StatusCode, tokens: TokensView<'_>) -> ApiResult {
+    Ok(private(json(status, &Item::new(tokens, reply.target.path().to_owned()))?, None))
+}
+
+/// Returns the response of a request for a mail, which is the same for every address.
+fn accepted() -> Response {
+    private(StatusCode::ACCEPTED.into_response(), None)
 }
 
 fn user_agent(headers: &HeaderMap) -> Option<&str> {
@@ -37,7 +45,8 @@ fn without_key(keyed: &Keyed) -> ApiResult<()> {
 
 /// Register
 ///
-/// Creates a user with the role `customer` and logs it in. Needs no permission.
+/// Creates a user with the role `customer` and logs it in. If the shop sends mails, the user gets one whose token
+/// verifies its email address (`/auth/verify`). Needs no permission.
 #[utoipa::path(
     post, path = "/auth/register", tag = "auth", security(()), request_body = RegisterInput,
     responses((status = 201, description = "The tokens of the first session", body = Item<TokensView>))
@@ -52,14 +61,15 @@ pub(crate) async fn register(
     let RegisterInput { email, password, name } = input;
     let input = UserInput { name, password: Some(password), ..UserInput::new(email) };
     let made = reply.shop().auth().register(&input, user_agent(&headers)).await?;
-    tokens(&reply, StatusCode::CREATED, &made)
+    tokens(&reply, StatusCode::CREATED, (&made).into())
 }
 
 /// Log in
 ///
 /// After five failed logins with an email address, logins with it are refused with `RATE_LIMITED`: for 2 s, and twice
 /// as long after each further failure, up to 15 minutes. A successful login, or 24 hours without a failure, resets the
-/// count. A user has at most 100 sessions; a further login ends the oldest one. Needs no permission.
+/// count. A user has at most 100 sessions; a further login ends the oldest one. With `cart`, the cart of a guest becomes
+/// that of the customer; the response says what became of it. Needs no permission.
 #[utoipa::path(
     post, path = "/auth/login", tag = "auth", security(()), request_body = LoginInput,
     responses((status = 200, description = "The tokens of the new session", body = Item<TokensView>))
@@ -71,8 +81,14 @@ pub(crate) async fn login(
     Post { body: Json(input), keyed }: Post<Json<LoginInput>>,
 ) -> ApiResult {
     without_key(&keyed)?;
-    let made = reply.shop().auth().login(&input.email, &input.password, user_agent(&headers)).await?;
-    tokens(&reply, StatusCode::OK, &made)
+    let shop = reply.shop();
+    let made = shop.auth().login(&input.email, &input.password, user_agent(&headers)).await?;
+    let cart = match input.cart {
+        Some(cart) => Some(shop.auth().adopt_cart(&made.user, cart.id, &CartToken::new(cart.token.reveal())).await),
+        None => None,
+    };
+    let cart = cart.map(TakenCartView::from);
+    tokens(&reply, StatusCode::OK, TokensView { cart, ..TokensView::from(&made) })
 }
 
 /// Exchange a refresh token
@@ -90,7 +106,7 @@ pub(crate) async fn refresh(
 ) -> ApiResult {
     without_key(&keyed)?;
     let made = reply.shop().auth().refresh(&input.refresh_token).await?;
-    tokens(&reply, StatusCode::OK, &made)
+    tokens(&reply, StatusCode::OK, (&made).into())
 }
 
 /// Log out
@@ -142,6 +158,85 @@ pub(crate) async fn change_password(
     without_key(&keyed)?;
     let shop = reply.shop();
     shop.auth().change_password(shop.principal(), &input.old_password, &input.password).await?;
+    Ok(no_content())
+}
+
+/// Verify an email address
+///
+/// Takes the token of a mail, which can be used once. The user becomes the customer with the same email address, unless
+/// another user is that customer. If there is none, and the name of the user has at least two words, the user becomes a
+/// new customer. Needs no permission.
+#[utoipa::path(
+    post, path = "/auth/verify", tag = "auth", request_body = VerifyEmailInput,
+    responses((status = 200, description = "The user, whose email address is verified", body = Item<UserView>))
+)]
+pub(crate) async fn verify(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<VerifyEmailInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    let user = reply.shop().auth().verify_email(&input.token).await?;
+    Ok(private(json(StatusCode::OK, &Item::new(UserView::from(&user), reply.target.path().to_owned()))?, None))
+}
+
+/// Ask for another mail that verifies an email address
+///
+/// The response is the same whether or not a user has the address. A sixth request within an hour for one address has
+/// no effect. Needs no permission.
+#[utoipa::path(
+    post, path = "/auth/verify/resend", tag = "auth", request_body = MailInput,
+    responses(
+        (status = 202, description = "A mail is sent, if a user has the address and has not verified it"),
+        (status = 501, description = "UNSUPPORTED: the shop sends no mails."),
+    )
+)]
+pub(crate) async fn resend_verification(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<MailInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    reply.shop().auth().request_verification(&input.email).await?;
+    Ok(accepted())
+}
+
+/// Ask for a mail that resets a password
+///
+/// The response is the same whether or not a user has the address. A sixth request within an hour for one address has
+/// no effect. Needs no permission.
+#[utoipa::path(
+    post, path = "/auth/forgot-password", tag = "auth", request_body = MailInput,
+    responses(
+        (status = 202, description = "A mail is sent, if a user has the address"),
+        (status = 501, description = "UNSUPPORTED: the shop sends no mails."),
+    )
+)]
+pub(crate) async fn forgot_password(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<MailInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    reply.shop().auth().request_password_reset(&input.email).await?;
+    Ok(accepted())
+}
+
+/// Reset a password
+///
+/// Takes the token of a mail, which can be used once. All sessions of the user end, and tokens of other mails are void.
+/// The mail also proves that the email address is the user's own, as `/auth/verify` does. Needs no permission.
+#[utoipa::path(
+    post, path = "/auth/reset-password", tag = "auth", request_body = ResetInput,
+    responses((status = 204, description = "The password is set"))
+)]
+pub(crate) async fn reset_password(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: Json(input), keyed }: Post<Json<ResetInput>>,
+) -> ApiResult {
+    without_key(&keyed)?;
+    reply.shop().auth().reset_password(&input.token, &input.password).await?;
     Ok(no_content())
 }
 
