@@ -157,15 +157,15 @@ pub use ecom_core::mocks;
 pub use ecom_core::testkit;
 pub use ecom_core::{
     ActingShop, AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
-    FieldError, Health, Mailing, Result, Shop, ShopParts, Tx, ValidationErrors, WithCauses, access, catalog, clock, common, id,
-    money, paging, platform, port, sales, search, stock, text,
+    FieldError, Health, Mailing, Result, Shop, ShopParts, Tx, ValidationErrors, WithCauses, access, catalog, clock,
+    common, id, money, paging, platform, port, sales, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{
     api_key_suite, cache_suite, cart_suite, category_suite, customer_suite, idempotency_suite, inventory_suite,
-    job_suite, mailer_suite, offer_suite, order_suite, outbox_suite, product_suite, rate_limiter_suite, review_suite, role_suite,
-    search_log_suite, search_suite, session_suite, setting_suite, shared_cache_suite, shop_search_suite, shop_suite,
-    sku_suite, storage_suite, unit_of_work_suite, user_suite,
+    job_suite, mailer_suite, offer_suite, order_suite, outbox_suite, product_suite, rate_limiter_suite, review_suite,
+    role_suite, search_log_suite, search_suite, session_suite, setting_suite, shared_cache_suite, shop_search_suite,
+    shop_suite, sku_suite, storage_suite, unit_of_work_suite, user_suite,
 };
 /// The crate with [`Decimal`](rust_decimal::Decimal), the type of amounts.
 pub use rust_decimal;
@@ -174,16 +174,16 @@ pub use uuid;
 
 /// The adapters, for applications that open them without the builder.
 pub mod adapters {
+    #[cfg(feature = "mail")]
+    pub use ecom_mail::{FileMailer, LogMailer, Templates};
+    #[cfg(feature = "smtp")]
+    pub use ecom_mail::{SmtpMailer, SmtpOptions, SmtpTls};
     #[cfg(feature = "elasticsearch")]
     pub use ecom_search::{Authentication, ElasticsearchOptions, ElasticsearchSearch};
     #[cfg(feature = "tantivy")]
     pub use ecom_search::{Location, TantivyOptions, TantivySearch};
     #[cfg(feature = "meilisearch")]
     pub use ecom_search::{MeilisearchOptions, MeilisearchSearch};
-    #[cfg(feature = "mail")]
-    pub use ecom_mail::{FileMailer, LogMailer, Templates};
-    #[cfg(feature = "smtp")]
-    pub use ecom_mail::{SmtpMailer, SmtpOptions, SmtpTls};
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::ServerOptions;
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

@@ -8,6 +8,8 @@
 #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
 #[path = "crash/indexing.rs"]
 mod indexing;
+#[path = "crash/mails.rs"]
+mod mails;
 #[path = "crash/orders.rs"]
 mod orders;
 
@@ -215,6 +217,9 @@ fn child() {
         say("");
         if role.starts_with("orders ") {
             return orders::child(&at, &role, &name).await;
+        }
+        if role.starts_with("mails ") {
+            return mails::child(&at, &role).await;
         }
         match role.as_str() {
             "work" => return work(&at).await,

@@ -214,7 +214,11 @@ impl ShopConfig {
         );
         let ttl = minutes(self.verification_ttl);
         within("verification_ttl", (60..=30 * 1_440).contains(&ttl), "between 1 hour and 30 days");
-        within("password_reset_ttl", (5..=1_440).contains(&minutes(self.password_reset_ttl)), "between 5 min and 24 hours");
+        within(
+            "password_reset_ttl",
+            (5..=1_440).contains(&minutes(self.password_reset_ttl)),
+            "between 5 min and 24 hours",
+        );
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

@@ -222,8 +222,9 @@ mod tests {
 
     #[test]
     fn a_time_is_named_in_its_largest_unit() {
-        assert_eq!([1, 60, 90, 120, 1_440, 4_320].map(in_words), [
-            "1 minute", "1 hour", "90 minutes", "2 hours", "1 day", "3 days"
-        ]);
+        assert_eq!(
+            [1, 60, 90, 120, 1_440, 4_320].map(in_words),
+            ["1 minute", "1 hour", "90 minutes", "2 hours", "1 day", "3 days"]
+        );
     }
 }

@@ -112,10 +112,6 @@ struct Links;
 
 impl MailTemplates for Links {
     fn render(&self, content: &MailContent) -> Result<MailText, MailError> {
-        Ok(MailText {
-            subject: content.kind.as_str().to_owned(),
-            text: content.link.reveal().to_owned(),
-            html: None,
-        })
+        Ok(MailText { subject: content.kind.as_str().to_owned(), text: content.link.reveal().to_owned(), html: None })
     }
 }

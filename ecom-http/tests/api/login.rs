@@ -125,6 +125,10 @@ async fn nothing_with_a_secret_is_stored_with_a_key() {
         ("/auth/refresh", r#"{"refresh_token": "x"}"#),
         ("/auth/logout", "{}"),
         ("/auth/password", r#"{"old_password": "x", "password": "correct horse"}"#),
+        ("/auth/verify", r#"{"token": "x"}"#),
+        ("/auth/verify/resend", r#"{"email": "ada@example.com"}"#),
+        ("/auth/forgot-password", r#"{"email": "ada@example.com"}"#),
+        ("/auth/reset-password", r#"{"token": "x", "password": "correct horse"}"#),
         ("/users", r#"{"email": "ada@example.com"}"#),
         ("/api-keys", r#"{"name": "robot", "permissions": ["stock:adjust"]}"#),
     ] {

@@ -15,6 +15,7 @@ mod freshness;
 mod idempotency;
 mod job;
 mod login;
+mod mail;
 mod operations;
 mod order;
 mod permissions;

@@ -99,6 +99,10 @@ async fn orders_logins_and_registrations_have_quotas_of_their_own() {
     for path in ["/carts/01977420-dfe8-703e-85c1-d2d64e9d34e8/checkout", "/orders/"] {
         assert_eq!(allowed(&api, "192.0.2.1", "", ("POST", &format!("{API}{path}")), &[]).await, 0, "{path}");
     }
+    // Requests for mails and their tokens count as logins.
+    for path in ["/auth/verify", "/auth/verify/resend", "/auth/forgot-password", "/auth/reset-password"] {
+        assert_eq!(allowed(&api, "192.0.2.1", "", ("POST", &format!("{API}{path}")), &[]).await, 0, "{path}");
+    }
     // A principal does not multiply the logins of its address.
     let login = format!("{API}/auth/login");
     assert_eq!(allowed(&api, "192.0.2.1", "user:1", ("POST", &login), &[]).await, 0);

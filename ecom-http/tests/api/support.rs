@@ -11,8 +11,8 @@ use ecom_core::clock::{ManualClock, SharedClock};
 use ecom_core::id::UuidV7Source;
 use ecom_core::money::Currency;
 use ecom_core::platform::{Job, JobState};
-use ecom_core::port::{RateLimiter, SearchProvider, Storage as _};
-use ecom_core::{Shop, ShopParts};
+use ecom_core::port::{NoSearch, RateLimiter, SearchProvider, Storage as _};
+use ecom_core::{Mailing, Shop, ShopParts};
 use ecom_http::{HttpConfig, router};
 use ecom_search::{TantivyOptions, TantivySearch};
 use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
@@ -86,7 +86,7 @@ impl Api {
 
     pub async fn with(config: HttpConfig) -> Self {
         let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-        Self::of(config, Arc::new(search), None, |own| own).await
+        Self::of(config, Arc::new(search), None, None, |own| own).await
     }
 
     /// Returns an API whose rate limiter wraps the one in process.
@@ -95,18 +95,24 @@ impl Api {
         limiter: impl FnOnce(Arc<dyn RateLimiter>) -> Arc<dyn RateLimiter>,
     ) -> Self {
         let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-        Self::of(config, Arc::new(search), None, limiter).await
+        Self::of(config, Arc::new(search), None, None, limiter).await
     }
 
     /// Returns an API whose shop has these search engines.
     pub async fn searching(search: Arc<dyn SearchProvider>, fallback: Option<Arc<dyn SearchProvider>>) -> Self {
-        Self::of(open(), search, fallback, |own| own).await
+        Self::of(open(), search, fallback, None, |own| own).await
+    }
+
+    /// Returns an API whose shop sends mails.
+    pub async fn mailing(mailing: Mailing) -> Self {
+        Self::of(open(), Arc::new(NoSearch), None, Some(mailing), |own| own).await
     }
 
     async fn of(
         config: HttpConfig,
         search: Arc<dyn SearchProvider>,
         fallback: Option<Arc<dyn SearchProvider>>,
+        mailing: Option<Mailing>,
         limiter: impl FnOnce(Arc<dyn RateLimiter>) -> Arc<dyn RateLimiter>,
     ) -> Self {
         let clock = Arc::new(ManualClock::at_micros(1_750_000_000_000_000));
@@ -115,6 +121,7 @@ impl Api {
         storage.migrate(Currency::USD).await.unwrap();
         let mut parts = ShopParts::new(Arc::new(storage), search);
         parts.search_fallback = fallback;
+        parts.mailing = mailing;
         parts.rate_limiter = limiter(Arc::new(MemoryLimiter::new(1_000, shared.clone())));
         parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
         parts.ids = Arc::new(UuidV7Source::seeded(shared.clone(), 7));

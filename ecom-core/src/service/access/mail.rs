@@ -76,8 +76,7 @@ impl Consumer for Mails {
                 if is_of_nobody || tx.jobs().get(id).await?.is_some() {
                     continue;
                 }
-                let parameters =
-                    [(MAIL, json!(mail.as_str())), (USER, json!(user)), (EVENT, json!(event.id))];
+                let parameters = [(MAIL, json!(mail.as_str())), (USER, json!(user)), (EVENT, json!(event.id))];
                 let parameters: Map<String, Value> =
                     parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 // The time of the job is that of the event, by which a mail is too old or not.

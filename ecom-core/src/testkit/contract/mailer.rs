@@ -92,7 +92,8 @@ pub async fn texts_of_all_kinds_arrive_unchanged(f: &MailerFixture) {
     let body = format!("Grüße, こんにちは 👋\n.\n..\nFrom here\n\n{long}\n=3D =C3=A9 \u{a0}\n-- \nend");
     let html = format!("<a href=\"{long}\">Größe &amp; Farbe</a>\n.\n");
     let subject = format!("{} – 質問 \"?= =?utf-8?q?x?=", "Zürich ".repeat(20));
-    let mail = mail(1, address("zoe@example.com", Some("Zoë \"Q\" O'Neil, Jr. <x> 例")), text(&subject, &body, Some(&html)));
+    let mail =
+        mail(1, address("zoe@example.com", Some("Zoë \"Q\" O'Neil, Jr. <x> 例")), text(&subject, &body, Some(&html)));
     send(f, &mail).await;
     equal(&arrived(f, "a mail of many kinds of characters").await, &mail, "many kinds of characters");
 }

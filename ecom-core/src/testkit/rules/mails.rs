@@ -7,14 +7,14 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::ShopFixture;
-use super::support::{LONG, adjustment, conflict, fields, me, until};
+use super::support::{LONG, conflict, fields, me, until};
 use crate::clock::SharedClock;
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
 use crate::domain::access::secret::Secret;
 use crate::domain::access::session::OneTimePurpose;
 use crate::domain::access::user::{UserAccount, UserInput, UserPatch};
-use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobState};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartToken};
@@ -145,15 +145,18 @@ pub async fn r13_a_user_that_registers_gets_one_mail(f: &ShopFixture) {
     let m = mailed(f);
     let other = process(f, &m.postbox);
     let running = other.start();
+    let bad = UserInput::new(ADA).password(PASSWORD).name("Ada\r\nBcc: eve@example.com");
+    let outcome = m.shop.auth().register(&bad, None).await;
+    assert_eq!(fields(outcome, "a name of two lines").into_keys().collect::<Vec<_>>(), ["name"]);
     for n in 0..5 {
-        m.register(&format!("user{n}@example.com"), Some("Ada\r\nBcc: eve@example.com")).await;
+        m.register(&format!("user{n}@example.com"), Some("Ada")).await;
     }
     let jobs = m.ended(5).await;
     assert!(jobs.iter().all(|job| job.counters == counters("sent") && job.attempts == 1), "{jobs:#?}");
     let mails = m.postbox.mails();
     let mut to: Vec<_> = mails.iter().map(|mail| mail.to.to_string()).collect();
     to.sort();
-    let expected: Vec<_> = (0..5).map(|n| format!("Ada Bcc: eve@example.com <user{n}@example.com>")).collect();
+    let expected: Vec<_> = (0..5).map(|n| format!("Ada <user{n}@example.com>")).collect();
     assert_eq!(to, expected);
     for mail in &mails {
         assert_eq!((mail.subject.as_str(), mail.from.address()), (VERIFY, "shop@example.com"));
@@ -223,7 +226,8 @@ pub async fn a_mail_that_fails_is_sent_later_and_holds_up_no_other(f: &ShopFixtu
     assert_eq!((failed.state, failed.attempts), (JobState::Queued, 1));
     assert_eq!(failed.last_error.as_deref(), Some("the mail server is away"));
     f.clock.advance(Duration::from_secs(5));
-    until("it is tried again", async || m.jobs().await.iter().any(|job| job.attempts == 2)).await;
+    let has_failed_again = |job: &Job| job.attempts == 2 && job.state == JobState::Queued;
+    until("it has failed again", async || m.jobs().await.iter().any(has_failed_again)).await;
     m.postbox.accept();
     f.clock.advance(Duration::from_secs(20));
     let token = m.token(ADA, VERIFY, None).await;
@@ -263,6 +267,7 @@ pub async fn a_mail_that_is_refused_for_good_is_parked_and_can_be_run_again(f: &
 /// Mails that wait for the mailer while something happens to their users.
 pub async fn mails_that_have_become_pointless_are_skipped(f: &ShopFixture) {
     let ttl = ShopConfig::default().password_reset_ttl;
+    let mut skipped_before = 0;
     for case in ["blocked", "deleted", "purged", "erased", "verified", "password", "old"] {
         let m = mailed(f);
         let email = format!("{case}@example.com");
@@ -302,14 +307,13 @@ pub async fn mails_that_have_become_pointless_are_skipped(f: &ShopFixture) {
         let marker = format!("marker-{case}@example.com");
         again.register(&marker, None).await;
         again.token(&marker, VERIFY, None).await;
-        let jobs = again.jobs().await;
+        // The request of a user that is gone, or an old one, leads to no job.
+        let left = usize::from(!matches!(case, "deleted" | "purged" | "erased" | "old"));
+        let jobs = again.ended(before + 1 + left).await;
         let skipped = jobs.iter().filter(|job| job.counters == counters("skipped")).count();
-        assert!(jobs.len() - before - 1 <= 1, "{case}: {jobs:#?}");
-        until(&format!("{case}: no mail is left"), async || {
-            again.jobs().await.iter().all(|job| job.finished_at.is_some())
-        })
-        .await;
-        assert!(again.postbox.token(&email, RESET).is_none(), "{case}: {skipped} skipped, {jobs:#?}");
+        assert_eq!(skipped - skipped_before, left, "{case}: {jobs:#?}");
+        skipped_before = skipped;
+        assert!(again.postbox.token(&email, RESET).is_none(), "{case}: {jobs:#?}");
         let verifications = again.postbox.mails().iter().filter(|mail| mail.to.address() == email).count();
         assert_eq!(verifications, 1, "{case}");
         again.background.shutdown().await;
@@ -321,21 +325,18 @@ pub async fn r16_an_address_that_no_user_has_is_answered_alike(f: &ShopFixture) 
     let m = mailed(f);
     m.register(ADA, None).await;
     m.ended(1).await;
-    let mut written = Vec::new();
     for email in [ADA, "ADA@example.com", "nobody@example.com", "blocked@example.com"] {
         if email.starts_with("blocked") {
             let user = m.shop.users().create(&UserInput::new(email)).await.unwrap();
             let patch = UserPatch { blocked: Patch::Set(true), ..UserPatch::default() };
             m.shop.users().patch(user.id, user.audit.version.into(), patch).await.unwrap();
         }
-        let (head, statements) = (f.head().await, f.storage.statements());
+        let head = f.head().await;
         m.shop.auth().request_password_reset(email).await.unwrap();
-        let _ = statements;
         let events = f.events_after(head).await;
         let asked: Vec<_> = events.iter().filter(|e| e.kind == EventKind::UserResetRequested).collect();
         assert_eq!(asked.len(), 1, "{email}: {events:#?}");
         assert_eq!((asked[0].data.clone(), asked[0].actor.as_str()), (Value::Null, "anonymous"));
-        written.push(events.len());
     }
     for nonsense in ["", "nobody", "a\0b@example.com", &"x".repeat(100_000)] {
         m.shop.auth().request_password_reset(nonsense).await.unwrap();
@@ -610,8 +611,6 @@ pub async fn a_verified_user_becomes_a_new_customer_if_its_name_is_known(f: &Sho
 pub async fn r20_a_login_takes_over_the_cart_of_a_guest(f: &ShopFixture) {
     let m = mailed(f);
     let pen = f.product(json!({ "title": "Pen", "price": "2.00", "stock": 10 })).await;
-    f.adjust(pen.skus[0].id, 5).await.unwrap();
-    let _ = adjustment(pen.skus[0].id, 1);
     let guest = async |quantity: i64| {
         let line = CartLineInput::new(pen.skus[0].id, quantity, pen.skus[0].final_price(pen.discount));
         let anyone = Principal::new("anonymous", []);
@@ -636,14 +635,8 @@ pub async fn r20_a_login_takes_over_the_cart_of_a_guest(f: &ShopFixture) {
         let own = auth.adopt_cart(&ada, other, &token).await.unwrap();
         assert_eq!((own.cart.id, own.cart.lines[0].quantity, own.cart.lines.len()), (cart, 3, 1));
     }
-    let merged = m.shop.carts().get(other, &CartAccess::Permission).await;
-    if let Err(merged) = merged {
-        assert_eq!(merged.code(), ErrorCode::CartMerged);
-    }
-    let conflicts = conflict(
-        m.shop.carts().clear(other, &CartAccess::Permission, crate::common::ExpectedVersion::Unspecified).await,
-        "a cart that was merged",
-    );
+    let cleared = m.shop.carts().clear(other, &CartAccess::Permission, ExpectedVersion::Unspecified).await;
+    let conflicts = conflict(cleared, "a cart that was merged");
     assert!(matches!(conflicts, Conflict::Sales(SalesConflict::CartMerged { .. })), "{conflicts:?}");
     m.background.shutdown().await;
 }
