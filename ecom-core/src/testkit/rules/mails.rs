@@ -397,7 +397,9 @@ pub async fn of_many_that_use_a_token_at_once_one_succeeds(f: &ShopFixture) {
     }));
     let (won, lost): (Vec<_>, Vec<_>) = uses.await.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 49));
-    lost.into_iter().for_each(|lost| is_void(lost, "another one was first"));
+    for lost in lost {
+        is_void(lost, "another one was first");
+    }
     let all = CustomerFilter::default();
     let customers = m.shop.customers().list(&all, CustomerSort::NameAsc, &Paging::first(9)).await.unwrap().0.items;
     assert_eq!(customers.len(), 1, "one customer was created: {customers:#?}");
@@ -438,7 +440,7 @@ pub async fn tokens_expire_and_are_replaced(f: &ShopFixture) {
     f.clock.advance(reset_ttl);
     let outcome = m.shop.auth().reset_password(&reset, &Secret::new("battery staple")).await;
     is_void(outcome, "a token that has expired");
-    let left = config.one_time_ttl(OneTimePurpose::VerifyEmail) - reset_ttl - Duration::from_secs(1);
+    let left = config.one_time_ttl(OneTimePurpose::VerifyEmail).saturating_sub(reset_ttl + Duration::from_secs(1));
     f.clock.advance(left);
     m.shop.auth().verify_email(&second).await.unwrap();
     m.background.shutdown().await;
@@ -564,9 +566,9 @@ pub async fn a_verified_user_becomes_the_customer_with_its_address(f: &ShopFixtu
     assert_eq!(read, augusta, "the customer stays as it is");
 
     // A customer that another user is.
-    let taken = customer(f, "taken@example.com").await;
+    let others = customer(f, "taken@example.com").await;
     let other = UserInput::new("other@example.com");
-    m.shop.users().create(&UserInput { customer_id: Some(taken.id), ..other }).await.unwrap();
+    m.shop.users().create(&UserInput { customer_id: Some(others.id), ..other }).await.unwrap();
     assert_eq!(m.verified("taken@example.com", Some("Ada Lovelace")).await.customer_id, None);
     // A user that is another customer stays that one.
     let own = customer(f, "own@example.com").await;
