@@ -1050,6 +1050,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_mailer_whose_feature_is_not_built_in_names_the_feature() {
+        for (built_in, url, feature) in [
+            (cfg!(feature = "mail"), "log:", "mail"),
+            (cfg!(feature = "mail"), "file:///var/mail/shop", "mail"),
+            (cfg!(feature = "smtp"), "smtp://u:hunter2@mail.example.com", "smtp"),
+            (cfg!(feature = "smtp"), "smtps://u:hunter2@mail.example.com", "smtp"),
+        ] {
+            match check_mailer(url) {
+                Ok(_) => assert!(built_in, "{url}"),
+                Err(error) => {
+                    assert!(error.to_string().contains(&format!("turn on the feature `{feature}`")), "{error}");
+                    assert!(!built_in && !error.to_string().contains("hunter2"), "{error}");
+                }
+            }
+        }
+        assert!(matches!(check_mailer("none"), Ok(MailerPlan::None)));
+        for bad in ["", "log:x", "file:", "mailto:a@example.com", "smtp:/hunter2", "hunter2"] {
+            let Err(error) = check_mailer(bad) else { panic!("{bad} must be refused") };
+            assert!(fields(&error) == ["mailer"] && !error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[cfg(all(feature = "sqlite", feature = "mail"))]
+    #[tokio::test]
+    async fn r17_bad_settings_of_mails_are_named_before_anything_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("verify_email.txt"), "{{ unknown }}").unwrap();
+        let templates = dir.path().display().to_string();
+        let builder = || ShopBuilder::new().database("sqlite::memory:").search("none").mailer("log:");
+        let config = ShopConfig::default().public_url("shop.example").shop_name("");
+        let error = builder().mailer("none").mail_templates(&templates).config(config).build().await.unwrap_err();
+        assert_eq!(fields(&error), ["shop_name", "public_url", "mailer", "mail_templates"]);
+        assert!(!error.to_string().contains(&templates), "{error}");
+        for bad in ["https://shop.example/", "ftp://shop.example", "https://u:p@shop.example", "https://a.example/?x=y"]
+        {
+            let config = ShopConfig::default().public_url(bad);
+            assert_eq!(fields(&builder().config(config).build().await.unwrap_err()), ["public_url"], "{bad}");
+        }
+        let good = ShopConfig::default().public_url("https://shop.example/de");
+        builder().config(good).build().await.unwrap().close().await;
+    }
+
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]
     #[tokio::test]
     async fn a_shop_on_disk_makes_its_directories_and_opens_again() {

@@ -518,6 +518,29 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "smtp")]
+    #[test]
+    fn r17_a_mail_server_needs_a_sender_and_a_storefront() {
+        let server = ("MAILER_URL", "smtp://u:hunter2@mail.example.com");
+        let error = read(&[server]).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert_eq!(bad_fields(error), ["ECOM_PUBLIC_URL", "ECOM_MAIL_FROM"]);
+        let (url, from) = (("ECOM_PUBLIC_URL", "https://shop.example"), ("ECOM_MAIL_FROM", "Tea <tea@example.com>"));
+        let c = read(&[server, url, from]).unwrap();
+        assert_eq!((c.shop.mail_from.name(), c.shop.mail_from.address()), (Some("Tea"), "tea@example.com"));
+        assert!(!format!("{c:?}").contains("hunter2"));
+        assert_eq!(bad_fields(read(&[server, url, ("ECOM_MAIL_FROM", "tea")]).unwrap_err()), ["ECOM_MAIL_FROM"]);
+    }
+
+    #[cfg(feature = "mail")]
+    #[test]
+    fn mails_are_files_in_the_data_directory_by_default() {
+        assert_eq!(read(&[]).unwrap().mailer_url.expose(), "file://ecom-data/mail");
+        let bad = [("ECOM_MAIL_TEMPLATES", "/nowhere"), ("ECOM_VERIFICATION_TTL", "1"), ("ECOM_SHOP_NAME", "a\nb")];
+        let bad = bad_fields(read(&bad).unwrap_err());
+        assert_eq!(bad, ["ECOM_VERIFICATION_TTL", "ECOM_SHOP_NAME", "ECOM_MAIL_TEMPLATES"]);
+    }
+
     #[test]
     fn port_replaces_the_port_and_keeps_the_host() {
         let c = read(&[("ECOM_LISTEN", "0.0.0.0:9000"), ("PORT", "80")]).unwrap();

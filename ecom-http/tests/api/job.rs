@@ -112,7 +112,7 @@ async fn jobs_are_listed_by_kind_and_state_with_both_pagings() {
         }
     }
     assert_eq!(found, all);
-    api.get("/admin/jobs?kind=mail").await.refused(400, "BAD_REQUEST", "kind");
+    api.get("/admin/jobs?kind=fax").await.refused(400, "BAD_REQUEST", "kind");
     api.get("/admin/jobs?state=done").await.refused(400, "BAD_REQUEST", "state");
     api.get("/admin/jobs?since=1").await.refused(400, "BAD_REQUEST", "since");
     api.get("/admin/jobs?cursor=x").await.refused(400, "BAD_REQUEST", "cursor");

@@ -27,8 +27,8 @@ impl AuthService<'_> {
     /// Asks for a mail with which a user verifies its email address. Users that register get one without asking.
     ///
     /// The background work sends the mail ([`Shop::start`](crate::Shop::start)), unless no active user has the address,
-    /// or the user has verified it. An address that no user has costs as much and has the same result. A further
-    /// request, after five within an hour for one address, has no effect.
+    /// or the user has verified it. An address that no user has costs as much and has the same result. If the shop has a
+    /// rate limiter, a further request, after five within an hour for one address, has no effect.
     ///
     /// # Errors
     /// `Unsupported` for a shop that sends no mails, `Unavailable`.
