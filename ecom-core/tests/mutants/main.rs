@@ -1,19 +1,21 @@
-//! The suites of search engines and caches catch bugs that are planted on purpose.
+//! The suites of search engines, caches and mailers catch bugs that are planted on purpose.
 //!
 //! A plain reference adapter passes its whole suite. Each mutant is the reference with one bug, and at least one test of
-//! the suite must fail on it. By default ten mutants run; `ECOM_MUTANTS=all` runs all of them, and
+//! the suite must fail on it. By default those of mailers and ten others run; `ECOM_MUTANTS=all` runs all of them, and
 //! `ECOM_MUTANTS=LimitClamped,OffsetIgnored` those. The run prints which test has caught which mutant.
 
 mod cache;
 mod limited;
+mod mailer;
 mod runner;
 mod search;
 mod search_mutants;
 mod words;
 
-use ecom_core::testkit::{CacheFixture, SearchFixture, Test};
+use ecom_core::testkit::{CacheFixture, MailerFixture, SearchFixture, Test};
 
 use self::cache::{CacheMutant, cache_fixture};
+use self::mailer::mailer_fixture;
 use self::runner::{Planted, mutants_are_caught, reference_passes};
 use self::search::search_fixture;
 use self::search_mutants::SearchMutant;
@@ -24,6 +26,20 @@ fn search_tests() -> Vec<Test<SearchFixture>> {
 
 fn cache_tests() -> Vec<Test<CacheFixture>> {
     ecom_core::cache_suite!(@tests)
+}
+
+fn mailer_tests() -> Vec<Test<MailerFixture>> {
+    ecom_core::mailer_suite!(@tests)
+}
+
+#[test]
+fn the_reference_mailer_passes() {
+    reference_passes(&mailer_tests(), mailer_fixture);
+}
+
+#[test]
+fn bugs_of_a_mailer_are_caught() {
+    mutants_are_caught("mailer", &mailer_tests(), mailer_fixture);
 }
 
 #[test]
