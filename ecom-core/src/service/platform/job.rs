@@ -14,12 +14,12 @@ use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
-/// The service of the jobs of a shop: operations that take long, and that the background work runs
+/// The service of the jobs of a shop: operations that take long, and mails. The background work runs them
 /// ([`Shop::start`](crate::Shop::start)), in any process of the shop that can.
 ///
 /// A worker holds a lease while it runs a job, and writes its counters as it goes. If its process dies, another one
 /// runs the job again from the beginning, once the lease has run out. A run that fails because a backend is down is
-/// repeated after a pause that grows. After [`Job::MAX_ATTEMPTS`] runs, or after an error that lasts, the job stays
+/// repeated after a pause that grows. After [`JobKind::max_attempts`] runs, or after an error that lasts, the job stays
 /// failed, until [`JobService::retry`] runs it again.
 ///
 /// The processes of a shop can each have an index of their own, in a directory that they do not share. A job then works

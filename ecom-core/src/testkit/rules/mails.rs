@@ -16,14 +16,16 @@ use crate::domain::access::session::OneTimePurpose;
 use crate::domain::access::user::{UserAccount, UserInput, UserPatch};
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobState};
-use crate::domain::platform::outbox::EventKind;
+use crate::domain::platform::outbox::{EventKind, OutboxPosition};
 use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartToken};
 use crate::domain::sales::customer::{Customer, CustomerFilter, CustomerInput, CustomerPatch, CustomerSort};
 use crate::error::{Conflict, ErrorCode, Result, SalesConflict};
 use crate::id::UuidV7Source;
 use crate::paging::Paging;
 use crate::service::access::auth::Tokens;
+use crate::service::access::mail::Mails;
 use crate::service::background::Background;
+use crate::service::background::consumer::Consumer as _;
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::code_of;
 use crate::testkit::faults::Fault;
@@ -32,6 +34,7 @@ use crate::testkit::postbox::Postbox;
 tests! {
     __shop_mails: [
         r13_a_user_that_registers_gets_one_mail,
+        r13_an_event_that_comes_again_makes_no_second_mail,
         r13_no_mail_is_sent_for_what_was_rolled_back,
         r13_a_mail_whose_sender_died_is_sent_by_the_next,
         a_mail_that_fails_is_sent_later_and_holds_up_no_other,
@@ -171,6 +174,26 @@ pub async fn r13_a_user_that_registers_gets_one_mail(f: &ShopFixture) {
     until("another mail", async || m.postbox.mails().len() > 5).await;
     running.shutdown().await;
     assert_eq!(m.postbox.mails().len(), 6);
+}
+
+/// The consumer dies after it has made the jobs, and before its position moves.
+pub async fn r13_an_event_that_comes_again_makes_no_second_mail(f: &ShopFixture) {
+    let postbox = Postbox::new();
+    let shop = process(f, &postbox);
+    for n in 0..3 {
+        let input = UserInput::new(format!("user{n}@example.com")).password(PASSWORD);
+        shop.auth().register(&input, None).await.unwrap();
+    }
+    let log: Vec<_> = shop.events().read(OutboxPosition { seq: 0 }, 1_000).await.unwrap().events;
+    let consumer = Mails(shop.cx.clone());
+    consumer.handle(&log).await.unwrap();
+    let m = Mailed { background: shop.start(), shop: shop.clone(), postbox };
+    m.ended(3).await;
+    consumer.handle(&log).await.unwrap();
+    m.register(ADA, None).await;
+    m.token(ADA, VERIFY, None).await;
+    assert_eq!((m.ended(4).await.len(), m.postbox.mails().len()), (4, 4));
+    m.background.shutdown().await;
 }
 
 /// A commit that fails sends nothing, and one whose answer was lost does.

@@ -35,7 +35,7 @@ impl Resource for Job {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct JobParams {
-    /// Lists only jobs of this kind: `reindex` or `verify`.
+    /// Lists only jobs of this kind: `reindex`, `verify` or `mail`.
     #[serde(default)]
     kind: Option<String>,
     /// Lists only jobs in this state: `queued`, `running`, `succeeded` or `failed`.
