@@ -257,8 +257,8 @@ impl ShopBuilder {
         self
     }
 
-    /// Sets the URL of the mailer, which sends mails to users: those that verify an email address and those that reset a
-    /// password. `none`, the default, sends no mails.
+    /// Sets the URL of the mailer, which sends mails to users: those that verify an email address and those that reset
+    /// a password. `none`, the default, sends no mails.
     ///
     /// | URL | Mails go | Feature |
     /// |---|---|---|

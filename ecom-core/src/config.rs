@@ -83,8 +83,8 @@ pub struct ShopConfig {
     /// The name of the shop in mails: 1–100 characters. Default `Shop`.
     #[setters(into)]
     pub shop_name: String,
-    /// The URL of the storefront, to whose pages the links in mails lead: `http` or `https`, without a query and without
-    /// a slash at its end, at most 500 characters. Default `http://localhost:8000`.
+    /// The URL of the storefront, to whose pages the links in mails lead: `http` or `https`, without a query and
+    /// without a slash at its end, at most 500 characters. Default `http://localhost:8000`.
     #[setters(into)]
     pub public_url: String,
     /// The sender of mails. Default `shop@example.com`, from which no mail server accepts mails.
@@ -209,8 +209,8 @@ impl ShopConfig {
         within(
             "public_url",
             is_public_url(&self.public_url),
-            "a URL of at most 500 characters that starts with `http://` or `https://` and has neither a user, a query, a \
-             fragment nor a slash at its end",
+            "a URL of at most 500 characters that starts with `http://` or `https://` and has neither a user, a query, \
+             a fragment nor a slash at its end",
         );
         let ttl = minutes(self.verification_ttl);
         within("verification_ttl", (60..=30 * 1_440).contains(&ttl), "between 1 hour and 30 days");

@@ -528,8 +528,8 @@ impl Shop {
     }
 
     /// Starts the background work, which applies events to the index, invalidates caches after writes of other
-    /// processes, removes old events, runs jobs, sends mails, and writes the search log. Consumers of the host can be added to the
-    /// returned handle. A process calls this once, and ends the work with
+    /// processes, removes old events, runs jobs, sends mails, and writes the search log. Consumers of the host can be
+    /// added to the returned handle. A process calls this once, and ends the work with
     /// [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx.silent())
@@ -537,8 +537,9 @@ impl Shop {
 
     /// Closes the shop and all its clones. It ends the background work as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
-    /// and then closes the connections to the database, the index, the cache, the rate limiter and the mail server. Open transactions
-    /// can still be committed or rolled back. Later calls that need a connection fail with `Unavailable`.
+    /// and then closes the connections to the database, the index, the cache, the rate limiter and the mail server.
+    /// Open transactions can still be committed or rolled back. Later calls that need a connection fail with
+    /// `Unavailable`.
     pub async fn close(&self) {
         Background::end_all(&self.cx).await;
         self.cx.searches.flush_last(&self.cx.silent()).await;

@@ -13,9 +13,9 @@ use crate::eml::message;
 
 /// A mailer that writes each mail to a file: `file:///<directory>`.
 ///
-/// A mail is the file `<id>.eml`, which mail programs open. It appears with its whole content, and on Unix only its owner
-/// can read it (mode 0600), because it contains personal data and perhaps a link that sets a password. The files stay
-/// until somebody removes them.
+/// A mail is the file `<id>.eml`, which mail programs open. It appears with its whole content, and on Unix only its
+/// owner can read it (mode 0600), because it contains personal data and perhaps a link that sets a password. The files
+/// stay until somebody removes them.
 #[derive(Debug, Clone)]
 pub struct FileMailer {
     directory: PathBuf,

@@ -23,9 +23,9 @@ const MAX_TEMPLATE: u64 = 1_048_576;
 
 /// Templates in the language of Jinja.
 ///
-/// Each kind of mail ([`MailKind`]) has three: `<kind>.subject`, `<kind>.txt` and `<kind>.html`. Files of these names in
-/// a directory replace those of this crate, each by itself; an empty `<kind>.html` makes mails without HTML. Templates
-/// whose names end in `.html` escape what they show.
+/// Each kind of mail ([`MailKind`]) has three: `<kind>.subject`, `<kind>.txt` and `<kind>.html`. Files of these names
+/// in a directory replace those of this crate, each by itself; an empty `<kind>.html` makes mails without HTML.
+/// Templates whose names end in `.html` escape what they show.
 ///
 /// | Variable | Meaning |
 /// |---|---|

@@ -1,8 +1,8 @@
 //! The suites of search engines, caches and mailers catch bugs that are planted on purpose.
 //!
-//! A plain reference adapter passes its whole suite. Each mutant is the reference with one bug, and at least one test of
-//! the suite must fail on it. By default those of mailers and ten others run; `ECOM_MUTANTS=all` runs all of them, and
-//! `ECOM_MUTANTS=LimitClamped,OffsetIgnored` those. The run prints which test has caught which mutant.
+//! A plain reference adapter passes its whole suite. Each mutant is the reference with one bug, and at least one test
+//! of the suite must fail on it. By default those of mailers and ten others run; `ECOM_MUTANTS=all` runs all of them,
+//! and `ECOM_MUTANTS=LimitClamped,OffsetIgnored` those. The run prints which test has caught which mutant.
 
 mod cache;
 mod limited;

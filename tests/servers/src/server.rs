@@ -122,8 +122,8 @@ impl Server {
         Some(Self::with(Kind::Meilisearch, &[]).await)
     }
 
-    /// Starts a mail server. Its URL has the user and the authority of its certificate, and [`mails`](Self::mails) returns
-    /// what it was sent. It refuses mails to `refused@…` for good, and mails to `busy@…` for now.
+    /// Starts a mail server. Its URL has the user and the authority of its certificate, and [`mails`](Self::mails)
+    /// returns what it was sent. It refuses mails to `refused@…` for good, and mails to `busy@…` for now.
     pub async fn smtp(tls: &str, with_login: bool) -> Self {
         let login = format!("login={}", if with_login { "yes" } else { "no" });
         Self::with(Kind::Smtp, &[&format!("tls={tls}"), &login]).await

@@ -96,8 +96,8 @@ fn is_old(cx: &Context, mail: MailKind, asked_at: Timestamp, now: Timestamp) -> 
     asked_at + cx.config.one_time_ttl(mail.purpose()) <= now
 }
 
-/// Makes the mail of a job and sends it. It counts `sent`, or `skipped` for a mail that has become pointless: because it
-/// was asked for long ago, or because the user is blocked, deleted or erased, has verified its address, or has set
+/// Makes the mail of a job and sends it. It counts `sent`, or `skipped` for a mail that has become pointless: because
+/// it was asked for long ago, or because the user is blocked, deleted or erased, has verified its address, or has set
 /// another password since. Returns false if this process sends no mails.
 ///
 /// # Errors

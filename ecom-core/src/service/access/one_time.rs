@@ -6,7 +6,7 @@ use super::auth::{AuthService, address};
 use super::link::customer_of;
 use super::role::Roles;
 use super::user::{account, written};
-use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::access::principal::Principal;
 use crate::domain::access::secret::Secret;
 use crate::domain::access::session::{OneTimePurpose, OneTimeToken, SessionEnd};
 use crate::domain::access::user::{User, UserAccount, actor_of, check_password};
@@ -27,8 +27,8 @@ impl AuthService<'_> {
     /// Asks for a mail with which a user verifies its email address. Users that register get one without asking.
     ///
     /// The background work sends the mail ([`Shop::start`](crate::Shop::start)), unless no active user has the address,
-    /// or the user has verified it. An address that no user has costs as much and has the same result. If the shop has a
-    /// rate limiter, a further request, after five within an hour for one address, has no effect.
+    /// or the user has verified it. An address that no user has costs as much and has the same result. If the shop has
+    /// a rate limiter, a further request, after five within an hour for one address, has no effect.
     ///
     /// # Errors
     /// `Unsupported` for a shop that sends no mails, `Unavailable`.
@@ -77,9 +77,9 @@ impl AuthService<'_> {
 
     /// Verifies an email address by the token of a mail, and returns the user.
     ///
-    /// The user becomes the live customer with the same email, unless another user is that customer. If there is none, a
-    /// user with the role `customer` whose name has at least two words becomes a new customer; the last word is the last
-    /// name. A user that is a customer already stays that one.
+    /// The user becomes the live customer with the same email, unless another user is that customer. If there is none,
+    /// a user with the role `customer` whose name has at least two words becomes a new customer; the last word is the
+    /// last name. A user that is a customer already stays that one.
     ///
     /// # Errors
     /// `Validation` on `token` if it was used, if a newer mail has replaced it, or if it has expired; also if the user
@@ -102,8 +102,8 @@ impl AuthService<'_> {
         self.cx.write(verify).await
     }
 
-    /// Sets a new password by the token of a mail. All sessions of the user end, and its other tokens are void. The mail
-    /// also proves that the address is the user's own, as in [`Self::verify_email`].
+    /// Sets a new password by the token of a mail. All sessions of the user end, and its other tokens are void. The
+    /// mail also proves that the address is the user's own, as in [`Self::verify_email`].
     ///
     /// # Errors
     /// `Validation` on `token` as [`Self::verify_email`], and on `password` if it cannot be one; `Unavailable`, also if
@@ -144,7 +144,7 @@ impl AuthService<'_> {
             let message = "the user is not a customer yet: its email address must be verified first".to_owned();
             return Err(Conflict::State { message }.into());
         };
-        let who = Principal::new(actor_of(user.id), [Permission::CartsWrite]);
+        let who = Principal::new(actor_of(user.id), []).with_customer(customer);
         CartService::new(self.cx, &who).assign(cart, &CartAccess::Token(token.clone()), customer).await
     }
 

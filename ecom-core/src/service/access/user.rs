@@ -163,9 +163,9 @@ impl<'a> UserService<'a> {
         Ok(ids)
     }
 
-    /// Replaces a user (PUT, R1). A user without a new password keeps its own. A new address is not verified, so that the
-    /// user gets a mail that asks it to do so, and a new password ends all sessions of the user. Whether the user is
-    /// blocked stays.
+    /// Replaces a user (PUT, R1). A user without a new password keeps its own. A new address is not verified, so that
+    /// the user gets a mail that asks it to do so, and a new password ends all sessions of the user. Whether the user
+    /// is blocked stays.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, and those of [`Self::create`].
@@ -184,8 +184,9 @@ impl<'a> UserService<'a> {
         self.cx.write(replace).await
     }
 
-    /// Merges a patch into a user (RFC 7396, R1). A new address is not verified, so that the user gets a mail that asks it
-    /// to do so. A new password, and blocking the user, end all its sessions and make mails void that were sent before.
+    /// Merges a patch into a user (RFC 7396, R1). A new address is not verified, so that the user gets a mail that asks
+    /// it to do so. A new password, and blocking the user, end all its sessions and make mails void that were sent
+    /// before.
     ///
     /// # Errors
     /// As [`Self::replace`].

@@ -68,8 +68,8 @@ pub(crate) async fn register(
 ///
 /// After five failed logins with an email address, logins with it are refused with `RATE_LIMITED`: for 2 s, and twice
 /// as long after each further failure, up to 15 minutes. A successful login, or 24 hours without a failure, resets the
-/// count. A user has at most 100 sessions; a further login ends the oldest one. With `cart`, the cart of a guest becomes
-/// that of the customer; the response says what became of it. Needs no permission.
+/// count. A user has at most 100 sessions; a further login ends the oldest one. With `cart`, the cart of a guest
+/// becomes that of the customer; the response says what became of it. Needs no permission.
 #[utoipa::path(
     post, path = "/auth/login", tag = "auth", security(()), request_body = LoginInput,
     responses((status = 200, description = "The tokens of the new session", body = Item<TokensView>))
@@ -167,7 +167,7 @@ pub(crate) async fn change_password(
 /// another user is that customer. If there is none, and the name of the user has at least two words, the user becomes a
 /// new customer. Needs no permission.
 #[utoipa::path(
-    post, path = "/auth/verify", tag = "auth", request_body = VerifyEmailInput,
+    post, path = "/auth/verify", tag = "auth", security(()), request_body = VerifyEmailInput,
     responses((status = 200, description = "The user, whose email address is verified", body = Item<UserView>))
 )]
 pub(crate) async fn verify(
@@ -185,7 +185,7 @@ pub(crate) async fn verify(
 /// The response is the same whether or not a user has the address. A sixth request within an hour for one address has
 /// no effect. Needs no permission.
 #[utoipa::path(
-    post, path = "/auth/verify/resend", tag = "auth", request_body = MailInput,
+    post, path = "/auth/verify/resend", tag = "auth", security(()), request_body = MailInput,
     responses(
         (status = 202, description = "A mail is sent, if a user has the address and has not verified it"),
         (status = 501, description = "UNSUPPORTED: the shop sends no mails."),
@@ -206,7 +206,7 @@ pub(crate) async fn resend_verification(
 /// The response is the same whether or not a user has the address. A sixth request within an hour for one address has
 /// no effect. Needs no permission.
 #[utoipa::path(
-    post, path = "/auth/forgot-password", tag = "auth", request_body = MailInput,
+    post, path = "/auth/forgot-password", tag = "auth", security(()), request_body = MailInput,
     responses(
         (status = 202, description = "A mail is sent, if a user has the address"),
         (status = 501, description = "UNSUPPORTED: the shop sends no mails."),
@@ -227,7 +227,7 @@ pub(crate) async fn forgot_password(
 /// Takes the token of a mail, which can be used once. All sessions of the user end, and tokens of other mails are void.
 /// The mail also proves that the email address is the user's own, as `/auth/verify` does. Needs no permission.
 #[utoipa::path(
-    post, path = "/auth/reset-password", tag = "auth", request_body = ResetInput,
+    post, path = "/auth/reset-password", tag = "auth", security(()), request_body = ResetInput,
     responses((status = 204, description = "The password is set"))
 )]
 pub(crate) async fn reset_password(
