@@ -337,7 +337,18 @@ impl ShopBuilder {
                 open_rate_limiter(LimiterPlan::beside(&check_cache(&cache_url)?), &*storage, &clock).await?
             }
         };
-        Shop::new(ShopParts { storage, search, search_fallback, cache, rate_limiter, clock, ids, secret_key, config })
+        Shop::new(ShopParts {
+            storage,
+            search,
+            search_fallback,
+            cache,
+            rate_limiter,
+            clock,
+            ids,
+            secret_key,
+            oidc: None,
+            config,
+        })
     }
 
     /// Checks the settings as far as possible without opening anything.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
-use crate::error::{Conflict, Dependency, Error, Result};
+use crate::error::{Conflict, Dependency, Error, FieldCode, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
@@ -19,6 +19,7 @@ use crate::port::storage::{Storage, UnitOfWork};
 use crate::service::access::api_key::ApiKeyService;
 use crate::service::access::auth::{AuthService, Remembered};
 use crate::service::access::crypto::SecretKey;
+use crate::service::access::oidc::{Oidc, OidcIssuer};
 use crate::service::access::password::Passwords;
 use crate::service::access::role::RoleService;
 use crate::service::access::token::TokenKeys;
@@ -69,6 +70,8 @@ pub struct ShopParts {
     /// The secret that all processes of the shop share. It encrypts secrets in the database, such as the keys that sign
     /// access tokens. Without it, each process signs with a key of its own, which ends with the process.
     pub secret_key: Option<SecretKey>,
+    /// An issuer of OpenID Connect, whose tokens the shop accepts beside its own.
+    pub oidc: Option<OidcIssuer>,
     /// The settings.
     pub config: ShopConfig,
 }
@@ -80,7 +83,18 @@ impl ShopParts {
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
         let (cache, config) = (Arc::new(NoCache), ShopConfig::default());
         let rate_limiter = Arc::new(NoRateLimiter);
-        Self { storage, search, search_fallback: None, cache, rate_limiter, clock, ids, secret_key: None, config }
+        Self {
+            storage,
+            search,
+            search_fallback: None,
+            cache,
+            rate_limiter,
+            clock,
+            ids,
+            secret_key: None,
+            oidc: None,
+            config,
+        }
     }
 }
 
@@ -243,6 +257,13 @@ impl Shop {
     /// currency, `Internal` if [`Storage::migrate`] has not been called.
     pub fn new(parts: ShopParts) -> Result<Self> {
         parts.config.check()?;
+        if let Some(issuer) = &parts.oidc {
+            issuer.config.check()?;
+            if issuer.config.issuer == parts.config.token_issuer {
+                let message = "must not be the issuer of the shop's own tokens";
+                return Err(Error::invalid("oidc_issuer", FieldCode::Inconsistent, message));
+            }
+        }
         let shop = parts.config.currency;
         match parts.storage.currency() {
             Some(database) if database == shop => {}
@@ -259,6 +280,7 @@ impl Shop {
             cx: Context::new(Shared {
                 passwords: Passwords::new(parts.config.password_hashes),
                 token_keys: TokenKeys::new(parts.secret_key),
+                oidc: parts.oidc.map(|issuer| Arc::new(Oidc::new(issuer))),
                 logins: Remembered::default(),
                 storage: parts.storage,
                 cache: ReadThrough::new(parts.cache),

@@ -21,6 +21,8 @@ mod extract;
 mod headers;
 mod idempotency;
 mod middleware;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod openapi;
 mod resource;
 mod router;
@@ -31,5 +33,7 @@ pub use app::HttpConfig;
 /// The network of a trusted proxy.
 pub use ipnet::IpNet;
 pub use middleware::{ProxyHeader, RateLimits, UnknownProxyHeader};
+#[cfg(feature = "oidc")]
+pub use oidc::HttpKeySet;
 pub use router::{openapi_json, router};
 pub use serve::{ServeConfig, Stopped, serve};

@@ -103,6 +103,8 @@ pub(super) struct Limit {
     pub quota: Quota,
     /// The name of the quota in log lines.
     pub name: &'static str,
+    /// Whether the quota is that of requests without a principal, per address.
+    pub counts_address: bool,
 }
 
 /// Returns the limit of a request, or `None` if it is not limited.
@@ -125,7 +127,14 @@ pub(super) fn limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
         Some(principal) => RateKey::new(name, &[b"a", principal.actor().as_str().as_bytes()].concat()),
         None => address_key(name, client_of(request, limits)?),
     };
-    Some(Limit { key, quota, name })
+    Some(Limit { key, quota, name, counts_address: (class, principal) == (None, None) })
+}
+
+/// Returns the limit of the client's address, or `None` if addresses are not limited.
+pub(super) fn address_limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
+    let limits = config.rate_limits.as_ref()?;
+    let (name, quota) = ("address", limits.address?);
+    Some(Limit { key: address_key(name, client_of(request, limits)?), quota, name, counts_address: true })
 }
 
 /// Returns the address of the client, or `None` if the server does not tell the address of the peer.
