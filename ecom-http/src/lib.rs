@@ -14,6 +14,7 @@
 //! [`HttpConfig::anonymous`] if the request has none.
 
 mod app;
+mod cookie;
 mod dto;
 mod error;
 mod etag;

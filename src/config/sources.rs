@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 80] = [
+pub(super) const NAMES: [&str; 88] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -51,6 +51,14 @@ pub(super) const NAMES: [&str; 80] = [
     "ECOM_TOKEN_ISSUER",
     "ECOM_TOKEN_ALGORITHM",
     "ECOM_PASSWORD_HASHES",
+    "ECOM_OIDC_ISSUER",
+    "ECOM_OIDC_AUDIENCE",
+    "ECOM_OIDC_JWKS_URL",
+    "ECOM_OIDC_ALGORITHMS",
+    "ECOM_OIDC_ROLES_CLAIM",
+    "ECOM_OIDC_ROLE_MAP",
+    "ECOM_REFRESH_COOKIE",
+    "ECOM_REFRESH_COOKIE_SECURE",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_ORDER_BATCH",
     "ECOM_API_PREFIX",

@@ -15,6 +15,8 @@ mod freshness;
 mod idempotency;
 mod job;
 mod login;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod operations;
 mod order;
 mod permissions;
