@@ -124,6 +124,7 @@
 //! | `redis` | no | a cache and a rate limiter that processes share, on Redis 7+; with `memory` also a cache in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `elasticsearch` | no | Elasticsearch 8 and 9, tested on 9.4; OpenSearch 2 and 3, tested on 3.8 | `elasticsearch+https://…`, `opensearch+https://…` |
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
+//! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!
@@ -172,6 +173,8 @@ pub use uuid;
 
 /// The adapters, for applications that open them without the builder.
 pub mod adapters {
+    #[cfg(feature = "oidc")]
+    pub use ecom_http::HttpKeySet;
     #[cfg(feature = "elasticsearch")]
     pub use ecom_search::{Authentication, ElasticsearchOptions, ElasticsearchSearch};
     #[cfg(feature = "tantivy")]

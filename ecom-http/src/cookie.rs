@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::header::{COOKIE, HOST, ORIGIN, SET_COOKIE};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use ecom_core::ErrorCode;
@@ -54,7 +55,7 @@ impl FromRequestParts<Arc<App>> for RefreshCookie {
             ));
         }
         let is_secure = app.config.refresh_cookie_secure;
-        let authority = parts.uri.authority().map(|authority| authority.as_str());
+        let authority = parts.uri.authority().map(Authority::as_str);
         Ok(Self(Some(Used {
             sent: sent(&parts.headers, name(is_secure)),
             refusal: refusal(&parts.headers, authority, &app.config),

@@ -12,6 +12,8 @@
 //! An application with its own authentication adds an [`ecom_core::access::Principal`] to the extensions of the
 //! request, in a layer around the router. The router calls the services of the shop as that principal, and as
 //! [`HttpConfig::anonymous`] if the request has none.
+//!
+//! With the feature `oidc`, `HttpKeySet` fetches the keys of an issuer of OpenID Connect, whose tokens a shop accepts.
 
 mod app;
 mod cookie;

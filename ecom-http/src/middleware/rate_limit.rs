@@ -25,7 +25,8 @@ pub(crate) const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-rate
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
 #[non_exhaustive]
 pub struct RateLimits {
-    /// Requests without a principal, per address. Default 100 in 60 s.
+    /// Requests without a principal, per address, and requests with an API key that this process has not verified yet,
+    /// before the key is looked up. Default 100 in 60 s.
     pub address: Option<Quota>,
     /// Requests with a [`Principal`] in their extensions, per principal. Default 1,000 in 60 s.
     pub principal: Option<Quota>,

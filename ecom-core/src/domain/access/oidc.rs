@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use derive_setters::Setters;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -178,9 +180,8 @@ pub(crate) fn actor_of(subject: &str) -> Actor {
     if is_plain {
         return Actor::new(format!("oidc:{subject}"));
     }
-    let hash = digest(&SHA256, subject.as_bytes());
-    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Actor::new(format!("oidc:{HASHED}{hex}"))
+    let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, subject.as_bytes()));
+    Actor::new(format!("oidc:{HASHED}{hash}"))
 }
 
 #[cfg(test)]
@@ -211,7 +212,7 @@ mod tests {
             let text = OidcConfig::new(issuer, "shop").check().unwrap_err().to_string();
             assert!(text.contains("oidc_issuer"), "{issuer}: {text}");
         }
-        let minutes = |n| Duration::from_secs(60 * n);
+        let minutes = |n: u64| Duration::from_secs(60 * n);
         for (field, bad) in [
             ("audience", OidcConfig { audience: String::new(), ..good() }),
             ("jwks_url", good().jwks_url("http://login.example.com/keys")),

@@ -261,7 +261,7 @@ impl Oidc {
                     oidc.state.write().keys = Some((keys, now));
                 }
                 Err(error) => {
-                    tracing::warn!(issuer = oidc.config.issuer, %error, "the keys of the issuer are not available")
+                    tracing::warn!(issuer = oidc.config.issuer, %error, "the keys of the issuer are not available");
                 }
             }
         })

@@ -397,7 +397,7 @@ pub async fn forged_tokens_are_refused_even_with_the_key_of_the_shop(f: &ShopFix
         [(TokenAlgorithm::EdDsa, TokenAlgorithm::Hs256, &f.shop), (TokenAlgorithm::Hs256, TokenAlgorithm::EdDsa, &hmac)]
     {
         let real = login(shop).await.unwrap().access;
-        let (kid, private, public) = token::revealed(&shop.cx).await;
+        let (kid, private, public) = token::revealed(&shop.cx).await.unwrap();
         let (header, claims) = (part(&real, 0), part(&real, 1));
         assert_eq!(header["kid"], kid);
         let now = f.clock.now().timestamp();
@@ -502,7 +502,7 @@ pub async fn r15_retired_keys_end_their_tokens_at_once_and_soon_in_other_process
         let other = f.another(config().token_algorithm(algorithm), f.cache());
         let background = other.start();
         let tokens = login(&shop).await.unwrap();
-        let (kid, private, _) = token::revealed(&shop.cx).await;
+        let (kid, private, _) = token::revealed(&shop.cx).await.unwrap();
         assert!(is_accepted(&shop, &tokens.access).await && is_accepted(&other, &tokens.access).await);
         let nobody = Principal::new("nobody", []);
         is_code(shop.auth().retire_keys(&nobody).await, ErrorCode::Forbidden);
