@@ -142,7 +142,10 @@ fn refusal(headers: &HeaderMap, authority: Option<&str>, config: &HttpConfig) ->
     else {
         return foreign;
     };
-    let is_allowed = origin.is_some_and(|origin| config.cors_origins.iter().any(|allowed| allowed == origin));
+    let is_allowed = origin.is_some_and(|origin| {
+        // No page has the origin `*`, and in the settings it allows none to use the cookie.
+        origin != "*" && config.cors_origins.iter().any(|allowed| allowed == origin)
+    });
     let is_own = match (site, origin) {
         (Some(site), _) => site == "same-origin",
         (None, Some(origin)) => is_own_host(origin, authority.or(host), config.refresh_cookie_secure),

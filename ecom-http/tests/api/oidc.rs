@@ -36,7 +36,8 @@ const CONFIGURATION: &str = "/.well-known/openid-configuration";
 enum Says {
     Json(Value),
     Bytes(Vec<u8>),
-    Status(u16),
+    /// The JSON, with a status that is not 200.
+    Status(u16, Value),
     Redirect(String),
     /// Nothing, for ever.
     Silence,
@@ -56,7 +57,9 @@ async fn answer(State(sayings): State<Sayings>, request: Request) -> Response {
     match says {
         Some(Says::Json(value)) => axum::Json(value).into_response(),
         Some(Says::Bytes(bytes)) => bytes.into_response(),
-        Some(Says::Status(status)) => axum::http::StatusCode::from_u16(status).unwrap().into_response(),
+        Some(Says::Status(status, value)) => {
+            (axum::http::StatusCode::from_u16(status).unwrap(), axum::Json(value)).into_response()
+        }
         Some(Says::Redirect(to)) => (axum::http::StatusCode::FOUND, [(LOCATION, to)]).into_response(),
         Some(Says::Silence) => std::future::pending().await,
         Some(Says::Flood) => {
@@ -261,7 +264,7 @@ async fn the_keys_are_fetched_again_after_a_rotation() {
     let issuer = Issuer::start().await;
     let (old, new) = (Signer::ed(), Signer::ec(&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256"));
     // The settings can name the key set.
-    issuer.says(CONFIGURATION, Says::Status(404));
+    issuer.says(CONFIGURATION, Says::Status(404, Value::Null));
     let api = accepting(issuer.config().jwks_url(format!("{}/keys", issuer.url))).await;
     issuer.publish(&[&old]);
     let claims = issuer.claims(&api);
@@ -272,7 +275,7 @@ async fn the_keys_are_fetched_again_after_a_rotation() {
     orders(&api, &old.token("EdDSA", &claims)).await.refused(401, "UNAUTHENTICATED", "");
     assert_eq!(issuer.sayings.requests.load(Ordering::SeqCst), 2);
     // The issuer is down, and its last keys count.
-    issuer.says("/keys", Says::Status(500));
+    issuer.says("/keys", Says::Status(500, Value::Null));
     api.clock.advance(Duration::from_secs(3 * 60 * 60));
     let claims = issuer.claims(&api);
     orders(&api, &new.token("ES256", &claims)).await.ok(200);
@@ -297,7 +300,7 @@ async fn wrong_answers_of_the_issuer_are_not_believed() {
     let other = json!({"issuer": format!("{}/", issuer.url), "jwks_uri": format!("{}/keys", issuer.url)});
     let named = |keys: &str| Says::Json(json!({"issuer": issuer.url, "jwks_uri": keys}));
     for (what, path, says) in [
-        ("no configuration", CONFIGURATION, Says::Status(404)),
+        ("no configuration", CONFIGURATION, Says::Status(404, json!({}))),
         ("another issuer", CONFIGURATION, Says::Json(other)),
         ("no JSON", CONFIGURATION, Says::Bytes(b"<html>".to_vec())),
         ("a redirect", CONFIGURATION, Says::Redirect(format!("{}{CONFIGURATION}", elsewhere.url))),
@@ -309,9 +312,9 @@ async fn wrong_answers_of_the_issuer_are_not_believed() {
             named(&format!("{}/keys", issuer.url.replace("http://", "http://a:b@"))),
         ),
         ("no URL", CONFIGURATION, named("keys")),
-        ("no keys", "/keys", Says::Status(404)),
-        ("an error", "/keys", Says::Status(500)),
-        ("not the whole set", "/keys", Says::Status(206)),
+        ("no keys", "/keys", Says::Status(404, good.clone())),
+        ("an error", "/keys", Says::Status(500, good.clone())),
+        ("not the whole set", "/keys", Says::Status(206, good.clone())),
         ("a redirect of the keys", "/keys", Says::Redirect(format!("{}/elsewhere", issuer.url))),
         ("too large", "/keys", Says::Json(large)),
         ("endless", "/keys", Says::Flood),

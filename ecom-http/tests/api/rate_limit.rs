@@ -193,6 +193,9 @@ async fn a_key_that_is_known_counts_for_its_principal_only() {
     let known = from(&api, "192.0.2.3", "", list, &headers).await.refused(401, "UNAUTHENTICATED", "");
     assert_eq!(known.header("x-ratelimit-limit"), "3");
     assert_eq!(allowed(&api, "192.0.2.3", "", list, &headers).await, 2);
+    let before = api.shop.storage().statements();
+    from(&api, "192.0.2.3", "", list, &headers).await.refused(429, "RATE_LIMITED", "");
+    assert_eq!(api.shop.storage().statements(), before);
 }
 
 #[tokio::test]

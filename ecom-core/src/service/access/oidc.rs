@@ -130,7 +130,8 @@ impl Oidc {
         named.is_some_and(|named| named.iss == self.config.issuer)
     }
 
-    /// Verifies a token: its signature, type, issuer, audience and times.
+    /// Verifies a token: its signature, type, issuer, audience, and that it already counts. It does not check whether the
+    /// token has expired: the caller, which remembers the token, does so each time.
     ///
     /// # Errors
     /// `Unauthenticated`; `Unavailable` if the keys of the issuer are not known, or too old.
@@ -161,7 +162,6 @@ impl Oidc {
         let has_begun = |at: Option<f64>| at.is_none_or(|at| time(at).is_some_and(|at| at <= now + leeway));
         if claims.iss != self.config.issuer
             || !claims.aud.contains(&self.config.audience)
-            || expires_at <= now
             || !has_begun(claims.nbf)
             || !has_begun(claims.iat)
             || claims.cnf.is_some()

@@ -222,8 +222,9 @@ pub(crate) async fn retire(cx: &Arc<Context>, actor: &Actor) -> Result<()> {
     write(cx, actor, |_| Some(vec![made.clone()])).await.map(drop)
 }
 
-/// Verifies an access token: its signature, type, issuer, audience and times. It does not check whether the session is
-/// still active.
+/// Verifies an access token: its signature, type, issuer and audience, and that it was not issued in the future. It checks
+/// neither whether the token has expired nor whether its session is still active: the caller, which remembers the token,
+/// does both each time.
 ///
 /// # Errors
 /// `Unauthenticated`, `Unavailable`.
@@ -242,9 +243,8 @@ pub(crate) async fn verify(cx: &Arc<Context>, token: &Secret) -> Result<Verified
     let keys = with_key(cx, kid).await?.ok_or_else(refused)?;
     let key = ready(cx, &keys).0.get(kid).filter(|key| key.algorithm == algorithm).ok_or_else(refused)?;
     let Claims { iss, aud, sub, sid, iat, nbf, exp } = jws.verified(&key.verifies).ok_or_else(refused)?;
-    let (now, latest) = (cx.now().timestamp(), (cx.now() + LEEWAY).timestamp());
-    if iss != cx.config.token_issuer || aud != AUDIENCE || exp <= now || iat > latest || nbf.is_some_and(|t| t > latest)
-    {
+    let latest = (cx.now() + LEEWAY).timestamp();
+    if iss != cx.config.token_issuer || aud != AUDIENCE || iat > latest || nbf.is_some_and(|t| t > latest) {
         return Err(refused());
     }
     let expires_at = Timestamp::from_timestamp(exp, 0).ok_or_else(refused)?;
