@@ -279,8 +279,8 @@ impl ShopBuilder {
         self
     }
 
-    /// Accepts the tokens of an issuer of OpenID Connect beside those of the shop. Its keys are fetched over HTTP, which
-    /// needs the feature `oidc`.
+    /// Accepts the tokens of an issuer of OpenID Connect beside those of the shop. Its keys are fetched over HTTP,
+    /// which needs the feature `oidc`.
     pub fn oidc(mut self, config: OidcConfig) -> Self {
         self.oidc = Some((config, None));
         self

@@ -1,8 +1,8 @@
 //! The refresh token as a cookie, and the protection against requests that pages of others make with it (CSRF).
 //!
-//! The protection follows the OWASP cheat sheet "Cross-Site Request Forgery Prevention": the cookie is `SameSite=Strict`,
-//! a header is required that no form can send, and `Sec-Fetch-Site`, or `Origin` in browsers without it, must tell that
-//! the request comes from this host or from an allowed origin.
+//! The protection follows the OWASP cheat sheet "Cross-Site Request Forgery Prevention": the cookie is
+//! `SameSite=Strict`, a header is required that no form can send, and `Sec-Fetch-Site`, or `Origin` in browsers without
+//! it, must tell that the request comes from this host or from an allowed origin.
 
 use std::sync::Arc;
 

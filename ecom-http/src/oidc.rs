@@ -15,8 +15,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// The most bytes of an answer.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// The key set of an issuer of OpenID Connect, which each fetch reads from the URL of the settings or, without one, from
-/// the URL that the issuer's `/.well-known/openid-configuration` names.
+/// The key set of an issuer of OpenID Connect, which each fetch reads from the URL of the settings or, without one,
+/// from the URL that the issuer's `/.well-known/openid-configuration` names.
 ///
 /// Only URLs with `https` are read, or with `http` from this machine. A redirect, an answer of more than 256 KiB, and
 /// one that takes longer than 5 s are errors.

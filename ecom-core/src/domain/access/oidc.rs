@@ -41,9 +41,9 @@ words! {
 
 /// An issuer of OpenID Connect, and what its tokens grant.
 ///
-/// A token is accepted if the issuer has signed it with one of the `algorithms`, it names exactly this issuer and, among
-/// others, this audience, and it is within its times. Its caller acts as `oidc:<subject>` and has the permissions of the
-/// roles to which `role_map` maps the values of `roles_claim`; without one, it has no permissions.
+/// A token is accepted if the issuer has signed it with one of the `algorithms`, it names exactly this issuer and,
+/// among others, this audience, and it is within its times. Its caller acts as `oidc:<subject>` and has the permissions
+/// of the roles to which `role_map` maps the values of `roles_claim`; without one, it has no permissions.
 ///
 /// ```
 /// use ecom_core::access::OidcConfig;
@@ -150,8 +150,8 @@ impl OidcConfig {
     }
 }
 
-/// Returns the URL of an issuer or of its key set if its text is one whose answers can be trusted: with `https`, or with
-/// `http` and a loopback host.
+/// Returns the URL of an issuer or of its key set if its text is one whose answers can be trusted: with `https`, or
+/// with `http` and a loopback host.
 pub fn checked_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| url.username().is_empty() && url.password().is_none())?;
     match url.scheme() {

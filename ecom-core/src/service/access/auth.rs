@@ -630,10 +630,11 @@ impl<'a> AuthService<'a> {
         self.cx.write(change).await
     }
 
-    /// Replaces all keys that sign access tokens by a new one, for example after [`SecretKey`](crate::access::SecretKey)
-    /// has become known to others. Access tokens that were signed before do not count any more, in this process at once,
-    /// and in other processes as R15 says. Sessions go on: their refresh tokens lead to new access tokens. Without a
-    /// secret key, each process has keys of its own, and the call replaces those of this one.
+    /// Replaces all keys that sign access tokens by a new one, for example after
+    /// [`SecretKey`](crate::access::SecretKey) has become known to others. Access tokens that were signed before do not
+    /// count any more, in this process at once, and in other processes as R15 says. Sessions go on: their refresh
+    /// tokens lead to new access tokens. Without a secret key, each process has keys of its own, and the call replaces
+    /// those of this one.
     ///
     /// # Errors
     /// [`Forbidden`](Error::Forbidden) without the permission `signing_keys:write`, `Unavailable`.

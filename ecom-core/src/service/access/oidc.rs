@@ -130,8 +130,8 @@ impl Oidc {
         named.is_some_and(|named| named.iss == self.config.issuer)
     }
 
-    /// Verifies a token: its signature, type, issuer, audience, and that it already counts. It does not check whether the
-    /// token has expired: the caller, which remembers the token, does so each time.
+    /// Verifies a token: its signature, type, issuer, audience, and that it already counts. It does not check whether
+    /// the token has expired: the caller, which remembers the token, does so each time.
     ///
     /// # Errors
     /// `Unauthenticated`; `Unavailable` if the keys of the issuer are not known, or too old.

@@ -222,9 +222,9 @@ pub(crate) async fn retire(cx: &Arc<Context>, actor: &Actor) -> Result<()> {
     write(cx, actor, |_| Some(vec![made.clone()])).await.map(drop)
 }
 
-/// Verifies an access token: its signature, type, issuer and audience, and that it was not issued in the future. It checks
-/// neither whether the token has expired nor whether its session is still active: the caller, which remembers the token,
-/// does both each time.
+/// Verifies an access token: its signature, type, issuer and audience, and that it was not issued in the future. It
+/// checks neither whether the token has expired nor whether its session is still active: the caller, which remembers
+/// the token, does both each time.
 ///
 /// # Errors
 /// `Unauthenticated`, `Unavailable`.

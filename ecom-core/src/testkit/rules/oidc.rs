@@ -83,7 +83,8 @@ impl Issuer {
 /// Returns the public key of a seed as the issuer publishes it.
 fn jwk(seed: u8, kid: &str) -> Value {
     let (_, public) = crypto::ed25519([seed; 32]).unwrap();
-    json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": URL_SAFE_NO_PAD.encode(public)})
+    let x = URL_SAFE_NO_PAD.encode(public);
+    json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x})
 }
 
 fn header(kid: &str) -> Value {

@@ -119,8 +119,9 @@ pub(crate) async fn refresh(
 
 /// Log out
 ///
-/// Ends the session of the refresh token in the body or in the cookie or, without one, the session of the access token. Without either,
-/// the request gets `UNAUTHENTICATED`. If the session of the refresh token has already ended, nothing changes.
+/// Ends the session of the refresh token in the body or in the cookie or, without one, the session of the access token.
+/// Without any, the request gets `UNAUTHENTICATED`. If the session of the refresh token has already ended, nothing
+/// changes.
 #[utoipa::path(
     post, path = "/auth/logout", tag = "auth", security(()),
     request_body(content = LogoutInput, description = "The body can be empty."),
@@ -175,9 +176,9 @@ pub(crate) async fn change_password(
 
 /// Replace the keys of access tokens
 ///
-/// Replaces all keys that sign access tokens by a new one, for example after the secret key of the shop has become known
-/// to others. All access tokens that were signed before are void. Sessions go on: clients get new access tokens with
-/// their refresh tokens. Requires the permission `signing_keys:write`.
+/// Replaces all keys that sign access tokens by a new one, for example after the secret key of the shop has become
+/// known to others. All access tokens that were signed before are void. Sessions go on: clients get new access tokens
+/// with their refresh tokens. Requires the permission `signing_keys:write`.
 #[utoipa::path(
     post, path = "/auth/keys/rotate", tag = "auth",
     responses((status = 204, description = "The keys are replaced"))
