@@ -613,7 +613,7 @@ fn open_issuer(config: OidcConfig) -> Result<OidcIssuer> {
     }
     #[cfg(not(feature = "oidc"))]
     {
-        let _ = config;
+        drop(config);
         Err(not_built_in(OIDC, "the client of OpenID Connect", "oidc"))
     }
 }
