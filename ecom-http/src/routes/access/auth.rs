@@ -180,7 +180,7 @@ pub(crate) async fn change_password(
 /// known to others. All access tokens that were signed before are void. Sessions go on: clients get new access tokens
 /// with their refresh tokens. Requires the permission `signing_keys:write`.
 #[utoipa::path(
-    post, path = "/auth/keys/rotate", tag = "auth",
+    post, path = "/auth/keys/rotate", tag = "auth", security(("bearer" = ["signing_keys:write"])),
     responses((status = 204, description = "The keys are replaced"))
 )]
 pub(crate) async fn rotate_keys(
