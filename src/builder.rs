@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derive_setters::Setters;
-use ecom_core::access::SecretKey;
+use ecom_core::access::{OidcConfig, OidcIssuer, SecretKey};
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
 use ecom_core::port::{
-    Cache, MailTemplates, Mailer, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage,
+    Cache, KeySetSource, MailTemplates, Mailer, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage,
 };
 use ecom_core::{Error, FieldCode, Mailing, Result, Shop, ShopParts, ValidationErrors};
 
@@ -118,6 +118,8 @@ pub struct ShopBuilder {
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
     secret_key: Option<SecretKey>,
+    /// The issuer, and the source of its keys unless they are fetched over HTTP.
+    oidc: Option<(OidcConfig, Option<Arc<dyn KeySetSource>>)>,
     config: ShopConfig,
     /// The names of fields in errors, which replace the names of methods.
     names: Vec<(&'static str, &'static str)>,
@@ -138,6 +140,7 @@ impl Default for ShopBuilder {
             clock: Arc::new(SystemClock),
             ids: None,
             secret_key: None,
+            oidc: None,
             config: ShopConfig::default(),
             names: Vec::new(),
         }
@@ -316,6 +319,19 @@ impl ShopBuilder {
         self
     }
 
+    /// Accepts the tokens of an issuer of OpenID Connect beside those of the shop. Its keys are fetched over HTTP,
+    /// which needs the feature `oidc`.
+    pub fn oidc(mut self, config: OidcConfig) -> Self {
+        self.oidc = Some((config, None));
+        self
+    }
+
+    /// Accepts the tokens of an issuer of OpenID Connect, whose keys come from a source of the application.
+    pub fn with_oidc(mut self, config: OidcConfig, keys: Arc<dyn KeySetSource>) -> Self {
+        self.oidc = Some((config, Some(keys)));
+        self
+    }
+
     /// Checks all settings, opens the adapters and migrates the schema of the database to this release.
     ///
     /// # Errors
@@ -342,7 +358,7 @@ impl ShopBuilder {
     async fn open(self) -> Result<Shop> {
         self.check_parts()?;
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
-        let Self { mailer, mail_templates, clock, ids, secret_key, config, .. } = self;
+        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, config, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -378,6 +394,11 @@ impl ShopBuilder {
             }
         };
         let mailing = open_mailing(mailer, mail_templates)?;
+        let oidc = match oidc {
+            Some((config, Some(keys))) => Some(OidcIssuer { config, keys }),
+            Some((config, None)) => Some(open_issuer(config)?),
+            None => None,
+        };
         Shop::new(ShopParts {
             storage,
             search,
@@ -388,6 +409,7 @@ impl ShopBuilder {
             ids,
             secret_key,
             mailing,
+            oidc,
             config,
         })
     }
@@ -409,6 +431,12 @@ impl ShopBuilder {
             Err(e) => Err(e),
         };
         note(self.config.check())?;
+        if let Some((config, keys)) = &self.oidc {
+            note(config.check())?;
+            if keys.is_none() && !cfg!(feature = "oidc") {
+                note(Err(not_built_in(OIDC, "the client of OpenID Connect", "oidc")))?;
+            }
+        }
         note(match &self.storage {
             Choice::Part(_) => Ok(()),
             Choice::Absent => Err(missing(DATABASE)),
@@ -513,6 +541,7 @@ pub(crate) const CACHE: &str = "cache";
 pub(crate) const RATE_LIMITER: &str = "rate_limiter";
 pub(crate) const MAILER: &str = "mailer";
 pub(crate) const MAIL_TEMPLATES: &str = "mail_templates";
+pub(crate) const OIDC: &str = "oidc_issuer";
 
 /// Returns the error for an adapter that is required and was not chosen.
 fn missing(method: &'static str) -> Error {
@@ -628,6 +657,20 @@ fn open_storage(
         // `check_database` has refused every other URL.
         let _ = (clock, ids);
         Err(missing(DATABASE))
+    }
+}
+
+/// Returns an issuer whose keys are fetched over HTTP.
+fn open_issuer(config: OidcConfig) -> Result<OidcIssuer> {
+    #[cfg(feature = "oidc")]
+    {
+        let keys = Arc::new(ecom_http::HttpKeySet::new(&config)?);
+        Ok(OidcIssuer { config, keys })
+    }
+    #[cfg(not(feature = "oidc"))]
+    {
+        drop(config);
+        Err(not_built_in(OIDC, "the client of OpenID Connect", "oidc"))
     }
 }
 

@@ -57,6 +57,14 @@
 //! | `ECOM_MAIL_TEMPLATES` | none | a directory that can be read | the directory with templates that replace those of the library; see `ecom::adapters::Templates` |
 //! | `ECOM_VERIFICATION_TTL` | `259200` | 3,600–2,592,000 s | how long the token of a mail that verifies an email address is valid |
 //! | `ECOM_PASSWORD_RESET_TTL` | `3600` | 300–86,400 s | how long the token of a mail that resets a password is valid |
+//! | `ECOM_OIDC_ISSUER` | none | a URL with `https`, or with `http` and a loopback host, without a query | an issuer of OpenID Connect, whose tokens the shop accepts beside its own (feature `oidc`); tokens name it character by character |
+//! | `ECOM_OIDC_AUDIENCE` | none | 1 to 255 characters; required with `ECOM_OIDC_ISSUER` | the audience that tokens of the issuer must name, such as the client id of the shop |
+//! | `ECOM_OIDC_JWKS_URL` | what `/.well-known/openid-configuration` of the issuer names | a URL, as for the issuer | the key set of the issuer |
+//! | `ECOM_OIDC_ALGORITHMS` | `RS256,ES256,EdDSA` | `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, separated by commas | the algorithms by which the issuer may sign |
+//! | `ECOM_OIDC_ROLES_CLAIM` | none | a claim, or names of nested claims, separated by dots | the claim with the roles of the caller, such as `groups` or `realm_access.roles` |
+//! | `ECOM_OIDC_ROLE_MAP` | none | pairs such as `clerks=staff`, separated by commas | the roles of the shop, by the values of the claim; other values grant nothing |
+//! | `ECOM_REFRESH_COOKIE` | `false` | `true`, `false` | whether refresh tokens are `HttpOnly` cookies instead of values in bodies; the routes that use them then require the header `X-Requested-With`, and that the page is of this host or of an origin in `ECOM_CORS_ORIGINS` |
+//! | `ECOM_REFRESH_COOKIE_SECURE` | `true` | `true`, `false` | whether browsers send that cookie over TLS only; `false` is for a server on loopback |
 //! | `ECOM_PASSWORD_HASHES` | half of the processors, at most 64 | 1–64 | how many passwords are hashed at a time |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_ORDER_BATCH` | `256` | 1–1,000 | the maximum number of orders that share a commit |
@@ -100,7 +108,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use ecom_core::access::{Secret, SecretKey};
+use ecom_core::access::{OidcConfig, Secret, SecretKey};
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
@@ -108,7 +116,7 @@ use ecom_http::{HttpConfig, ServeConfig};
 
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
-use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, RATE_LIMITER, SEARCH};
+use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, OIDC, RATE_LIMITER, SEARCH};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may contain a password. Its `Debug` shows only the scheme.
@@ -186,6 +194,8 @@ pub struct ServerConfig {
     pub secret_key: Option<SecretKey>,
     /// The secret of an API key that may do everything, for a shop that does not have the key yet.
     pub admin_key: Option<Secret>,
+    /// The issuer of OpenID Connect whose tokens the shop accepts.
+    pub oidc: Option<OidcConfig>,
     /// The settings of the shop.
     pub shop: ShopConfig,
     /// The settings of the REST API.
@@ -279,6 +289,7 @@ impl ServerConfig {
             max_lifetime: r.seconds("ECOM_DATABASE_LIFETIME", pool.max_lifetime, 60..=86_400),
         };
         let secret_key = r.secret_key("ECOM_SECRET_KEY", "ECOM_SECRET_KEY_FILE");
+        let oidc = r.oidc();
         let shop = ShopConfig::default()
             .currency(currency)
             .search_language(r.language("ECOM_SEARCH_LANGUAGE"))
@@ -347,6 +358,7 @@ impl ServerConfig {
             mail_templates,
             secret_key,
             admin_key,
+            oidc,
             shop,
             http,
             serve,
@@ -389,6 +401,9 @@ impl ServerConfig {
         if let Some(directory) = &self.mail_templates {
             builder = builder.mail_templates(directory);
         }
+        if let Some(issuer) = &self.oidc {
+            builder = builder.oidc(issuer.clone());
+        }
         if let Some(url) = &self.search_fallback_url {
             builder = builder.search_fallback(url.expose());
         }
@@ -403,7 +418,7 @@ impl ServerConfig {
 }
 
 /// The names of settings for the fields in errors of the builder.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 21] = [
     (DATABASE, "DATABASE_URL"),
     ("database_direct", "DATABASE_DIRECT_URL"),
     (SEARCH, "SEARCH_URL"),
@@ -415,6 +430,12 @@ const SETTINGS: [(&str, &str); 15] = [
     ("shop_name", "ECOM_SHOP_NAME"),
     ("public_url", "ECOM_PUBLIC_URL"),
     ("mail_from", "ECOM_MAIL_FROM"),
+    (OIDC, "ECOM_OIDC_ISSUER"),
+    ("oidc_audience", "ECOM_OIDC_AUDIENCE"),
+    ("oidc_jwks_url", "ECOM_OIDC_JWKS_URL"),
+    ("oidc_algorithms", "ECOM_OIDC_ALGORITHMS"),
+    ("oidc_roles_claim", "ECOM_OIDC_ROLES_CLAIM"),
+    ("oidc_role_map", "ECOM_OIDC_ROLE_MAP"),
     ("max_connections", "ECOM_DATABASE_POOL"),
     ("acquire_timeout", "ECOM_DATABASE_ACQUIRE_TIMEOUT"),
     ("statement_timeout", "ECOM_DATABASE_STATEMENT_TIMEOUT"),
@@ -442,7 +463,7 @@ fn escaped(data: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use ecom_core::access::Permission;
+    use ecom_core::access::{Permission, SignatureAlgorithm};
     use ecom_core::port::Quota;
 
     use super::*;
@@ -692,6 +713,47 @@ mod tests {
             ("RATE_LIMITER_URL", "tiered+redis://h"),
         ] {
             assert_eq!(bad_fields(read(&[(name, bad)]).unwrap_err()), [name], "{bad}");
+        }
+    }
+
+    #[test]
+    fn r17_an_issuer_needs_all_of_its_settings() {
+        let issuer = ("ECOM_OIDC_ISSUER", "https://login.example.com/realms/shop");
+        let audience = ("ECOM_OIDC_AUDIENCE", "shop");
+        assert_eq!(read(&[]).unwrap().oidc, None);
+        let found = read(&[
+            issuer,
+            audience,
+            ("ECOM_OIDC_ALGORITHMS", "ES256, PS512"),
+            ("ECOM_OIDC_ROLES_CLAIM", "realm_access.roles"),
+            ("ECOM_OIDC_ROLE_MAP", "clerks = staff, shop=admins=admin"),
+        ]);
+        if cfg!(feature = "oidc") {
+            let expected = OidcConfig::new(issuer.1, "shop")
+                .algorithms(vec![SignatureAlgorithm::Es256, SignatureAlgorithm::Ps512])
+                .roles_claim("realm_access.roles")
+                .role("clerks", "staff")
+                .role("shop=admins", "admin");
+            assert_eq!(found.unwrap().oidc, Some(expected));
+        } else {
+            let error = found.unwrap_err();
+            assert!(error.to_string().contains("feature `oidc`"), "{error}");
+            assert_eq!(bad_fields(error), ["ECOM_OIDC_ISSUER"]);
+            return;
+        }
+        for (name, pairs) in [
+            ("ECOM_OIDC_AUDIENCE", vec![issuer]),
+            ("ECOM_OIDC_ISSUER", vec![audience]),
+            ("ECOM_OIDC_ISSUER", vec![("ECOM_OIDC_ISSUER", "http://login.example.com"), audience]),
+            ("ECOM_OIDC_JWKS_URL", vec![issuer, audience, ("ECOM_OIDC_JWKS_URL", "http://10.0.0.1/keys")]),
+            ("ECOM_OIDC_ALGORITHMS", vec![issuer, audience, ("ECOM_OIDC_ALGORITHMS", "RS256,HS256")]),
+            ("ECOM_OIDC_ALGORITHMS", vec![issuer, audience, ("ECOM_OIDC_ALGORITHMS", "none")]),
+            ("ECOM_OIDC_ROLE_MAP", vec![issuer, audience, ("ECOM_OIDC_ROLE_MAP", "clerks=staff")]),
+            ("ECOM_OIDC_ROLE_MAP", vec![issuer, audience, ("ECOM_OIDC_ROLE_MAP", "clerks")]),
+            ("ECOM_OIDC_ISSUER", vec![("ECOM_OIDC_ROLES_CLAIM", "groups")]),
+        ] {
+            let fields = bad_fields(read(&pairs).unwrap_err());
+            assert!(fields.contains(&name.to_owned()), "{pairs:?}: {fields:?}");
         }
     }
 

@@ -126,6 +126,7 @@
 //! | `mail` | yes | mails to users, to files or to the log, and their templates | `file:///directory`, `log:` |
 //! | `smtp` | no | mails by a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
+//! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!
@@ -174,6 +175,8 @@ pub use uuid;
 
 /// The adapters, for applications that open them without the builder.
 pub mod adapters {
+    #[cfg(feature = "oidc")]
+    pub use ecom_http::HttpKeySet;
     #[cfg(feature = "mail")]
     pub use ecom_mail::{FileMailer, LogMailer, Templates};
     #[cfg(feature = "smtp")]

@@ -37,6 +37,8 @@ pub enum Dependency {
     RateLimiter,
     /// The queue of password hashes; unavailable while it is full.
     Logins,
+    /// The issuer of OpenID Connect behind [`crate::port::KeySetSource`].
+    Issuer,
 }
 
 impl fmt::Display for Dependency {
@@ -48,6 +50,7 @@ impl fmt::Display for Dependency {
             Self::Cache => "the cache",
             Self::RateLimiter => "the rate limiter",
             Self::Logins => "the queue of password hashes",
+            Self::Issuer => "the issuer of tokens",
         })
     }
 }

@@ -10,6 +10,7 @@ mod domain {
     /// Principals and their permissions, users, roles, API keys and sessions.
     pub(crate) mod access {
         pub(crate) mod api_key;
+        pub(crate) mod oidc;
         pub(crate) mod policy;
         pub(crate) mod principal;
         pub(crate) mod role;
@@ -75,8 +76,10 @@ mod service {
         pub(crate) mod api_key;
         pub(crate) mod auth;
         pub(crate) mod crypto;
+        pub(crate) mod jws;
         pub(crate) mod link;
         pub(crate) mod mail;
+        pub(crate) mod oidc;
         pub(crate) mod one_time;
         pub(crate) mod password;
         pub(crate) mod role;
@@ -142,6 +145,7 @@ pub use shop::{ActingShop, Mailing, Shop, ShopParts};
 /// Access: principals and their permissions, users with their roles, API keys, and sessions.
 pub mod access {
     pub use crate::domain::access::api_key::{ApiKey, ApiKeyInput, ApiKeyPatch, CreatedApiKey};
+    pub use crate::domain::access::oidc::{OidcConfig, SignatureAlgorithm, checked_url, is_loopback};
     pub use crate::domain::access::principal::{Login, Permission, Principal, UnknownPermission};
     pub use crate::domain::access::role::{BuiltInRole, Role, RoleInput, RolePatch};
     pub use crate::domain::access::secret::{Secret, SecretHash};
@@ -152,6 +156,7 @@ pub mod access {
     pub use crate::service::access::api_key::ApiKeyService;
     pub use crate::service::access::auth::{AuthService, Tokens};
     pub use crate::service::access::crypto::SecretKey;
+    pub use crate::service::access::oidc::OidcIssuer;
     pub use crate::service::access::role::RoleService;
     pub use crate::service::access::token::TokenAlgorithm;
     pub use crate::service::access::user::UserService;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
-use crate::error::{Conflict, Dependency, Error, Result};
+use crate::error::{Conflict, Dependency, Error, FieldCode, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
@@ -20,6 +20,7 @@ use crate::port::storage::{Storage, UnitOfWork};
 use crate::service::access::api_key::ApiKeyService;
 use crate::service::access::auth::{AuthService, Remembered};
 use crate::service::access::crypto::SecretKey;
+use crate::service::access::oidc::{Oidc, OidcIssuer};
 use crate::service::access::password::Passwords;
 use crate::service::access::role::RoleService;
 use crate::service::access::token::TokenKeys;
@@ -72,6 +73,8 @@ pub struct ShopParts {
     pub secret_key: Option<SecretKey>,
     /// How the shop sends mails; `None` if it sends none.
     pub mailing: Option<Mailing>,
+    /// An issuer of OpenID Connect, whose tokens the shop accepts beside its own.
+    pub oidc: Option<OidcIssuer>,
     /// The settings.
     pub config: ShopConfig,
 }
@@ -103,6 +106,7 @@ impl ShopParts {
             ids,
             secret_key: None,
             mailing: None,
+            oidc: None,
             config,
         }
     }
@@ -267,6 +271,13 @@ impl Shop {
     /// currency, `Internal` if [`Storage::migrate`] has not been called.
     pub fn new(parts: ShopParts) -> Result<Self> {
         parts.config.check()?;
+        if let Some(issuer) = &parts.oidc {
+            issuer.config.check()?;
+            if issuer.config.issuer == parts.config.token_issuer {
+                let message = "must not be the issuer of the shop's own tokens";
+                return Err(Error::invalid("oidc_issuer", FieldCode::Inconsistent, message));
+            }
+        }
         let shop = parts.config.currency;
         match parts.storage.currency() {
             Some(database) if database == shop => {}
@@ -283,6 +294,7 @@ impl Shop {
             cx: Context::new(Shared {
                 passwords: Passwords::new(parts.config.password_hashes),
                 token_keys: TokenKeys::new(parts.secret_key),
+                oidc: parts.oidc.map(|issuer| Arc::new(Oidc::new(issuer))),
                 logins: Remembered::default(),
                 storage: parts.storage,
                 cache: ReadThrough::new(parts.cache),

@@ -57,6 +57,14 @@ pub struct HttpConfig {
     /// refused if they are not valid. Requests whose extensions contain a [`Principal`] are left as they are. Set it to
     /// false if the application has bearer tokens of its own. Default true.
     pub authentication: bool,
+    /// Whether refresh tokens are cookies, which scripts of a page cannot read, instead of values in bodies. The cookie
+    /// is sent to `/auth` of the API only, by pages of the same site. The routes that set or read it then require the
+    /// header `X-Requested-With`, and that `Sec-Fetch-Site` or `Origin` names this host or an origin of
+    /// [`Self::cors_origins`], which may send credentials. A `*` in that list allows none. Default false.
+    pub refresh_cookie: bool,
+    /// Whether browsers send the cookie over TLS only. Set it to false for a server on loopback without TLS. Default
+    /// true.
+    pub refresh_cookie_secure: bool,
     /// The principal of requests that do not say who calls: without a [`Principal`] in their extensions and without a
     /// credential. The default, [`Principal::anonymous`] without permissions, reads the catalog, searches, registers,
     /// logs in, and uses the cart of a guest by its token. `Principal::trusted("anonymous")` opens everything, as for an
@@ -81,6 +89,8 @@ impl Default for HttpConfig {
             numbers: false,
             root_routes: true,
             authentication: true,
+            refresh_cookie: false,
+            refresh_cookie_secure: true,
             anonymous: Principal::anonymous([]),
         }
     }

@@ -12,8 +12,11 @@
 //! An application with its own authentication adds an [`ecom_core::access::Principal`] to the extensions of the
 //! request, in a layer around the router. The router calls the services of the shop as that principal, and as
 //! [`HttpConfig::anonymous`] if the request has none.
+//!
+//! With the feature `oidc`, `HttpKeySet` fetches the keys of an issuer of OpenID Connect, whose tokens a shop accepts.
 
 mod app;
+mod cookie;
 mod dto;
 mod error;
 mod etag;
@@ -21,6 +24,8 @@ mod extract;
 mod headers;
 mod idempotency;
 mod middleware;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod openapi;
 mod resource;
 mod router;
@@ -31,5 +36,7 @@ pub use app::HttpConfig;
 /// The network of a trusted proxy.
 pub use ipnet::IpNet;
 pub use middleware::{ProxyHeader, RateLimits, UnknownProxyHeader};
+#[cfg(feature = "oidc")]
+pub use oidc::HttpKeySet;
 pub use router::{openapi_json, router};
 pub use serve::{ServeConfig, Stopped, serve};

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use ecom_core::Shop;
 use tower::ServiceExt as _;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::app::{App, HttpConfig};
@@ -84,7 +84,7 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
         _ => routes.fallback(unknown),
     };
     let routes = routes.layer(FrontLayer(app.clone()));
-    if app.config.cors_origins.is_empty() { routes } else { routes.layer(cors(&app.config.cors_origins)) }
+    if app.config.cors_origins.is_empty() { routes } else { routes.layer(cors(&app.config)) }
 }
 
 /// Returns the OpenAPI document of [`router`] as JSON. `base` is the path at which the router is nested, such as
@@ -136,18 +136,24 @@ async fn without_slash(routes: Router, mut request: Request) -> Response {
     }
 }
 
-fn cors(origins: &[String]) -> CorsLayer {
-    let allowed = if origins.iter().any(|o| o == "*") {
+fn cors(config: &HttpConfig) -> CorsLayer {
+    let origins = &config.cors_origins;
+    let allows_all = origins.iter().any(|o| o == "*");
+    let allowed = if allows_all {
         AllowOrigin::any()
     } else {
         AllowOrigin::list(origins.iter().filter_map(|o| HeaderValue::from_str(o).ok()))
     };
+    // With credentials, `*` is not a wildcard.
+    let has_credentials = config.refresh_cookie && !allows_all;
+    let headers = if has_credentials { AllowHeaders::mirror_request() } else { AllowHeaders::any() };
     CorsLayer::new()
         .allow_origin(allowed)
+        .allow_credentials(has_credentials)
         // With CORS, only this layer sets `Vary`; the middleware does not.
         .vary([header::ACCEPT_ENCODING, header::ORIGIN])
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers(Any)
+        .allow_headers(headers)
         .expose_headers([
             header::ETAG,
             header::LINK,

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ecom_core::access::{ApiKey, Principal, Secret, SecretKey, TokenAlgorithm};
+use ecom_core::access::{ApiKey, OidcConfig, Principal, Secret, SecretKey, SignatureAlgorithm, TokenAlgorithm};
 use ecom_core::money::{Currency, price_of};
 use ecom_core::platform::MailAddress;
 use ecom_core::port::Quota;
@@ -230,6 +230,8 @@ impl Reader<'_> {
             );
         }
         let access_log = self.flag("ECOM_ACCESS_LOG", defaults.access_log);
+        let refresh_cookie = self.flag("ECOM_REFRESH_COOKIE", defaults.refresh_cookie);
+        let secure = self.flag("ECOM_REFRESH_COOKIE_SECURE", defaults.refresh_cookie_secure);
         defaults
             .api_prefix(api_prefix)
             .page_size(page_size)
@@ -244,6 +246,8 @@ impl Reader<'_> {
             .rate_limits(rate_limits)
             .numbers(numbers)
             .authentication(has_logins)
+            .refresh_cookie(refresh_cookie)
+            .refresh_cookie_secure(secure)
             .anonymous(anonymous)
     }
 
@@ -370,6 +374,44 @@ impl Reader<'_> {
             Some(_) => {}
         }
         algorithm.unwrap_or(TokenAlgorithm::EdDsa)
+    }
+
+    /// Returns the issuer of OpenID Connect whose tokens are accepted, if there is one.
+    pub fn oidc(&mut self) -> Option<OidcConfig> {
+        let issuer = present(self.values, "ECOM_OIDC_ISSUER");
+        let others =
+            ["AUDIENCE", "JWKS_URL", "ALGORITHMS", "ROLES_CLAIM", "ROLE_MAP"].map(|n| format!("ECOM_OIDC_{n}"));
+        let Some(issuer) = issuer else {
+            if let Some(other) = others.iter().find(|name| present(self.values, name).is_some()) {
+                self.errors.push("ECOM_OIDC_ISSUER", FieldCode::Required, format!("is required, since {other} is set"));
+            }
+            return None;
+        };
+        let mut config = OidcConfig::new(issuer, self.text("ECOM_OIDC_AUDIENCE", ""));
+        config.jwks_url = present(self.values, "ECOM_OIDC_JWKS_URL").map(str::to_owned);
+        config.roles_claim = present(self.values, "ECOM_OIDC_ROLES_CLAIM").map(str::to_owned);
+        if let Some(text) = present(self.values, "ECOM_OIDC_ALGORITHMS") {
+            match text.split(',').map(|word| SignatureAlgorithm::parse(word.trim())).collect() {
+                Some(algorithms) => config.algorithms = algorithms,
+                None => {
+                    let names: Vec<&str> = SignatureAlgorithm::ALL.iter().map(|a| a.as_str()).collect();
+                    self.bad("ECOM_OIDC_ALGORITHMS", &format!("must be some of {}", names.join(", ")));
+                }
+            }
+        }
+        if let Some(text) = present(self.values, "ECOM_OIDC_ROLE_MAP") {
+            // The name of a role contains no `=`, and the value of a claim may.
+            let pair = |pair: &str| {
+                let (value, role) = pair.rsplit_once('=')?;
+                let (value, role) = (value.trim(), role.trim());
+                (!value.is_empty() && !role.is_empty()).then(|| (value.to_owned(), role.to_owned()))
+            };
+            match text.split(',').map(pair).collect() {
+                Some(map) => config.role_map = map,
+                None => self.bad("ECOM_OIDC_ROLE_MAP", "must be pairs such as `clerks=staff`, separated by commas"),
+            }
+        }
+        Some(config)
     }
 
     pub fn url(&mut self, name: &str, file: &str, default: &str) -> SecretUrl {

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 88] = [
+pub(super) const NAMES: [&str; 96] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -59,6 +59,14 @@ pub(super) const NAMES: [&str; 88] = [
     "ECOM_VERIFICATION_TTL",
     "ECOM_PASSWORD_RESET_TTL",
     "ECOM_PASSWORD_HASHES",
+    "ECOM_OIDC_ISSUER",
+    "ECOM_OIDC_AUDIENCE",
+    "ECOM_OIDC_JWKS_URL",
+    "ECOM_OIDC_ALGORITHMS",
+    "ECOM_OIDC_ROLES_CLAIM",
+    "ECOM_OIDC_ROLE_MAP",
+    "ECOM_REFRESH_COOKIE",
+    "ECOM_REFRESH_COOKIE_SECURE",
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_ORDER_BATCH",
     "ECOM_API_PREFIX",

@@ -42,6 +42,7 @@ mod forward;
 /// The repositories of users, roles, API keys and sessions.
 pub(crate) mod access {
     pub(crate) mod api_key;
+    pub(crate) mod key_set;
     pub(crate) mod role;
     pub(crate) mod session;
     pub(crate) mod user;
@@ -79,6 +80,7 @@ pub(crate) mod stock {
 pub(crate) mod storage;
 
 pub use self::access::api_key::{ApiKeyRepository, ForwardApiKeys};
+pub use self::access::key_set::{ForwardKeySet, KeySetSource};
 pub use self::access::role::{ForwardRoles, RoleRepository};
 pub use self::access::session::{ForwardSessions, SessionRepository};
 pub use self::access::user::{ForwardUsers, UserRepository};

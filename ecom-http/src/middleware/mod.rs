@@ -20,15 +20,16 @@ use axum::http::header::{
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ecom_core::access::{Principal, Secret};
+use ecom_core::access::{ApiKey, Principal, Secret};
 use ecom_core::port::RateDecision;
 use ecom_core::{Dependency, Error, ErrorCode};
 use futures::FutureExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
 use tower_http::compression::Compression;
 use tracing::Level;
 
-use self::rate_limit::{Limit, limit, with_limit};
+use self::rate_limit::{Limit, address_limit, limit, with_limit};
 use crate::app::{App, HttpConfig};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::weaken;
@@ -88,15 +89,35 @@ where
             request.extensions_mut().insert(recording.clone());
         }
         let id = request_id(&request, &app);
-        let mut frame = Frame { id, app, line, recording, decision: None, refusal: None };
+        let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None };
         if let Some(error) = too_large(&request, &frame.app.config) {
             return frame.refuse(error);
+        }
+        frame.place = frame.app.places.clone().try_acquire_owned().ok();
+        if frame.place.is_none() && !is_of_health(&request) {
+            let message = "the server has too many requests at the moment; try again";
+            return frame.refuse(ApiError::new(ErrorCode::Unavailable, message));
         }
         let Some(credential) = bearer(&request, &frame.app.config) else { return self.limit(request, frame) };
         let mut ready = self.ready();
         Box::pin(async move {
+            // An API key that this process has not verified yet costs a statement, so it counts for the address first.
+            if credential.reveal().starts_with(ApiKey::MARK)
+                && !frame.app.shop.auth().has_verified(&credential)
+                && let Some(limit) = address_limit(&request, &frame.app.config)
+            {
+                let decision = frame.app.shop.rate_limiter().check(limit.key, limit.quota).await;
+                frame.decision = Some(decision);
+                if decision.retry_after.is_some() {
+                    return ready.limited(request, frame, limit).await;
+                }
+            }
             match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
-                Ok(Ok(principal)) => drop(request.extensions_mut().insert(principal)),
+                Ok(Ok(principal)) => {
+                    request.extensions_mut().insert(principal);
+                    // It counts for the principal, and the response says so.
+                    frame.decision = None;
+                }
                 // A client that renews its tokens may send the old one too.
                 Ok(Err(Error::Unauthenticated)) if is_of_logins(&request, &frame.app.config) => {}
                 // A request with an invalid credential counts for the client's address.
@@ -125,6 +146,10 @@ where
     fn limit(&mut self, request: Request, mut frame: Frame) -> Answer {
         let limited = if is_of_health(&request) { None } else { limit(&request, &frame.app.config) };
         let Some(limit) = limited else { return self.admit(request, frame) };
+        if limit.counts_address && frame.decision.is_some() {
+            // The request has counted before its credential was looked up.
+            return self.admit(request, frame);
+        }
         frame.decision = frame.app.shop.rate_limiter().check_now(limit.key, limit.quota);
         if frame.decision.is_some() {
             return self.limited(request, frame, limit);
@@ -147,15 +172,10 @@ where
         }
     }
 
-    /// Answers a request, unless its credential is not valid or there are too many requests at the moment.
+    /// Answers a request, unless its credential is not valid.
     fn admit(&mut self, mut request: Request, mut frame: Frame) -> Answer {
         if let Some(error) = frame.refusal.take() {
             return frame.refuse(error);
-        }
-        let place = frame.app.places.clone().try_acquire_owned().ok();
-        if place.is_none() && !is_of_health(&request) {
-            let message = "the server has too many requests at the moment; try again";
-            return frame.refuse(ApiError::new(ErrorCode::Unavailable, message));
         }
         if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
             // The header is replaced, so that the compression comes to the same decision. A client that accepts no
@@ -165,7 +185,6 @@ where
             // most clients do not accept gzip.
             let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
-                let _place = place;
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
                 let mut response = response(answer, &frame.app).await;
                 // A 304 has the same tag that a 200 would have.
@@ -179,7 +198,6 @@ where
         } else {
             let answer = self.inner.call(request);
             Box::pin(async move {
-                let _place = place;
                 let response = noting(response(answer, &frame.app).await, frame.recording.as_ref());
                 Ok(frame.finish(response))
             })
@@ -283,6 +301,8 @@ struct Frame {
     decision: Option<RateDecision>,
     /// The error to return after the request has been counted.
     refusal: Option<ApiError>,
+    /// The place of the request among those that are answered at a time.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Frame {
@@ -293,7 +313,7 @@ impl Frame {
 
     /// Completes a response, and logs the request.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, app, line, recording: _, decision, refusal: _ } = self;
+        let Self { id, app, line, recording: _, decision, refusal: _, place: _place } = self;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
             response = in_envelope(response, id.to_str().unwrap_or_default(), &app);

@@ -25,7 +25,8 @@ pub(crate) const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-rate
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
 #[non_exhaustive]
 pub struct RateLimits {
-    /// Requests without a principal, per address. Default 100 in 60 s.
+    /// Requests without a principal, per address, and requests with an API key that this process has not verified yet,
+    /// before the key is looked up. Default 100 in 60 s.
     pub address: Option<Quota>,
     /// Requests with a [`Principal`] in their extensions, per principal. Default 1,000 in 60 s.
     pub principal: Option<Quota>,
@@ -107,6 +108,8 @@ pub(super) struct Limit {
     pub quota: Quota,
     /// The name of the quota in log lines.
     pub name: &'static str,
+    /// Whether the quota is that of requests without a principal, per address.
+    pub counts_address: bool,
 }
 
 /// Returns the limit of a request, or `None` if it is not limited.
@@ -129,7 +132,14 @@ pub(super) fn limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
         Some(principal) => RateKey::new(name, &[b"a", principal.actor().as_str().as_bytes()].concat()),
         None => address_key(name, client_of(request, limits)?),
     };
-    Some(Limit { key, quota, name })
+    Some(Limit { key, quota, name, counts_address: (class, principal) == (None, None) })
+}
+
+/// Returns the limit of the client's address, or `None` if addresses are not limited.
+pub(super) fn address_limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
+    let limits = config.rate_limits.as_ref()?;
+    let (name, quota) = ("address", limits.address?);
+    Some(Limit { key: address_key(name, client_of(request, limits)?), quota, name, counts_address: true })
 }
 
 /// Returns the address of the client, or `None` if the server does not tell the address of the peer.

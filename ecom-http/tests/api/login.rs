@@ -1,5 +1,6 @@
 //! Logins, users, roles and API keys over the API.
 
+use ecom_core::access::Principal;
 use ecom_http::HttpConfig;
 use serde_json::{Value, json};
 
@@ -102,6 +103,141 @@ async fn tokens_are_refreshed_and_end_with_a_logout() {
     api.auth("refresh", &refresh).await.refused(401, "UNAUTHENTICATED", "");
     // Neither a session nor a valid refresh token.
     api.auth("logout", "{}").await.refused(401, "UNAUTHENTICATED", "");
+}
+
+/// An API whose refresh tokens are cookies, and the headers of its own pages.
+async fn with_cookies() -> Api {
+    let config = HttpConfig::default().refresh_cookie(true).cors_origins(vec!["https://app.example".to_owned()]);
+    Api::with(config.anonymous(Principal::trusted("anonymous"))).await
+}
+
+const OWN: [(&str, &str); 2] = [("x-requested-with", "fetch"), ("sec-fetch-site", "same-origin")];
+
+impl Api {
+    async fn with_headers(&self, what: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
+        self.call("POST", &format!("{API}/auth/{what}"), headers, body).await
+    }
+}
+
+/// Returns the pair of the cookie that a response sets.
+fn cookie(answer: &Answer) -> String {
+    answer.header("set-cookie").split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_refresh_token_can_be_a_cookie() {
+    let api = with_cookies().await;
+    let body = r#"{"email": "ada@example.com", "password": "correct horse", "name": "Ada"}"#;
+    let registered = api.with_headers("register", &OWN, Some(body)).await.ok(201);
+    let logged_in = api.with_headers("login", &OWN, Some(LOGIN)).await.ok(200);
+    for answer in [&registered, &logged_in] {
+        assert!(answer.data().get("refresh_token").is_none(), "{}", answer.data());
+        assert_eq!(answer.header("cache-control"), "private, no-store");
+        let attributes: Vec<&str> = answer.header("set-cookie").split("; ").skip(1).collect();
+        let expected = ["Path=/api/v1/auth", "Max-Age=604800", "HttpOnly", "SameSite=Strict", "Secure"];
+        assert_eq!(attributes, expected);
+    }
+    let first = cookie(&logged_in);
+    assert!(first.starts_with("__Secure-ecom-refresh=") && first.len() > 60, "{first}");
+    let with = |cookie: &str| [OWN[0], OWN[1], ("cookie", cookie)].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let call = |what: &'static str, cookie: String| {
+        let api = &api;
+        async move {
+            let headers = with(&cookie);
+            let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            api.with_headers(what, &headers, None).await
+        }
+    };
+    let refreshed = call("refresh", first.clone()).await.ok(200);
+    let second = cookie(&refreshed);
+    assert_ne!(second, first);
+    let access = refreshed.data()["access_token"].as_str().unwrap().to_owned();
+    api.bearing(&access, "GET", "/auth/me", None).await.ok(200);
+    let ended = call("logout", second.clone()).await.ok(204);
+    assert!(ended.header("set-cookie").starts_with("__Secure-ecom-refresh=; Path=/api/v1/auth; Max-Age=0; HttpOnly"));
+    call("refresh", second).await.refused(401, "UNAUTHENTICATED", "");
+    call("refresh", String::new()).await.refused(401, "UNAUTHENTICATED", "");
+    api.bearing(&access, "GET", "/auth/me", None).await.refused(401, "UNAUTHENTICATED", "");
+    // Without the setting, nothing sets or reads a cookie.
+    let plain = Api::new().await;
+    plain.user(&json!([])).await;
+    let tokens = plain.auth("login", LOGIN).await.ok(200);
+    assert_eq!(tokens.header("set-cookie"), "");
+    let value = format!("__Secure-ecom-refresh={}", text(&tokens.data(), "refresh_token"));
+    let refused = plain.with_headers("refresh", &[("cookie", &value)], Some("{}")).await;
+    refused.refused(422, "VALIDATION_FAILED", "refresh_token");
+    let local = Api::with(HttpConfig::default().refresh_cookie(true).refresh_cookie_secure(false)).await;
+    let registered = local.with_headers("register", &OWN, Some(body)).await.ok(201);
+    assert!(cookie(&registered).starts_with("ecom-refresh=") && !registered.header("set-cookie").contains("Secure"));
+}
+
+#[tokio::test]
+async fn pages_of_others_cannot_use_the_cookie() {
+    let api = with_cookies().await;
+    api.user(&json!([])).await;
+    let logged_in = api.with_headers("login", &OWN, Some(LOGIN)).await.ok(200);
+    let (cookie, access) = (cookie(&logged_in), logged_in.data()["access_token"].as_str().unwrap().to_owned());
+    let cookie = ("cookie", cookie.as_str());
+    // A browser without Fetch Metadata tells the origin alone; a form cannot send the header.
+    for (foreign, headers) in [
+        ("a form of another site", vec![("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")]),
+        ("a form in an old browser", vec![("origin", "https://evil.example")]),
+        ("a form of the own site", vec![("sec-fetch-site", "same-origin")]),
+        ("a page of another site", vec![OWN[0], ("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")]),
+        ("a page in an old browser", vec![OWN[0], ("host", "shop.example"), ("origin", "https://evil.example")]),
+        ("a page of a neighbour", vec![OWN[0], ("sec-fetch-site", "same-site"), ("origin", "https://blog.example")]),
+        ("a sandboxed page", vec![OWN[0], ("origin", "null")]),
+        ("nobody knows", vec![OWN[0]]),
+    ] {
+        let sent: Vec<(&str, &str)> = headers.into_iter().chain([cookie]).collect();
+        for what in ["refresh", "logout", "login", "register"] {
+            let body = if what == "refresh" || what == "logout" { None } else { Some(LOGIN) };
+            let refused = api.with_headers(what, &sent, body).await.refused(403, "FORBIDDEN", "");
+            assert_eq!(refused.header("set-cookie"), "", "{foreign}");
+        }
+    }
+    // Nothing has happened: the session goes on, and the token was not exchanged.
+    api.bearing(&access, "GET", "/auth/me", None).await.ok(200);
+    // Another origin of the site is allowed by the settings, and may read the response.
+    let allowed = [OWN[0], ("sec-fetch-site", "same-site"), ("origin", "https://app.example"), cookie];
+    let refreshed = api.with_headers("refresh", &allowed, None).await.ok(200);
+    assert_eq!(refreshed.header("access-control-allow-credentials"), "true");
+    assert_eq!(refreshed.header("access-control-allow-origin"), "https://app.example");
+    let preflight = [
+        ("origin", "https://app.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "x-requested-with,content-type"),
+    ];
+    let preflight = api.call("OPTIONS", &format!("{API}/auth/refresh"), &preflight, None).await.ok(200);
+    assert_eq!(preflight.header("access-control-allow-headers"), "x-requested-with,content-type");
+    // An old browser on a page of this host.
+    let own = [OWN[0], ("host", "shop.example"), ("origin", "https://shop.example")];
+    api.with_headers("login", &own, Some(LOGIN)).await.ok(200);
+    // A wildcard allows no origin to send the cookie.
+    let any = HttpConfig::default().refresh_cookie(true).cors_origins(vec!["*".to_owned()]);
+    let any = Api::with(any).await;
+    let headers = [OWN[0], ("origin", "https://evil.example")];
+    let refused = any.with_headers("login", &headers, Some(LOGIN)).await.refused(403, "FORBIDDEN", "");
+    assert_eq!(refused.header("access-control-allow-credentials"), "");
+}
+
+#[tokio::test]
+async fn replaced_keys_make_access_tokens_void() {
+    let api = Api::new().await;
+    api.user(&json!(["manager"])).await;
+    let tokens = api.auth("login", LOGIN).await.ok(200).data();
+    let access = text(&tokens, "access_token");
+    let before = api.get("/auth/jwks.json").await.ok(200).json();
+    api.bearing(access, "POST", "/auth/keys/rotate", None).await.refused(403, "FORBIDDEN", "");
+    api.bearing(access, "GET", "/auth/me", None).await.ok(200);
+    api.call("POST", &format!("{API}/auth/keys/rotate"), &[], None).await.ok(204);
+    api.bearing(access, "GET", "/auth/me", None).await.refused(401, "UNAUTHENTICATED", "");
+    let after = api.get("/auth/jwks.json").await.ok(200).json();
+    assert_eq!(after["keys"].as_array().unwrap().len(), 1);
+    assert_ne!(after["keys"][0]["kid"], before["keys"][0]["kid"]);
+    let refresh = json!({"refresh_token": tokens["refresh_token"]}).to_string();
+    let next = api.auth("refresh", &refresh).await.ok(200).data();
+    api.bearing(text(&next, "access_token"), "GET", "/auth/me", None).await.ok(200);
 }
 
 #[tokio::test]

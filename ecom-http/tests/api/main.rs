@@ -16,6 +16,8 @@ mod idempotency;
 mod job;
 mod login;
 mod mail;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod operations;
 mod order;
 mod permissions;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::ConnectInfo;
-use ecom_core::access::Principal;
+use ecom_core::access::{ApiKeyInput, Permission, Principal};
 use ecom_core::port::{Quota, RateDecision, RateKey, RateLimiter};
 use ecom_http::{HttpConfig, ProxyHeader, RateLimits};
 
@@ -145,6 +145,74 @@ async fn only_trusted_proxies_name_the_client() {
         let a = from(&api, "10.0.0.1", "", list, &[("forwarded", &line), ("x-forwarded-for", "127.0.0.1")]).await;
         assert_eq!(a.status, if n < 3 { 200 } else { 429 });
     }
+}
+
+fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+#[tokio::test]
+async fn made_up_keys_count_for_the_address_before_they_are_looked_up() {
+    let api = api(limits()).await;
+    let list = ("GET", LIST);
+    let send = |n: usize| {
+        let authorization = bearer(&format!("ecom_{n:043}"));
+        let api = &api;
+        async move { from(api, "192.0.2.1", "", list, &[("authorization", &authorization)]).await }
+    };
+    for n in 0..3 {
+        let a = send(n).await.refused(401, "UNAUTHENTICATED", "");
+        assert_eq!(a.header("x-ratelimit-remaining"), (2 - n).to_string());
+    }
+    let before = api.shop.storage().statements();
+    for n in 0..50 {
+        let a = send(n).await.refused(429, "RATE_LIMITED", "");
+        assert_eq!((a.header("x-ratelimit-limit"), a.header("retry-after")), ("3", "20"));
+    }
+    assert_eq!(api.shop.storage().statements(), before, "no key was looked up");
+    // Other addresses are not limited, and the routes of health never are.
+    let other = bearer("ecom_other");
+    from(&api, "192.0.2.2", "", list, &[("authorization", &other)]).await.refused(401, "UNAUTHENTICATED", "");
+    from(&api, "192.0.2.1", "", ("GET", "/health/live"), &[("authorization", &other)]).await.ok(200);
+}
+
+#[tokio::test]
+async fn a_key_that_is_known_counts_for_its_principal_only() {
+    let api = api(limits()).await;
+    let input = ApiKeyInput::new("robot", [Permission::OrdersRead]);
+    let made = api.shop.api_keys().create(&input).await.unwrap();
+    let authorization = bearer(made.secret.reveal());
+    let headers = [("authorization", &*authorization)];
+    let list = ("GET", LIST);
+    // The first request is counted for the address too, because nobody knows the key yet.
+    assert_eq!(allowed(&api, "192.0.2.1", "", list, &headers).await, 5);
+    assert_eq!(allowed(&api, "192.0.2.1", "", list, &[]).await, 2);
+    api.clock.advance(Duration::from_secs(60));
+    assert_eq!(allowed(&api, "192.0.2.1", "", list, &[]).await, 3);
+    // The address has used its quota, and the key has not.
+    let a = from(&api, "192.0.2.1", "", list, &headers).await.ok(200);
+    assert_eq!(a.header("x-ratelimit-limit"), "5");
+    // A key that has ended counts for the address again.
+    api.shop.api_keys().delete(made.key.id, 1.into()).await.unwrap();
+    let known = from(&api, "192.0.2.3", "", list, &headers).await.refused(401, "UNAUTHENTICATED", "");
+    assert_eq!(known.header("x-ratelimit-limit"), "3");
+    assert_eq!(allowed(&api, "192.0.2.3", "", list, &headers).await, 2);
+    let before = api.shop.storage().statements();
+    from(&api, "192.0.2.3", "", list, &headers).await.refused(429, "RATE_LIMITED", "");
+    assert_eq!(api.shop.storage().statements(), before);
+}
+
+#[tokio::test]
+async fn a_request_without_a_place_looks_up_nothing() {
+    let api = Api::with(HttpConfig::default().max_requests(0)).await;
+    let before = api.shop.storage().statements();
+    for key in ["ecom_made_up", "a.b.c"] {
+        let headers = [("authorization", &*bearer(key))];
+        from(&api, "192.0.2.1", "", ("GET", LIST), &headers).await.refused(503, "UNAVAILABLE", "");
+    }
+    assert_eq!(api.shop.storage().statements(), before);
+    let a = from(&api, "192.0.2.1", "", ("GET", "/health/live"), &[]).await.ok(200);
+    assert_eq!(a.header("x-ratelimit-limit"), "");
 }
 
 /// A limiter that has to wait for another server.

@@ -115,17 +115,30 @@ impl Api {
         mailing: Option<Mailing>,
         limiter: impl FnOnce(Arc<dyn RateLimiter>) -> Arc<dyn RateLimiter>,
     ) -> Self {
+        Self::changed(config, search, |parts| {
+            parts.search_fallback = fallback;
+            parts.mailing = mailing;
+            parts.rate_limiter = limiter(parts.rate_limiter.clone());
+        })
+        .await
+    }
+
+    /// Returns an API whose shop has changed parts.
+    pub async fn changed(
+        config: HttpConfig,
+        search: Arc<dyn SearchProvider>,
+        change: impl FnOnce(&mut ShopParts),
+    ) -> Self {
         let clock = Arc::new(ManualClock::at_micros(1_750_000_000_000_000));
         let shared: SharedClock = clock.clone();
         let storage = SqlStorage::sqlite(SqliteOptions::memory()).unwrap();
         storage.migrate(Currency::USD).await.unwrap();
         let mut parts = ShopParts::new(Arc::new(storage), search);
-        parts.search_fallback = fallback;
-        parts.mailing = mailing;
-        parts.rate_limiter = limiter(Arc::new(MemoryLimiter::new(1_000, shared.clone())));
+        parts.rate_limiter = Arc::new(MemoryLimiter::new(1_000, shared.clone()));
         parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
         parts.ids = Arc::new(UuidV7Source::seeded(shared.clone(), 7));
         parts.clock = shared;
+        change(&mut parts);
         let shop = Shop::new(parts).unwrap();
         Self { router: router(shop.clone(), config), shop, clock }
     }

@@ -90,6 +90,8 @@ permissions! {
     ApiKeysRead = "api_keys:read";
     /// Create, edit and delete API keys.
     ApiKeysWrite = "api_keys:write";
+    /// Replace the keys that sign access tokens.
+    SigningKeysWrite = "signing_keys:write";
     /// Audit the shop.
     AuditRun = "audit:run";
     /// Read the log of events.

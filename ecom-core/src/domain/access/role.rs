@@ -45,8 +45,8 @@ impl Role {
 pub enum BuiltInRole {
     /// May do everything.
     Admin,
-    /// Has every permission except those to write users and roles, to read or write API keys, to erase customers, and
-    /// to delete permanently.
+    /// Has every permission except those to write users and roles, to read or write API keys, to replace the keys of
+    /// access tokens, to erase customers, and to delete permanently.
     Manager,
     /// Reads drafts, stock, customers, carts, orders and bills; adjusts stock; edits customers, carts, orders and reviews.
     Staff,
@@ -93,6 +93,7 @@ impl BuiltInRole {
                             | P::RolesWrite
                             | P::ApiKeysRead
                             | P::ApiKeysWrite
+                            | P::SigningKeysWrite
                             | P::CustomersErase
                             | P::ForceDelete
                     )

@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::api_key::cache_key;
+use super::oidc::{Identity, Oidc};
 use super::password::{Admitted, Passwords};
 use super::role::Roles;
-use super::token::{self, Verified};
+use super::token::{self, Signer, Verified};
 use super::user::account;
 use crate::clock::Timestamp;
 use crate::domain::access::api_key::{self, ApiKey};
@@ -76,10 +77,20 @@ struct KeyGrant {
     expires_at: Option<Timestamp>,
 }
 
+/// What the response to a login needs besides the session.
+struct Prepared {
+    signer: Signer,
+    roles: Arc<Cached<Roles>>,
+}
+
 /// The credentials that this process has verified recently.
 pub(crate) struct Remembered {
     /// The tokens that were verified, by their hashes, with the principal that was made of them.
     tokens: moka::sync::Cache<[u8; 32], Arc<RememberedToken>, foldhash::fast::RandomState>,
+    /// The tokens of the issuer of OpenID Connect that were verified, by their hashes.
+    identities: moka::sync::Cache<[u8; 32], Arc<RememberedIdentity>, foldhash::fast::RandomState>,
+    /// The hashes of the API keys that were found.
+    keys: moka::sync::Cache<[u8; 32], (), foldhash::fast::RandomState>,
     /// When the use of a key was last noted.
     uses: moka::sync::Cache<ApiKeyId, Timestamp>,
 }
@@ -87,6 +98,12 @@ pub(crate) struct Remembered {
 struct RememberedToken {
     verified: Verified,
     made: parking_lot::Mutex<Option<Made>>,
+}
+
+/// A verified token of the issuer, with the principal that was made of it and of the roles of the shop.
+struct RememberedIdentity {
+    identity: Identity,
+    made: parking_lot::Mutex<Option<(Arc<Cached<Roles>>, Principal)>>,
 }
 
 /// A principal, and the documents of which it was made.
@@ -105,12 +122,17 @@ impl std::fmt::Debug for Remembered {
 impl Default for Remembered {
     fn default() -> Self {
         Self {
-            tokens: moka::sync::Cache::builder()
-                .max_capacity(REMEMBERED)
-                .build_with_hasher(foldhash::fast::RandomState::default()),
+            tokens: by_hash(),
+            identities: by_hash(),
+            keys: by_hash(),
             uses: moka::sync::Cache::builder().max_capacity(REMEMBERED).build(),
         }
     }
+}
+
+/// Returns an empty cache of what was verified, by its hash.
+fn by_hash<T: Clone + Send + Sync + 'static>() -> moka::sync::Cache<[u8; 32], T, foldhash::fast::RandomState> {
+    moka::sync::Cache::builder().max_capacity(REMEMBERED).build_with_hasher(foldhash::fast::RandomState::default())
 }
 
 /// The service of logins. It needs no permission: it finds out who calls.
@@ -135,7 +157,7 @@ impl<'a> AuthService<'a> {
         Self { cx }
     }
 
-    /// Returns the principal of an access token or of an API key.
+    /// Returns the principal of an access token, of a token of the issuer of OpenID Connect, or of an API key.
     ///
     /// # Errors
     /// `Unauthenticated` if it is not valid, or if its session has ended; `Unavailable`.
@@ -149,16 +171,27 @@ impl<'a> AuthService<'a> {
 
     async fn by_token(&self, token: &Secret) -> Result<Principal> {
         let hash = token.hash().0;
-        let remembered = match self.cx.logins.tokens.get(&hash) {
+        let mut remembered = self.cx.logins.tokens.get(&hash);
+        if let Some(known) = &remembered
+            && !token::is_current(self.cx, &known.verified).await?
+        {
+            remembered = None;
+        }
+        let remembered = match remembered {
             Some(remembered) => remembered,
             None => {
+                if let Some(oidc) = &self.cx.oidc
+                    && let Some(known) = self.by_issuer(oidc, hash, token).await?
+                {
+                    return Ok(known);
+                }
                 let verified = token::verify(self.cx, token).await?;
                 let remembered = Arc::new(RememberedToken { verified, made: parking_lot::Mutex::default() });
                 self.cx.logins.tokens.insert(hash, remembered.clone());
                 remembered
             }
         };
-        let Verified { login, expires_at } = remembered.verified;
+        let Verified { login, expires_at, .. } = remembered.verified;
         if expires_at <= self.cx.now() {
             self.cx.logins.tokens.invalidate(&hash);
             return Err(Error::Unauthenticated);
@@ -178,6 +211,60 @@ impl<'a> AuthService<'a> {
         let principal = Principal::logged_in(login, roles.permissions(&grant.roles), grant.customer_id);
         *made = Some(Made { grant, roles, principal: principal.clone() });
         Ok(principal)
+    }
+
+    /// Returns the principal of a token of the issuer of OpenID Connect; `None` for a token that does not name it.
+    async fn by_issuer(&self, oidc: &Arc<Oidc>, hash: [u8; 32], token: &Secret) -> Result<Option<Principal>> {
+        let identities = &self.cx.logins.identities;
+        let mut remembered = identities.get(&hash);
+        if let Some(known) = &remembered
+            && !oidc.is_current(self.cx, &known.identity).await?
+        {
+            remembered = None;
+        }
+        let remembered = match remembered {
+            Some(remembered) => remembered,
+            None if !oidc.is_named_by(token) => return Ok(None),
+            None => {
+                let identity = oidc.verify(self.cx, token).await?;
+                let remembered = Arc::new(RememberedIdentity { identity, made: parking_lot::Mutex::default() });
+                identities.insert(hash, remembered.clone());
+                remembered
+            }
+        };
+        let Identity { actor, roles: names, expires_at, .. } = &remembered.identity;
+        if *expires_at <= self.cx.now() {
+            identities.invalidate(&hash);
+            return Err(Error::Unauthenticated);
+        }
+        let roles = Roles::load(self.cx).await?.value;
+        let mut made = remembered.made.lock();
+        if let Some((of, principal)) = &*made
+            && Arc::ptr_eq(of, &roles)
+        {
+            return Ok(Some(principal.clone()));
+        }
+        let ids = roles.existing(names);
+        if ids.len() < names.len() {
+            tracing::warn!(?names, "claims of an issuer are mapped to roles of which the shop does not have all");
+        }
+        let principal = match roles.permissions(&ids) {
+            Some(permissions) => Principal::new(actor.clone(), permissions),
+            None => Principal::trusted(actor.clone()),
+        };
+        *made = Some((roles, principal.clone()));
+        Ok(Some(principal))
+    }
+
+    /// Returns whether this process has verified a credential a short time ago, so that it is not made up. Whether it
+    /// still counts is another question.
+    pub fn has_verified(&self, credential: &Secret) -> bool {
+        let (hash, logins) = (credential.hash().0, &self.cx.logins);
+        if credential.reveal().starts_with(ApiKey::MARK) {
+            logins.keys.contains_key(&hash)
+        } else {
+            logins.tokens.contains_key(&hash) || logins.identities.contains_key(&hash)
+        }
     }
 
     /// Returns what a session may do, through the cache.
@@ -213,10 +300,15 @@ impl<'a> AuthService<'a> {
             }))
         };
         let found = self.cx.cache.get_or_load(cache_key(&hash), GRANT_TTL, load).await?;
-        let grant = found.ok_or(Error::Unauthenticated)?.value;
         let now = self.cx.now();
-        if SecretHash(grant.hash) != hash || grant.expires_at.is_some_and(|end| end <= now) {
+        let is_valid =
+            |grant: &KeyGrant| SecretHash(grant.hash) == hash && grant.expires_at.is_none_or(|end| now < end);
+        let Some(grant) = found.map(|found| found.value).filter(|grant| is_valid(grant)) else {
+            self.cx.logins.keys.invalidate(&hash.0);
             return Err(Error::Unauthenticated);
+        };
+        if !self.cx.logins.keys.contains_key(&hash.0) {
+            self.cx.logins.keys.insert(hash.0, ());
         }
         self.note_use(grant.id, now).await;
         Ok(grant
@@ -259,7 +351,7 @@ impl<'a> AuthService<'a> {
     pub async fn login(&self, email: &str, password: &Secret, user_agent: Option<&str>) -> Result<Tokens> {
         let (email, address) = address(email)?;
         let turn = self.attempt(&address).await?;
-        let roles = self.prepared().await?;
+        let prepared = self.prepared().await?;
         // Not every database accepts control characters, and no user has them.
         let found = if email.contains(char::is_control) {
             None
@@ -290,7 +382,7 @@ impl<'a> AuthService<'a> {
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
         let ((session, refresh), user) = self.cx.write(begin).await?;
-        self.tokens(&user, &session, refresh, &roles).await
+        self.tokens(&user, &session, refresh, &prepared)
     }
 
     /// Counts an attempt to use a password of an email address, and returns its place in the queue. The attempt counts
@@ -320,10 +412,9 @@ impl<'a> AuthService<'a> {
         Ok(turn)
     }
 
-    /// Returns the roles, and gets the key of access tokens ready, so that nothing fails once a session is written.
-    async fn prepared(&self) -> Result<Arc<Cached<Roles>>> {
-        token::prepare(self.cx).await?;
-        Ok(Roles::load(self.cx).await?.value)
+    /// Returns what the response to a login needs, so that nothing fails once a session is written.
+    async fn prepared(&self) -> Result<Prepared> {
+        Ok(Prepared { signer: token::signer(self.cx).await?, roles: Roles::load(self.cx).await?.value })
     }
 
     /// Begins a session of a user that the transaction has locked.
@@ -351,15 +442,15 @@ impl<'a> AuthService<'a> {
         Ok((session, refresh))
     }
 
-    async fn tokens(&self, user: &User, session: &Session, refresh: Secret, roles: &Roles) -> Result<Tokens> {
+    fn tokens(&self, user: &User, session: &Session, refresh: Secret, prepared: &Prepared) -> Result<Tokens> {
         let login = Login { user: user.id, session: session.id };
-        let (access, access_expires_at) = token::issue(self.cx, login).await?;
+        let (access, access_expires_at) = prepared.signer.issue(self.cx, login)?;
         Ok(Tokens {
             access,
             access_expires_at,
             refresh,
             refresh_expires_at: session.expires_at,
-            user: account(user, roles),
+            user: account(user, &prepared.roles),
         })
     }
 
@@ -370,7 +461,7 @@ impl<'a> AuthService<'a> {
     /// `Unauthenticated` if the token is not valid or was used, or if the session has ended; `Unavailable`.
     pub async fn refresh(&self, token: &Secret) -> Result<Tokens> {
         let (parts, family) = RefreshToken::parse(token).ok_or(Error::Unauthenticated)?;
-        let roles = self.prepared().await?;
+        let prepared = self.prepared().await?;
         let exchange = |mut tx: Tx<'static>| async move {
             tx.started();
             let now = self.cx.now();
@@ -397,7 +488,7 @@ impl<'a> AuthService<'a> {
             tx.ended(Ok(Some((user, session, refresh)))).map(|done| (done, tx))
         };
         let (user, session, refresh) = self.cx.write(exchange).await?.ok_or(Error::Unauthenticated)?;
-        self.tokens(&user, &session, refresh, &roles).await
+        self.tokens(&user, &session, refresh, &prepared)
     }
 
     /// Ends the session of a principal. Its tokens are void at once in this process, and in other processes as R15
@@ -469,7 +560,7 @@ impl<'a> AuthService<'a> {
         let values = input.check()?;
         let secret = values.password.clone().unwrap_or_else(|| Secret::new(""));
         let password = self.cx.passwords.hash(&secret, self.cx.ids.secret()).await?;
-        let roles = self.prepared().await?;
+        let prepared = self.prepared().await?;
         let (values, password) = (&values, &password);
         let create = |mut tx: Tx<'static>| async move {
             tx.started();
@@ -495,7 +586,7 @@ impl<'a> AuthService<'a> {
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
         let ((session, refresh), user) = self.cx.write(create).await?;
-        self.tokens(&user, &session, refresh, &roles).await
+        self.tokens(&user, &session, refresh, &prepared)
     }
 
     /// Changes the password of the user of a principal. All its other sessions end, and mails that were sent to it
@@ -541,6 +632,21 @@ impl<'a> AuthService<'a> {
             tx.ended(Ok(())).map(|()| ((), tx))
         };
         self.cx.write(change).await
+    }
+
+    /// Replaces all keys that sign access tokens by a new one, for example after
+    /// [`SecretKey`](crate::access::SecretKey) has become known to others. Access tokens that were signed before do not
+    /// count any more, in this process at once, and in other processes as R15 says. Sessions go on: their refresh
+    /// tokens lead to new access tokens. Without a secret key, each process has keys of its own, and the call replaces
+    /// those of this one.
+    ///
+    /// # Errors
+    /// [`Forbidden`](Error::Forbidden) without the permission `signing_keys:write`, `Unavailable`.
+    pub async fn retire_keys(&self, who: &Principal) -> Result<()> {
+        who.require(Permission::SigningKeysWrite)?;
+        token::retire(self.cx, who.actor()).await?;
+        tracing::info!(actor = who.actor().as_str(), "the keys of access tokens were replaced");
+        Ok(())
     }
 
     /// Returns the public keys that verify access tokens, as a JSON Web Key Set (RFC 7517).

@@ -289,6 +289,11 @@ impl Roles {
         Ok(ids)
     }
 
+    /// Returns the ids of those roles with these names that exist.
+    pub fn existing(&self, names: &[String]) -> Vec<RoleId> {
+        self.0.values().filter(|role| names.contains(&role.name)).map(|role| role.id).collect()
+    }
+
     /// Returns the permissions that some roles grant together; `None` if they grant everything.
     pub fn permissions(&self, ids: &[RoleId]) -> Option<BTreeSet<Permission>> {
         let mut granted = BTreeSet::new();

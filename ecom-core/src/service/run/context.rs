@@ -17,6 +17,7 @@ use crate::id::{EventId, IdSource};
 use crate::port::rate_limiter::RateLimiter;
 use crate::port::storage::Storage;
 use crate::service::access::auth::Remembered;
+use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
 use crate::service::platform::search_log::SearchCounts;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub passwords: Passwords,
     /// The keys of access tokens.
     pub token_keys: TokenKeys,
+    /// The issuer of OpenID Connect whose tokens the shop accepts.
+    pub oidc: Option<Arc<Oidc>>,
     /// The credentials that this process has verified recently.
     pub logins: Remembered,
     /// The id of the database, after it was read once.

@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
+use ring::hmac;
+use ring::signature::Ed25519KeyPair;
+use serde_json::{Value, json};
 
 use super::ShopFixture;
 use super::support::{fields, until};
@@ -20,8 +25,9 @@ use crate::domain::platform::setting::SettingName;
 use crate::domain::sales::customer::CustomerInput;
 use crate::error::{Error, ErrorCode, Result};
 use crate::service::access::auth::Tokens;
-use crate::service::access::token::TokenAlgorithm;
-use crate::shop::Shop;
+use crate::service::access::crypto;
+use crate::service::access::token::{self, TokenAlgorithm};
+use crate::shop::{Shop, ShopParts};
 
 tests! {
     __shop_logins: [
@@ -37,7 +43,11 @@ tests! {
         a_changed_password_ends_the_other_sessions,
         registered_users_are_customers,
         tokens_of_other_shops_and_kinds_are_refused,
+        forged_tokens_are_refused_even_with_the_key_of_the_shop,
         signing_keys_rotate_and_old_tokens_stay_valid,
+        r15_retired_keys_end_their_tokens_at_once_and_soon_in_other_processes,
+        a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads,
+        without_a_secret_key_each_process_has_keys_of_its_own,
         an_api_key_authenticates_until_it_ends,
         nobody_grants_what_they_lack,
         built_in_roles_stay_as_they_are,
@@ -353,6 +363,222 @@ pub async fn tokens_of_other_shops_and_kinds_are_refused(f: &ShopFixture) {
         format!("{header}.{claims}.{signature}.{signature}"),
     ] {
         assert!(!is_accepted(&f.shop, &Secret::new(forged)).await);
+    }
+}
+
+/// Returns a token with this header and these claims that the key of an algorithm has signed.
+fn forged(algorithm: TokenAlgorithm, private: &[u8], header: &Value, claims: &Value) -> Secret {
+    let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let signed = format!("{}.{}", encode(header), encode(claims));
+    let signature = match algorithm {
+        TokenAlgorithm::EdDsa => {
+            let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(private).unwrap();
+            URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()))
+        }
+        TokenAlgorithm::Hs256 => {
+            URL_SAFE_NO_PAD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, private), signed.as_bytes()))
+        }
+    };
+    Secret::new(format!("{signed}.{signature}"))
+}
+
+fn part(token: &Secret, n: usize) -> Value {
+    let part = token.reveal().split('.').nth(n).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// Each token differs in one thing from a valid one, and the key of the shop has signed it.
+pub async fn forged_tokens_are_refused_even_with_the_key_of_the_shop(f: &ShopFixture) {
+    user(f, &["admin"]).await;
+    let bob = UserInput::new("bob@example.com").password(PASSWORD);
+    let bob = f.shop.users().create(&bob).await.unwrap();
+    let hmac = f.another(ShopConfig::default().token_algorithm(TokenAlgorithm::Hs256), f.cache());
+    for (algorithm, other, shop) in
+        [(TokenAlgorithm::EdDsa, TokenAlgorithm::Hs256, &f.shop), (TokenAlgorithm::Hs256, TokenAlgorithm::EdDsa, &hmac)]
+    {
+        let real = login(shop).await.unwrap().access;
+        let (kid, private, public) = token::revealed(&shop.cx).await.unwrap();
+        let (header, claims) = (part(&real, 0), part(&real, 1));
+        assert_eq!(header["kid"], kid);
+        let now = f.clock.now().timestamp();
+        let forge = |header: &Value, claims: &Value| forged(algorithm, &private, header, claims);
+        let claiming = |name: &str, value: Value| {
+            let mut claims = claims.clone();
+            claims[name] = value;
+            forge(&header, &claims)
+        };
+        let heading = |name: &str, value: Value| {
+            let mut header = header.clone();
+            header[name] = value;
+            forge(&header, &claims)
+        };
+        // The control: the forgery itself is good.
+        assert!(is_accepted(shop, &forge(&header, &claims)).await, "{algorithm:?}");
+        for good in [
+            claiming("exp", json!(now + 1)),
+            claiming("nbf", json!(now + 59)),
+            claiming("iat", json!(now + 59)),
+            claiming("padding", json!("x".repeat(2_000))),
+            heading("typ", json!("AT+JWT")),
+        ] {
+            assert!(is_accepted(shop, &good).await, "{algorithm:?}: {}", good.reveal());
+        }
+        for (name, value) in [
+            ("iss", json!("another shop")),
+            ("iss", json!("ECOM")),
+            ("aud", json!("another")),
+            ("aud", json!(["another"])),
+            ("aud", json!([])),
+            ("exp", json!(now)),
+            ("exp", json!(now - 1)),
+            ("exp", json!(-1)),
+            ("exp", json!("never")),
+            ("exp", json!(i64::MAX)),
+            ("nbf", json!(now + 3_600)),
+            ("iat", json!(now + 3_600)),
+            ("sub", json!(bob.id)),
+            ("sub", json!("ada")),
+            ("sid", json!(bob.id)),
+            ("padding", json!("x".repeat(4_000))),
+        ] {
+            assert!(!is_accepted(shop, &claiming(name, value.clone())).await, "{algorithm:?}: {name} {value}");
+        }
+        for name in ["iss", "aud", "exp", "iat", "sub", "sid"] {
+            let mut claims = claims.clone();
+            claims.as_object_mut().unwrap().remove(name);
+            assert!(!is_accepted(shop, &forge(&header, &claims)).await, "{algorithm:?}: without {name}");
+        }
+        for (name, value) in [
+            ("typ", json!("JWT")),
+            ("typ", json!("refresh+jwt")),
+            ("typ", json!(null)),
+            ("kid", json!(null)),
+            ("kid", json!("")),
+            ("kid", json!("hs256")),
+            ("kid", json!(kid.replace(&kid[..4], "0000"))),
+            ("kid", json!(["x"])),
+            ("alg", json!("none")),
+            ("alg", json!("NONE")),
+            ("alg", json!("eddsa")),
+            ("alg", json!("HS512")),
+            ("alg", json!("ES256")),
+            ("alg", json!("RS256")),
+            ("alg", json!(if other == TokenAlgorithm::Hs256 { "HS256" } else { "EdDSA" })),
+            ("crit", json!(["exp"])),
+        ] {
+            assert!(!is_accepted(shop, &heading(name, value.clone())).await, "{algorithm:?}: {name} {value}");
+        }
+        // Without a signature, and with one by another key.
+        let signed = |header: &Value| {
+            let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+            format!("{}.{}.", encode(header), encode(&claims))
+        };
+        let none = json!({"alg": "none", "typ": "at+jwt", "kid": kid});
+        for unsigned in [signed(&header), signed(&none)] {
+            assert!(!is_accepted(shop, &Secret::new(unsigned)).await, "{algorithm:?}");
+        }
+        let (another, _) = crypto::ed25519([1; 32]).unwrap();
+        assert!(!is_accepted(shop, &forged(TokenAlgorithm::EdDsa, &another, &header, &claims)).await);
+        // The public key as the secret of HMAC, with either name of the algorithm.
+        for alg in ["HS256", "EdDSA"] {
+            let confused = json!({"alg": alg, "typ": "at+jwt", "kid": kid});
+            for secret in [&public[..], URL_SAFE_NO_PAD.encode(&public).as_bytes(), b""] {
+                let confused = forged(TokenAlgorithm::Hs256, secret, &confused, &claims);
+                assert!(!is_accepted(shop, &confused).await, "{algorithm:?}: {alg}");
+            }
+        }
+        let huge = format!("{}.{}", real.reveal(), "A".repeat(1_000_000));
+        assert!(!is_accepted(shop, &Secret::new(huge)).await);
+        assert!(is_accepted(shop, &real).await);
+    }
+}
+
+/// The tokens of a retired key are refused, although they were verified before. Sessions go on.
+pub async fn r15_retired_keys_end_their_tokens_at_once_and_soon_in_other_processes(f: &ShopFixture) {
+    let ada = user(f, &[]).await;
+    let config = || ShopConfig::default().poll_interval(Duration::from_millis(10));
+    for algorithm in [TokenAlgorithm::EdDsa, TokenAlgorithm::Hs256] {
+        let shop = f.another(config().token_algorithm(algorithm), f.cache());
+        let other = f.another(config().token_algorithm(algorithm), f.cache());
+        let background = other.start();
+        let tokens = login(&shop).await.unwrap();
+        let (kid, private, _) = token::revealed(&shop.cx).await.unwrap();
+        assert!(is_accepted(&shop, &tokens.access).await && is_accepted(&other, &tokens.access).await);
+        let nobody = Principal::new("nobody", []);
+        is_code(shop.auth().retire_keys(&nobody).await, ErrorCode::Forbidden);
+        assert!(is_accepted(&shop, &tokens.access).await);
+        let who = Principal::trusted("operator");
+        shop.auth().retire_keys(&who).await.unwrap();
+        assert!(!is_accepted(&shop, &tokens.access).await);
+        until("the other process", async || !is_accepted(&other, &tokens.access).await).await;
+        // A new token of the old key is refused too.
+        let (mut claims, header) = (part(&tokens.access, 1), part(&tokens.access, 0));
+        claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 1);
+        let forged = forged(algorithm, &private, &header, &claims);
+        assert!(!is_accepted(&shop, &forged).await && !is_accepted(&other, &forged).await);
+        let setting = f.storage.connect().await.unwrap().settings().get(SettingName::SigningKeys).await.unwrap();
+        assert!(!setting.value.to_string().contains(&kid), "{}", setting.value);
+        assert_eq!(setting.audit.updated_by.as_str(), "operator");
+        // The session goes on, with a token of the new key.
+        let next = shop.auth().refresh(&tokens.refresh).await.unwrap();
+        assert!(is_accepted(&shop, &next.access).await && is_accepted(&other, &next.access).await);
+        assert_eq!(f.shop.users().sessions(ada.id).await.unwrap().len(), 1);
+        f.shop.users().end_sessions(ada.id).await.unwrap();
+        background.shutdown().await;
+    }
+}
+
+/// A process that does not know of a new key yet reads it for the first of its tokens. An id that the shop has not made
+/// is read at most once in a while.
+pub async fn a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads(f: &ShopFixture) {
+    user(f, &[]).await;
+    let other = f.another(ShopConfig::default(), f.cache());
+    // The other process has read that there are no keys, a moment before the first one is made.
+    let made_up = |n: usize| {
+        let header = json!({"alg": "EdDSA", "typ": "at+jwt", "kid": format!("{n:048}")});
+        forged(TokenAlgorithm::Hs256, b"x", &header, &json!({}))
+    };
+    assert!(!is_accepted(&other, &made_up(0)).await);
+    let mut tokens = vec![login(&f.shop).await.unwrap().access];
+    assert!(is_accepted(&other, &tokens[0]).await);
+    for _ in 0..3 {
+        f.shop.auth().retire_keys(Principal::system()).await.unwrap();
+        let token = login(&f.shop).await.unwrap().access;
+        assert!(is_accepted(&other, &token).await);
+        tokens.push(token);
+    }
+    let valid = tokens.pop().unwrap();
+    for old in &tokens {
+        assert!(!is_accepted(&other, old).await);
+    }
+    // Neither ids that nobody has made nor those of retired keys are read again.
+    let before = f.storage.statements();
+    for n in 0..100 {
+        assert!(!is_accepted(&other, &made_up(n)).await);
+        assert!(!is_accepted(&other, &tokens[n % tokens.len()]).await);
+    }
+    assert!(is_accepted(&other, &valid).await);
+    let statements = f.storage.statements() - before;
+    // Without a cache, each token reads the keys, the session, the user and the roles.
+    assert!(statements <= 10 || other.cx.cache.name() == "none", "{statements} statements");
+}
+
+/// Its tokens count in this process alone, and it can retire them.
+pub async fn without_a_secret_key_each_process_has_keys_of_its_own(f: &ShopFixture) {
+    user(f, &[]).await;
+    for algorithm in [TokenAlgorithm::EdDsa, TokenAlgorithm::Hs256] {
+        let process = || {
+            let config = ShopConfig::default().token_algorithm(algorithm);
+            Shop::new(ShopParts { secret_key: None, config, ..f.parts() }).unwrap()
+        };
+        let (shop, other) = (process(), process());
+        let token = login(&shop).await.unwrap().access;
+        assert!(is_accepted(&shop, &token).await && !is_accepted(&other, &token).await);
+        shop.auth().retire_keys(Principal::system()).await.unwrap();
+        assert!(!is_accepted(&shop, &token).await);
+        assert!(is_accepted(&shop, &login(&shop).await.unwrap().access).await);
+        let stored = f.storage.connect().await.unwrap().settings().get(SettingName::SigningKeys).await.unwrap();
+        assert_eq!(stored.value, json!([]));
     }
 }
 

@@ -18,6 +18,7 @@ mod jobs;
 mod keyed_orders;
 mod logins;
 mod mails;
+mod oidc;
 mod orders;
 mod outbox;
 mod own_rows;
@@ -111,6 +112,7 @@ suite! {
         own_rows: __shop_own_rows,
         logins: __shop_logins,
         mails: __shop_mails,
+        oidc: __shop_oidc,
         idempotency: __shop_idempotency,
     }
 }
@@ -167,18 +169,15 @@ impl ShopFixture {
 
     /// Returns another shop over the same database and index, as in another process.
     fn another(&self, config: ShopConfig, cache: Arc<dyn Cache>) -> Shop {
+        Shop::new(ShopParts { cache, config, ..self.parts() }).unwrap()
+    }
+
+    /// Returns the parts of another shop over the same database and index, with a new cache.
+    fn parts(&self) -> ShopParts {
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
-        let (storage, search) = (self.storage.clone(), self.search.clone());
-        Shop::new(ShopParts {
-            secret_key: Some(SECRET_KEY),
-            cache,
-            clock,
-            ids,
-            config,
-            ..ShopParts::new(storage, search)
-        })
-        .unwrap()
+        let (storage, search, cache) = (self.storage.clone(), self.search.clone(), self.cache());
+        ShopParts { secret_key: Some(SECRET_KEY), cache, clock, ids, ..ShopParts::new(storage, search) }
     }
 
     /// Returns a shop that runs shared consumers. It polls often, and its leases last for `lease_ttl`.

@@ -194,13 +194,14 @@ pub(crate) struct RegisterInput {
     pub name: Option<String>,
 }
 
-/// A refresh token.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
+/// A refresh token, or nothing if it is a cookie.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RefreshInput {
-    /// The refresh token.
-    #[schema(value_type = String)]
-    pub refresh_token: Secret,
+    /// The refresh token. Required unless it is a cookie.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub refresh_token: Option<Secret>,
 }
 
 /// A refresh token, or nothing.
@@ -235,8 +236,9 @@ pub(crate) struct TokensView<'a> {
     /// When the access token expires (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub access_expires_at: DateTime<Utc>,
-    /// The token that `/auth/refresh` exchanges once for new tokens.
-    pub refresh_token: &'a str,
+    /// The token that `/auth/refresh` exchanges once for new tokens. It is absent if the refresh token is a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<&'a str>,
     /// When the refresh token expires, unless it is exchanged before (RFC 3339, UTC).
     #[serde(serialize_with = "crate::dto::time")]
     pub refresh_expires_at: DateTime<Utc>,
@@ -290,7 +292,7 @@ impl<'a> From<&'a Tokens> for TokensView<'a> {
             access_token: t.access.reveal(),
             token_type: "Bearer",
             access_expires_at: t.access_expires_at,
-            refresh_token: t.refresh.reveal(),
+            refresh_token: Some(t.refresh.reveal()),
             refresh_expires_at: t.refresh_expires_at,
             user: (&t.user).into(),
             cart: None,

@@ -5,13 +5,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use ecom_core::access::{Tokens, UserInput};
 use ecom_core::sales::CartToken;
+use ecom_core::{Error, FieldCode};
 
+use crate::cookie::RefreshCookie;
 use crate::dto::{
     Item, LoginInput, LogoutInput, MailInput, PasswordInput, RefreshInput, RegisterInput, ResetInput, TakenCartView,
     TokensView, UserView, VerifyEmailInput, json,
 };
-use crate::error::ApiResult;
-use crate::extract::{Json, OptionalJson, Query};
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Json, NoBody, OptionalJson, Query};
 use crate::headers::{no_content, private};
 use crate::idempotency::{Keyed, Post};
 use crate::resource::{Format, Reply, Shown};
@@ -26,8 +28,18 @@ impl Shown for Tokens {
 }
 
 /// Returns the response with the tokens of a session.
-fn tokens(reply: &Reply, status: StatusCode, tokens: TokensView<'_>) -> ApiResult {
-    Ok(private(json(status, &Item::new(tokens, reply.target.path().to_owned()))?, None))
+fn tokens(
+    reply: &Reply,
+    cookie: &RefreshCookie,
+    status: StatusCode,
+    (made, mut view): (&Tokens, TokensView<'_>),
+) -> ApiResult {
+    if cookie.is_used() {
+        view.refresh_token = None;
+    }
+    let mut response = private(json(status, &Item::new(view, reply.target.path().to_owned()))?, None);
+    cookie.set(&mut response, made);
+    Ok(response)
 }
 
 /// Returns the response of a request for a mail, which is the same for every address.
@@ -55,13 +67,15 @@ pub(crate) async fn register(
     reply: Reply,
     Query(()): Query<()>,
     headers: HeaderMap,
+    cookie: RefreshCookie,
     Post { body: Json(input), keyed }: Post<Json<RegisterInput>>,
 ) -> ApiResult {
     without_key(&keyed)?;
+    cookie.guard()?;
     let RegisterInput { email, password, name } = input;
     let input = UserInput { name, password: Some(password), ..UserInput::new(email) };
     let made = reply.shop().auth().register(&input, user_agent(&headers)).await?;
-    tokens(&reply, StatusCode::CREATED, (&made).into())
+    tokens(&reply, &cookie, StatusCode::CREATED, (&made, (&made).into()))
 }
 
 /// Log in
@@ -78,9 +92,11 @@ pub(crate) async fn login(
     reply: Reply,
     Query(()): Query<()>,
     headers: HeaderMap,
+    cookie: RefreshCookie,
     Post { body: Json(input), keyed }: Post<Json<LoginInput>>,
 ) -> ApiResult {
     without_key(&keyed)?;
+    cookie.guard()?;
     let shop = reply.shop();
     let made = shop.auth().login(&input.email, &input.password, user_agent(&headers)).await?;
     let cart = match input.cart {
@@ -88,31 +104,44 @@ pub(crate) async fn login(
         None => None,
     };
     let cart = cart.map(TakenCartView::from);
-    tokens(&reply, StatusCode::OK, TokensView { cart, ..TokensView::from(&made) })
+    tokens(&reply, &cookie, StatusCode::OK, (&made, TokensView { cart, ..TokensView::from(&made) }))
 }
 
 /// Exchange a refresh token
 ///
 /// A refresh token can be exchanged once. If it is sent again, its session ends, because somebody else may have it.
 /// Needs no permission.
+///
+/// If the server is configured so, the refresh token is a cookie, which login, registration and this route set. These
+/// routes then require the header `X-Requested-With`, with any value, and refuse requests of pages of other sites with
+/// `FORBIDDEN`.
 #[utoipa::path(
-    post, path = "/auth/refresh", tag = "auth", security(()), request_body = RefreshInput,
+    post, path = "/auth/refresh", tag = "auth", security(()),
+    request_body(content = RefreshInput, description = "The body can be empty if the refresh token is a cookie."),
     responses((status = 200, description = "New tokens of the session", body = Item<TokensView>))
 )]
 pub(crate) async fn refresh(
     reply: Reply,
     Query(()): Query<()>,
-    Post { body: Json(input), keyed }: Post<Json<RefreshInput>>,
+    cookie: RefreshCookie,
+    Post { body: OptionalJson(input), keyed }: Post<OptionalJson<RefreshInput>>,
 ) -> ApiResult {
     without_key(&keyed)?;
-    let made = reply.shop().auth().refresh(&input.refresh_token).await?;
-    tokens(&reply, StatusCode::OK, (&made).into())
+    cookie.guard()?;
+    let token = match input.refresh_token.as_ref().or(cookie.sent()) {
+        Some(token) => token,
+        None if cookie.is_used() => return Err(Error::Unauthenticated.into()),
+        None => return Err(ApiError::field("refresh_token", FieldCode::Required, "is required")),
+    };
+    let made = reply.shop().auth().refresh(token).await?;
+    tokens(&reply, &cookie, StatusCode::OK, (&made, (&made).into()))
 }
 
 /// Log out
 ///
-/// Ends the session of the refresh token in the body or, without one, the session of the access token. Without either,
-/// the request gets `UNAUTHENTICATED`. If the session of the refresh token has already ended, nothing changes.
+/// Ends the session of the refresh token in the body or in the cookie or, without one, the session of the access token.
+/// Without any, the request gets `UNAUTHENTICATED`. If the session of the refresh token has already ended, nothing
+/// changes.
 #[utoipa::path(
     post, path = "/auth/logout", tag = "auth", security(()),
     request_body(content = LogoutInput, description = "The body can be empty."),
@@ -121,15 +150,19 @@ pub(crate) async fn refresh(
 pub(crate) async fn logout(
     reply: Reply,
     Query(()): Query<()>,
+    cookie: RefreshCookie,
     Post { body: OptionalJson(input), keyed }: Post<OptionalJson<LogoutInput>>,
 ) -> ApiResult {
     without_key(&keyed)?;
+    cookie.guard()?;
     let shop = reply.shop();
-    match &input.refresh_token {
+    match input.refresh_token.as_ref().or(cookie.sent()) {
         Some(token) => shop.auth().logout_by_refresh(token).await?,
         None => shop.auth().logout(shop.principal()).await?,
     }
-    Ok(no_content())
+    let mut response = no_content();
+    cookie.clear(&mut response);
+    Ok(response)
 }
 
 /// Read the current user
@@ -237,6 +270,26 @@ pub(crate) async fn reset_password(
 ) -> ApiResult {
     without_key(&keyed)?;
     reply.shop().auth().reset_password(&input.token, &input.password).await?;
+    Ok(no_content())
+}
+
+/// Replace the keys of access tokens
+///
+/// Replaces all keys that sign access tokens by a new one, for example after the secret key of the shop has become
+/// known to others. All access tokens that were signed before are void. Sessions go on: clients get new access tokens
+/// with their refresh tokens. Requires the permission `signing_keys:write`.
+#[utoipa::path(
+    post, path = "/auth/keys/rotate", tag = "auth", security(("bearer" = ["signing_keys:write"])),
+    responses((status = 204, description = "The keys are replaced"))
+)]
+pub(crate) async fn rotate_keys(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    keyed.refuse("the request can be sent again without one: each replaces the keys")?;
+    let shop = reply.shop();
+    shop.auth().retire_keys(shop.principal()).await?;
     Ok(no_content())
 }
 
