@@ -1,12 +1,12 @@
 //! The reference server: `cargo run --release --example server`.
 //!
 //! It keeps SQLite, Tantivy and an in-process cache under `./ecom-data`, loads the sample catalog into an empty shop
-//! and listens on 127.0.0.1:8000. `-- --import FILE` loads a file of products, categories, customers or carts instead
-//! of the sample. The first start prints an API key that may do everything. `-- --demo` adds customers and some weeks of orders to a shop without orders. `-- audit` checks stock
-//! and amounts, and ends with status 1 if something is wrong. `-- move-search --to URL` moves to another search
-//! engine while servers go on. `ecom::config` describes the settings. At SIGTERM, SIGHUP
-//! or Ctrl-C the server answers the open requests and then stops. A second signal ends it at once, unless it comes
-//! within a second of the first.
+//! and listens on 127.0.0.1:8000. The first start prints an API key that may do everything. `-- --import FILE` loads a
+//! file of products, categories, customers or carts instead of the sample. `-- --demo` adds customers and some weeks of
+//! orders to a shop without orders. `-- audit` checks stock and amounts, and ends with status 1 if something is wrong.
+//! `-- move-search --to URL` moves to another search engine while servers go on. `ecom::config` describes the settings.
+//! At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then stops. A second signal ends it at once,
+//! unless it comes within a second of the first.
 
 use std::error::Error;
 use std::fs::{self, File};

@@ -265,7 +265,7 @@ impl ShopBuilder {
     ///
     /// | URL | Mails go | Feature |
     /// |---|---|---|
-    /// | `log:` | to the log, for development: the target `ecom_mail` has their texts, with links, at the level `debug` | `mail` |
+    /// | `log:` | to the log, for development: the target `ecom_mail` logs their texts, with links, at the level `debug` | `mail` |
     /// | `file:///directory` | to files in a directory, which is created if it does not exist | `mail` |
     /// | `smtp://user:password@host:port`, `smtps://…` | to a mail server; `SmtpOptions::from_url` lists the parameters | `smtp` |
     ///
@@ -319,8 +319,8 @@ impl ShopBuilder {
         self
     }
 
-    /// Accepts the tokens of an issuer of OpenID Connect beside those of the shop. Its keys are fetched over HTTP,
-    /// which needs the feature `oidc`.
+    /// Accepts the tokens of an issuer of OpenID Connect in addition to those of the shop. Its keys are fetched over
+    /// HTTP, which needs the feature `oidc`.
     pub fn oidc(mut self, config: OidcConfig) -> Self {
         self.oidc = Some((config, None));
         self

@@ -52,14 +52,14 @@
 //! | `ECOM_TOKEN_ISSUER` | `ecom` | 1 to 255 characters | the issuer that access tokens name |
 //! | `ECOM_TOKEN_ALGORITHM` | `eddsa` | `eddsa`, `hs256` | the algorithm of access tokens; `hs256` needs `ECOM_SECRET_KEY` |
 //! | `ECOM_SHOP_NAME` | `Shop` | 1 to 100 characters | the name of the shop in mails |
-//! | `ECOM_PUBLIC_URL` | `http://localhost:8000` | a URL that starts with `http://` or `https://`, without a slash at its end | the URL of the storefront, to whose pages `/verify-email?token=…` and `/reset-password?token=…` the links in mails lead; required with a mail server |
+//! | `ECOM_PUBLIC_URL` | `http://localhost:8000` | a URL of at most 500 characters that starts with `http://` or `https://`, without a user, a query, a fragment and a slash at its end | the URL of the storefront, to whose pages `/verify-email?token=…` and `/reset-password?token=…` the links in mails lead; required with a mail server |
 //! | `ECOM_MAIL_FROM` | `shop@example.com` | an email address, or `Name <address>` | the sender of mails; required with a mail server |
 //! | `ECOM_MAIL_TEMPLATES` | none | a directory that can be read | the directory with templates that replace those of the library; see `ecom::adapters::Templates` |
 //! | `ECOM_VERIFICATION_TTL` | `259200` | 3,600–2,592,000 s | how long the token of a mail that verifies an email address is valid |
 //! | `ECOM_PASSWORD_RESET_TTL` | `3600` | 300–86,400 s | how long the token of a mail that resets a password is valid |
-//! | `ECOM_OIDC_ISSUER` | none | a URL with `https`, or with `http` and a loopback host, without a query | an issuer of OpenID Connect, whose tokens the shop accepts beside its own (feature `oidc`); tokens name it character by character |
+//! | `ECOM_OIDC_ISSUER` | none | a URL with `https`, or with `http` and a loopback host, without a user, a query and a fragment | an issuer of OpenID Connect, whose tokens the shop accepts in addition to its own (feature `oidc`); tokens must name it character by character |
 //! | `ECOM_OIDC_AUDIENCE` | none | 1 to 255 characters; required with `ECOM_OIDC_ISSUER` | the audience that tokens of the issuer must name, such as the client id of the shop |
-//! | `ECOM_OIDC_JWKS_URL` | what `/.well-known/openid-configuration` of the issuer names | a URL, as for the issuer | the key set of the issuer |
+//! | `ECOM_OIDC_JWKS_URL` | the one that `/.well-known/openid-configuration` of the issuer names | a URL with `https`, or with `http` and a loopback host | the URL of the key set of the issuer |
 //! | `ECOM_OIDC_ALGORITHMS` | `RS256,ES256,EdDSA` | `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, separated by commas | the algorithms by which the issuer may sign |
 //! | `ECOM_OIDC_ROLES_CLAIM` | none | a claim, or names of nested claims, separated by dots | the claim with the roles of the caller, such as `groups` or `realm_access.roles` |
 //! | `ECOM_OIDC_ROLE_MAP` | none | pairs such as `clerks=staff`, separated by commas | the roles of the shop, by the values of the claim; other values grant nothing |
@@ -77,7 +77,7 @@
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
 //! | `ECOM_AUTH` | `on` | `on`, `off` | whether requests need a login or an API key for all but the catalog, searches, logins and guests' carts; with `off`, everybody may do everything, and the server only listens on a loopback address |
 //! | `ECOM_AUTH_OFF_ON_NETWORK` | `false` | `true`, `false` | whether a server with `ECOM_AUTH=off` may listen on any address |
-//! | `ECOM_ADMIN_KEY`, `ECOM_ADMIN_KEY_FILE` | none | `ecom_` and at least 32 letters, digits, `-` and `_`, at most 100 characters in all; or a file that contains them | the secret of an API key that may do everything, which the server creates if it does not exist; without it, the server makes one at its first start, prints it once, and keeps it in `<data>/admin.key` |
+//! | `ECOM_ADMIN_KEY`, `ECOM_ADMIN_KEY_FILE` | none | `ecom_` and at least 32 letters, digits, `-` and `_`, at most 100 characters in all; or a file that contains them | the secret of an API key that may do everything, which the server creates if it does not exist; without this setting, the server creates a key if the shop has none, prints it once, and keeps it in `<data>/admin.key` |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
 //! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it is closed, and up to 64 of them at a time get a 503 with `Retry-After` first. Each connection needs a file descriptor; the example server lowers this number to fit its limit of open files |

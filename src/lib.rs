@@ -123,9 +123,9 @@
 //! | `mysql` | no | MySQL 8, MariaDB 10.6+, tested on MariaDB 10.11 | `mysql://…` |
 //! | `redis` | no | a cache and a rate limiter that processes share, on Redis 7+; with `memory` also a cache in two tiers | `redis://…`, `rediss://…`, `tiered+redis://…` |
 //! | `elasticsearch` | no | Elasticsearch 8 and 9, tested on 9.4; OpenSearch 2 and 3, tested on 3.8 | `elasticsearch+https://…`, `opensearch+https://…` |
-//! | `mail` | yes | mails to users, to files or to the log, and their templates | `file:///directory`, `log:` |
-//! | `smtp` | no | mails by a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
+//! | `mail` | yes | mails to users, written to files or to the log, and their templates | `file:///directory`, `log:` |
+//! | `smtp` | no | mails through a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
 //! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |

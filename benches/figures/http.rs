@@ -127,6 +127,22 @@ where
     answered.await.expect("a tally")
 }
 
+/// Reads a whole response.
+pub async fn receive(io: &mut TcpStream, response: &mut Vec<u8>) {
+    response.clear();
+    let mut whole = None;
+    while whole.is_none_or(|whole| response.len() < whole) {
+        assert!(io.read_buf(response).await.expect("a response") > 0, "the connection was closed");
+        if whole.is_none()
+            && let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n")
+        {
+            let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
+            let length = head.lines().find_map(|l| l.strip_prefix("content-length:")).expect("a length");
+            whole = Some(end + 4 + length.trim().parse::<usize>().expect("a number"));
+        }
+    }
+}
+
 /// Returns the length of an answer, which is the same for all answers.
 async fn warm(io: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> usize {
     io.write_all(request).await.expect("sent");

@@ -1,6 +1,6 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
-//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search` and `http`;
+//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `http` and `access`;
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
 //! it also runs `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines` (or one of them, such as
 //! `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush to disk as in
@@ -11,6 +11,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
+mod access;
 #[cfg(feature = "elasticsearch")]
 mod engines;
 mod http;
@@ -63,6 +64,9 @@ fn main() {
     }
     if is("http") {
         runtime.block_on(http::run());
+    }
+    if is("access") {
+        runtime.block_on(access::run());
     }
     #[cfg(feature = "postgres")]
     if is("postgres") {

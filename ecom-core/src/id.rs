@@ -232,10 +232,11 @@ event_kinds! {
     /// A user was permanently deleted, together with its sessions.
     UserPurged = "user.purged" of User;
     /// A user, or somebody who knows its email address, asks for a mail that verifies the address. A request for an
-    /// address that no user has is recorded too, with the id of no user, so that callers cannot tell the two apart.
+    /// address that no user has is recorded too, with an id that no user has, so that callers cannot tell the two
+    /// apart.
     UserVerificationRequested = "user.verification_requested" of User;
     /// Somebody asks for a mail with which a user can set a new password. A request for an address that no user has is
-    /// recorded too, with the id of no user.
+    /// recorded too, with an id that no user has.
     UserResetRequested = "user.reset_requested" of User;
     /// An API key was created.
     ApiKeyCreated = "api_key.created" of ApiKey;

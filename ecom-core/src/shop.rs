@@ -73,7 +73,7 @@ pub struct ShopParts {
     pub secret_key: Option<SecretKey>,
     /// How the shop sends mails; `None` if it sends none.
     pub mailing: Option<Mailing>,
-    /// An issuer of OpenID Connect, whose tokens the shop accepts beside its own.
+    /// An issuer of OpenID Connect, whose tokens the shop accepts in addition to its own.
     pub oidc: Option<OidcIssuer>,
     /// The settings.
     pub config: ShopConfig,

@@ -67,7 +67,7 @@ pub struct HttpConfig {
     pub refresh_cookie_secure: bool,
     /// The principal of requests that do not say who calls: without a [`Principal`] in their extensions and without a
     /// credential. The default, [`Principal::anonymous`] without permissions, reads the catalog, searches, registers,
-    /// logs in, and uses the cart of a guest by its token. `Principal::trusted("anonymous")` opens everything, as for an
+    /// logs in, and uses the cart of a guest by its token. `Principal::trusted("anonymous")` opens everything, for an
     /// application that decides itself which requests reach the router.
     pub anonymous: Principal,
 }

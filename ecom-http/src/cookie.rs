@@ -1,8 +1,8 @@
-//! The refresh token as a cookie, and the protection against requests that pages of others make with it (CSRF).
+//! The refresh token as a cookie, and the protection against requests that pages of other sites make with it (CSRF).
 //!
 //! The protection follows the OWASP cheat sheet "Cross-Site Request Forgery Prevention": the cookie is
 //! `SameSite=Strict`, a header is required that no form can send, and `Sec-Fetch-Site`, or `Origin` in browsers without
-//! it, must tell that the request comes from this host or from an allowed origin.
+//! it, must show that the request comes from this host or from an allowed origin.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(crate) struct RefreshCookie(Option<Used>);
 
 struct Used {
     sent: Option<Secret>,
-    /// Why the request is refused, if it may come from a page of somebody else.
+    /// The reason to refuse the request, if it may come from a page of another site.
     refusal: Option<&'static str>,
     path: String,
     is_secure: bool,
@@ -72,7 +72,7 @@ impl RefreshCookie {
         self.0.is_some()
     }
 
-    /// Refuses a request that may come from a page of somebody else, if the refresh token is a cookie.
+    /// Refuses a request that may come from a page of another site, if the refresh token is a cookie.
     pub(crate) fn guard(&self) -> ApiResult<()> {
         match self.0.as_ref().and_then(|used| used.refusal) {
             Some(why) => Err(ApiError::new(ErrorCode::Forbidden, why)),
@@ -117,8 +117,8 @@ const fn name(is_secure: bool) -> &'static str {
     if is_secure { SECURE } else { PLAIN }
 }
 
-/// Returns the value of a cookie. If it was sent twice, another host of the domain may have set one of them, so that
-/// neither counts.
+/// Returns the value of a cookie. If it was sent twice, both are ignored, because another host of the domain may have
+/// set one of them.
 fn sent(headers: &HeaderMap, name: &str) -> Option<Secret> {
     let pairs = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
     let mut values = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(found, _)| *found == name);
@@ -128,8 +128,8 @@ fn sent(headers: &HeaderMap, name: &str) -> Option<Secret> {
     }
 }
 
-/// Returns why a request may come from a page of somebody else; `None` if it does not. `authority` is the one of the
-/// request line.
+/// Returns the reason to refuse a request that may come from a page of another site; `None` if it comes from an allowed
+/// one. `authority` is that of the request line.
 fn refusal(headers: &HeaderMap, authority: Option<&str>, config: &HttpConfig) -> Option<&'static str> {
     if !headers.contains_key(X_REQUESTED_WITH) {
         return Some("the header X-Requested-With is required, with any value, since the refresh token is a cookie");

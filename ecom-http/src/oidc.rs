@@ -12,13 +12,13 @@ use serde::de::DeserializeOwned;
 /// The time limit of a connection, and of a whole call.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(5);
-/// The most bytes of an answer.
+/// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
 /// The key set of an issuer of OpenID Connect, which each fetch reads from the URL of the settings or, without one,
 /// from the URL that the issuer's `/.well-known/openid-configuration` names.
 ///
-/// Only URLs with `https` are read, or with `http` from this machine. A redirect, an answer of more than 256 KiB, and
+/// Only URLs with `https` are read, or with `http` from this machine. A redirect, a response of more than 256 KiB, and
 /// one that takes longer than 5 s are errors.
 ///
 /// ```
@@ -42,14 +42,14 @@ pub struct HttpKeySet {
     may_be_local: bool,
 }
 
-/// What an issuer says about itself (OpenID Connect Discovery, 3).
+/// The configuration document of an issuer (OpenID Connect Discovery, 3).
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
     jwks_uri: String,
 }
 
-/// Why a key set cannot be read. No message shows what the issuer has answered.
+/// The error of a key set that cannot be read. No message shows the response of the issuer.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("the issuer cannot be reached")]

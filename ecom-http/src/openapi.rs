@@ -71,7 +71,7 @@ pub(crate) struct NotModified;
 struct Frame;
 
 /// The credentials that a request can have, as the handlers name them in `security`: `bearer` with the permissions that
-/// the caller needs, or with `own` if a customer needs none for what is its own; `cart_token`; or nothing.
+/// the caller needs, or with `own` if a customer needs none for its own rows; `cart_token`; or nothing.
 struct Credentials;
 
 impl Modify for Credentials {
@@ -93,7 +93,7 @@ impl Modify for Credentials {
     }
 }
 
-/// Adds to the description of an operation who may call it, as its handler declares.
+/// Adds a sentence to the description of an operation that says who may call it, as its handler declares.
 fn describe_access(operation: &mut Operation) {
     let declared = serde_json::to_value(&operation.security).unwrap_or_default();
     let declared: Vec<BTreeMap<String, Vec<String>>> = serde_json::from_value(declared).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Mails in the format of the internet (RFC 5322), which files and mail servers take.
+//! Mails in the Internet Message Format (RFC 5322), which files contain and mail servers take.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message};
 
-/// Returns a mail in the format of the internet, as plain text and, if it has one, HTML.
+/// Returns a mail in the Internet Message Format, with its plain text and, if it has one, its HTML.
 pub(crate) fn message(mail: &MailMessage) -> Result<Message, MailError> {
     let refused = |error: lettre::error::Error| MailError::permanent("the mail cannot be encoded").source(error);
     let domain = mail.from.address().rsplit_once('@').map_or("localhost", |(_, domain)| domain);
@@ -27,7 +27,7 @@ pub(crate) fn message(mail: &MailMessage) -> Result<Message, MailError> {
         }
     }
     .map_err(refused)?;
-    // Keeps programs that are away from answering (RFC 3834).
+    // Keeps automatic responders from answering the mail (RFC 3834).
     let name = HeaderName::new_from_ascii_str("Auto-Submitted");
     made.headers_mut().insert_raw(HeaderValue::new(name, "auto-generated".to_owned()));
     Ok(made)

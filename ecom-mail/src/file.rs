@@ -72,7 +72,7 @@ impl Mailer for FileMailer {
             let partial = directory.join(format!(".{id}.partial"));
             let written = write(&partial, &bytes).and_then(|()| {
                 std::fs::rename(&partial, directory.join(format!("{id}.eml")))?;
-                // So that the name is on the disk too.
+                // Syncs the directory too, so that the name of the file is on the disk.
                 if cfg!(unix) { File::open(&directory)?.sync_all() } else { Ok(()) }
             });
             if written.is_err() {

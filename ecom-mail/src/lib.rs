@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | | [`LogMailer`]: writes mails to the log, for development | `log:` |
 //! | | [`FileMailer`]: writes each mail to a file | `file:///<directory>` |
-//! | `smtp` | [`SmtpMailer`]: sends mails by a mail server | `smtp://<user>:<password>@<host>:<port>`, `smtps://…` |
+//! | `smtp` | [`SmtpMailer`]: sends mails through a mail server | `smtp://<user>:<password>@<host>:<port>`, `smtps://…` |
 //!
 //! Every mailer runs the suite `ecom_core::mailer_suite!` (feature `testkit`). A mailer of your own runs it with one
 //! line in a test crate.

@@ -7,8 +7,8 @@ use ecom_core::port::{MailError, Mailer};
 /// A mailer for development, which writes mails to the log and sends none: `log:`.
 ///
 /// The id and the subject of a mail are logged at the level `info`, its addresses and texts at `debug`. The texts have
-/// the links with which one can verify an address or set a password, so that they must not be in a log that others
-/// read. To see the links, log the target `ecom_mail` at `debug`, for example with `ECOM_LOG=info,ecom_mail=debug`.
+/// the links that verify an address or set a password, so they must not be in a log that others can read. To see the
+/// links, log the target `ecom_mail` at `debug`, for example with `ECOM_LOG=info,ecom_mail=debug`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogMailer;
 

@@ -1,4 +1,4 @@
-//! The mailer that sends mails by a mail server (SMTP).
+//! The mailer that sends mails through a mail server (SMTP).
 
 use std::fmt;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub enum SmtpTls {
 #[setters(strip_option, into)]
 #[non_exhaustive]
 pub struct SmtpOptions {
-    /// The name or address of the mail server, which its certificate must have.
+    /// The name or address of the mail server, which its certificate must contain.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -142,7 +142,7 @@ fn number(name: &str, value: &str, bounds: std::ops::RangeInclusive<u64>) -> Res
     found.ok_or_else(|| bad(&format!("must have a `{name}` from {} to {}", bounds.start(), bounds.end())))
 }
 
-/// A mailer that sends mails by a mail server: `smtp://…`, `smtps://…`.
+/// A mailer that sends mails through a mail server: `smtp://…`, `smtps://…`.
 ///
 /// It keeps connections, and connects anew if one has ended. Opening it does not connect.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl Mailer for SmtpMailer {
 
     async fn send(&self, mail: &MailMessage) -> Result<(), MailError> {
         let message = message(mail)?;
-        // The timeout of the library is that of each answer of the server.
+        // The timeout of the library applies to each response of the server, and not to the whole call.
         match tokio::time::timeout(self.timeout, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(refused(error)),
@@ -205,11 +205,11 @@ impl Mailer for SmtpMailer {
     }
 }
 
-/// Returns the error of the library as that of a mail.
+/// Converts an error of the library.
 fn refused(error: smtp::Error) -> MailError {
     let code = error.status().map(u16::from);
     let made = match code {
-        // The settings are wrong, and the mail is not: an operator can correct them.
+        // The mail is fine, but the settings are wrong: an operator can correct them.
         Some(530 | 534 | 535 | 538) => MailError::temporary("the mail server refuses the user or its password"),
         Some(502..=504) => MailError::temporary("the mail server does not support a command"),
         Some(500..) => MailError::permanent("the mail server refuses the mail"),

@@ -21,7 +21,7 @@ const OWN: [(&str, &str); 6] = [
 /// The largest template, in bytes.
 const MAX_TEMPLATE: u64 = 1_048_576;
 
-/// Templates in the language of Jinja.
+/// Templates of mails, in the language of Jinja.
 ///
 /// Each kind of mail ([`MailKind`]) has three: `<kind>.subject`, `<kind>.txt` and `<kind>.html`. Files of these names
 /// in a directory replace those of this crate, each by itself; an empty `<kind>.html` makes mails without HTML.
@@ -52,8 +52,8 @@ impl Templates {
         Self::with(|_| Ok(None))
     }
 
-    /// Returns the templates of this crate, of which files in a directory replace those that have the same names. The
-    /// files are read once.
+    /// Returns the templates of this crate. A file of the same name in a directory replaces a template. The files are
+    /// read once.
     ///
     /// # Errors
     /// `Validation` on `mail_templates` if the directory or one of the files cannot be read, or if a template is not

@@ -89,7 +89,7 @@ impl Reader<'_> {
         found.and_then(|n| T::try_from(n).ok()).unwrap_or(default)
     }
 
-    /// Reads a setting without which mails by a mail server would not be of use.
+    /// Reads a setting that is required if mails are sent through a mail server.
     pub fn required_by_mails(&mut self, name: &str, mailer: &SecretUrl, default: &str) -> String {
         let is_server = mailer.expose().starts_with("smtp");
         if is_server && present(self.values, name).is_none() {
@@ -251,19 +251,19 @@ impl Reader<'_> {
             .anonymous(anonymous)
     }
 
-    /// Refuses a server that anybody in the network could reach and that is open to all, unless a setting insists.
+    /// Refuses to open a server to everybody in the network without authentication, unless a setting allows it.
     pub fn check_reach(&mut self, http: &HttpConfig, host: &str) {
         let insists = self.flag("ECOM_AUTH_OFF_ON_NETWORK", false);
         let is_loopback = host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
         if !(http.authentication || insists || is_loopback || host.is_empty()) {
             let message = "can be `off` only if ECOM_LISTEN is a loopback address such as 127.0.0.1, because everybody \
-                           who reaches the server may do everything; ECOM_AUTH_OFF_ON_NETWORK=true allows it all the same";
+                           who reaches the server may do everything; ECOM_AUTH_OFF_ON_NETWORK=true allows it anyway";
             self.bad("ECOM_AUTH", message);
         }
     }
 
-    /// Returns the secret of the first API key, which the setting or its file contains.
+    /// Returns the secret of the API key that may do everything, from the setting or its file.
     pub fn admin_key(&mut self, name: &str, file: &str) -> Option<Secret> {
         let text = self.url(name, file, "");
         let text = Some(text.expose()).filter(|text| !text.is_empty())?;

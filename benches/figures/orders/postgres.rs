@@ -10,13 +10,12 @@ use ecom::access::Principal;
 use ecom::adapters::{ServerOptions, SqlStorage};
 use ecom::port::NoCache;
 use test_servers::Server;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{CALLERS, Choice, Prices, ROUNDS, SECONDS, audit, hot, number, order, place, prices, spread};
-use crate::http::{on_connections, serve};
+use crate::http::{on_connections, receive, serve};
 use crate::pgbench;
 use crate::postgres::connect;
 use crate::support::{Bench, pair, shop_on};
@@ -121,22 +120,6 @@ fn request(prices: &Prices, first: usize, second: usize) -> String {
         "POST /api/v1/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len(),
     )
-}
-
-/// Reads a whole response.
-async fn receive(io: &mut TcpStream, response: &mut Vec<u8>) {
-    response.clear();
-    loop {
-        assert!(io.read_buf(response).await.expect("a response") > 0, "the connection was closed");
-        let Some(end) = response.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|l| l.strip_prefix("content-length:")).expect("a length");
-        let whole = end + 4 + length.trim().parse::<usize>().expect("a number");
-        while response.len() < whole {
-            assert!(io.read_buf(response).await.expect("a response") > 0, "the connection was closed");
-        }
-        return;
-    }
 }
 
 /// The rows that an order wrote: of each table their number, their columns that are not null, and their size.

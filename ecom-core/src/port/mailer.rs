@@ -5,13 +5,13 @@ use std::fmt;
 use crate::domain::platform::mail::{MailContent, MailMessage, MailText};
 use crate::error::BoxError;
 
-/// Why a mail was not sent.
+/// The error of a mail that was not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("{context}{}", code.map(|code| format!(" (reply {code})")).unwrap_or_default())]
 pub struct MailError {
-    /// What has failed, in words that contain no address, no text of the mail and no secret.
+    /// A description of the failure, which contains no address, no text of the mail and no secret.
     pub context: &'static str,
-    /// True if the same mail will not be sent later either, such as one to an address that does not exist.
+    /// True if another attempt to send the same mail would fail too, for example because the address does not exist.
     pub is_permanent: bool,
     /// The reply code of the mail server (RFC 5321, 4.2), if it has replied.
     pub code: Option<u16>,
@@ -26,7 +26,7 @@ impl MailError {
         Self { context, is_permanent: false, code: None, source: None }
     }
 
-    /// Returns the error of a mail that cannot be sent later either.
+    /// Returns the error of a mail for which another attempt would fail too.
     pub const fn permanent(context: &'static str) -> Self {
         Self { context, is_permanent: true, code: None, source: None }
     }
@@ -73,6 +73,6 @@ pub trait MailTemplates: Send + Sync + fmt::Debug {
     /// Returns the texts of a mail. HTML must escape what the content contains.
     ///
     /// # Errors
-    /// A permanent error if a template cannot be rendered. The mail is parked until an operator runs it again.
+    /// A permanent error if a template cannot be rendered. The job of the mail fails, and an operator can run it again.
     fn render(&self, content: &MailContent) -> Result<MailText, MailError>;
 }

@@ -16,7 +16,7 @@ use crate::shop::Mailing;
 /// A mailer that keeps the mails, and templates whose texts are their links. Both are made by [`Postbox::mailing`].
 pub struct Postbox {
     mails: Mutex<Vec<MailMessage>>,
-    /// The errors of the addresses that are refused: whether they are permanent.
+    /// The addresses that are refused, and whether the error is permanent.
     refused: Mutex<HashMap<String, bool>>,
     /// The permits of mails, each of which waits for one.
     permits: Semaphore,
@@ -29,7 +29,7 @@ impl Postbox {
         Self::held(Semaphore::MAX_PERMITS)
     }
 
-    /// Returns a postbox whose mails wait for permits, of which there are some.
+    /// Returns a postbox whose mails wait for permits, with this number of permits.
     pub fn held(permits: usize) -> Arc<Self> {
         Arc::new(Self {
             mails: Mutex::default(),
@@ -39,7 +39,7 @@ impl Postbox {
         })
     }
 
-    /// Returns how a shop sends mails to this postbox.
+    /// Returns the settings with which a shop sends its mails to this postbox.
     pub fn mailing(self: &Arc<Self>) -> Mailing {
         Mailing { mailer: self.clone(), templates: Arc::new(Links) }
     }
@@ -54,7 +54,7 @@ impl Postbox {
         *self.tried.lock()
     }
 
-    /// Returns the token of the last mail to an address whose subject is a kind of mail.
+    /// Returns the token of the last mail of a kind to an address. The subject is the kind.
     pub fn token(&self, to: &str, kind: &str) -> Option<Secret> {
         let mails = self.mails.lock();
         let mail = mails.iter().rev().find(|mail| mail.to.address() == to && mail.subject == kind)?;
@@ -71,7 +71,7 @@ impl Postbox {
         self.refused.lock().clear();
     }
 
-    /// Lets some mails through that wait.
+    /// Lets this number of waiting mails through.
     pub fn permit(&self, mails: usize) {
         self.permits.add_permits(mails);
     }

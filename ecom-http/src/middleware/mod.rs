@@ -101,7 +101,8 @@ where
         let Some(credential) = bearer(&request, &frame.app.config) else { return self.limit(request, frame) };
         let mut ready = self.ready();
         Box::pin(async move {
-            // An API key that this process has not verified yet costs a statement, so it counts for the address first.
+            // An API key that this process has not verified yet costs a statement, so it counts against the address
+            // first.
             if credential.reveal().starts_with(ApiKey::MARK)
                 && !frame.app.shop.auth().has_verified(&credential)
                 && let Some(limit) = address_limit(&request, &frame.app.config)
@@ -115,7 +116,7 @@ where
             match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
                 Ok(Ok(principal)) => {
                     request.extensions_mut().insert(principal);
-                    // It counts for the principal, and the response says so.
+                    // The request counts for the principal, and the response shows the quota of the principal.
                     frame.decision = None;
                 }
                 // A client that renews its tokens may send the old one too.
@@ -226,7 +227,6 @@ fn is_of_logins(request: &Request, config: &HttpConfig) -> bool {
             | "/auth/register"
             | "/auth/logout"
             | "/auth/jwks.json"
-            | "/auth/verify"
             | "/auth/verify/resend"
             | "/auth/forgot-password"
             | "/auth/reset-password"
@@ -301,7 +301,7 @@ struct Frame {
     decision: Option<RateDecision>,
     /// The error to return after the request has been counted.
     refusal: Option<ApiError>,
-    /// The place of the request among those that are answered at a time.
+    /// The permit of the request, which counts against [`HttpConfig::max_requests`].
     place: Option<OwnedSemaphorePermit>,
 }
 

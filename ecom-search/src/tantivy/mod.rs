@@ -66,8 +66,8 @@ struct Inner {
     parallel: Executor,
 }
 
-/// How many documents an index has at least if its segments are read at the same time. Those of a smaller one are read
-/// faster than they are handed to other threads.
+/// The minimum number of documents of an index whose segments are read at the same time. The segments of a smaller
+/// index are read faster than they can be handed to other threads.
 const WORTH_SHARING: u64 = 20_000;
 
 /// The state of the directory when it was last checked.
@@ -238,8 +238,8 @@ impl Inner {
         self.current.read().clone()
     }
 
-    /// Returns where a search reads its segments: on several threads if no other search uses them, so that one search
-    /// ends sooner, and many do not hand work to and fro.
+    /// Returns the executor of a search: several threads if no other search uses them, so that a single search ends
+    /// sooner, and one thread otherwise, because handing over work would only slow down concurrent searches.
     fn executor(&self, searcher: &Searcher) -> &Executor {
         let alone = self.searches.available_permits() > 0;
         if alone && searcher.num_docs() >= WORTH_SHARING { &self.parallel } else { &Executor::SingleThread }

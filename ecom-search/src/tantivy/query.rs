@@ -324,7 +324,7 @@ impl Builder<'_> {
     }
 }
 
-/// A position in the order of hits, as the sort key and the two halves of the id: smaller comes first.
+/// A position in the order of hits: the sort key and the two halves of the id. The smaller position comes first.
 type Place = (u64, u64, u64);
 
 fn product_at((_, high, low): Place) -> ProductId {
@@ -344,7 +344,7 @@ impl Top {
         Self { n, held: Vec::new(), bar: None }
     }
 
-    /// Reads the halves of the id only if what comes before does not decide.
+    /// Reads a half of the id only if the parts before it are equal.
     fn push(&mut self, key: u64, high: impl FnOnce() -> u64, low: impl FnOnce() -> u64, score: Score) {
         if self.n == 0 || self.bar.is_some_and(|b| key > b.0) {
             return;

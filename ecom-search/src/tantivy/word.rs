@@ -1,9 +1,10 @@
-//! A query for one word. Each document has the score of the best way in which it matches, and more the more often its
-//! fields have the word.
+//! A query for one word. The score of a document is that of the best way in which it matches, and grows with the number
+//! of times that its fields have the word.
 //!
-//! Tantivy's own union asks every way about every document through a trait object. Most ways match the same documents,
-//! and all but the frequency score all their documents alike. So this query reads the ways one after another, the best
-//! first, and each document keeps the first score that it gets: a copy of block after block of postings into a table.
+//! Tantivy's own union calls every way for every document, through a trait object. But most ways match the same
+//! documents, and each way gives all its documents the same score; only the frequency differs. So this query reads the
+//! ways one after another, the best first, and each document keeps the first score that it gets. This copies one block
+//! of postings after another into a table.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ pub(super) struct WordQuery {
     pub frequency: Vec<(Arc<dyn Query>, Score)>,
 }
 
-/// Matches the documents with a term of a field that an automaton accepts. Fields share automata, because making one of
-/// typing errors costs more than reading a field.
+/// Matches the documents with a term of a field that an automaton accepts. Fields share automata, because building one
+/// that accepts typing errors costs more than reading the terms of a field.
 #[derive(Clone)]
 pub(super) struct AcceptedTerms {
     pub field: Field,
@@ -92,8 +93,8 @@ impl Weight for WordWeight {
     }
 }
 
-/// A table of all documents is made when more than one of so many documents matches. Below that, clearing it would cost
-/// more than sorting the matches.
+/// If more than one in this many documents matches, the matches are kept in a table of all documents. With fewer
+/// matches, clearing the table would cost more than sorting them.
 const DOCUMENTS_PER_MATCH: usize = 64;
 
 /// The documents of a segment that match, with their scores.
@@ -143,7 +144,8 @@ impl Matches {
         }
     }
 
-    /// Adds to the score of a match. `at` is the place among few matches before which no further document is.
+    /// Adds to the score of a match. Among few matches, the search for the document begins at `at`, because documents
+    /// come in ascending order.
     fn raise(&mut self, doc: DocId, plus: Score, at: &mut usize) {
         match self {
             Self::Few { matches, .. } => {

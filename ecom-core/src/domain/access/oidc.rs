@@ -1,4 +1,4 @@
-//! The settings of an issuer of OpenID Connect, whose tokens a shop accepts beside its own.
+//! The settings of an issuer of OpenID Connect, whose tokens a shop accepts in addition to its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::domain::words::words;
 use crate::error::{Result, ValidationErrors};
 
 words! {
-    /// An algorithm by which an issuer signs tokens, with a private key (RFC 7518, RFC 8037). There is none with a
-    /// shared secret, and not the algorithm `none`.
+    /// An algorithm by which an issuer signs tokens, with a private key (RFC 7518, RFC 8037). Algorithms with a shared
+    /// secret and the algorithm `none` are not supported.
     SignatureAlgorithm {
         /// Ed25519.
         EdDsa = "EdDSA",
@@ -42,8 +42,9 @@ words! {
 /// An issuer of OpenID Connect, and what its tokens grant.
 ///
 /// A token is accepted if the issuer has signed it with one of the `algorithms`, it names exactly this issuer and,
-/// among others, this audience, and it is within its times. Its caller acts as `oidc:<subject>` and has the permissions
-/// of the roles to which `role_map` maps the values of `roles_claim`; without one, it has no permissions.
+/// among its audiences, this audience, and it is valid at this time. Its caller acts as `oidc:<subject>` and has the
+/// permissions of the roles to which `role_map` maps the values of `roles_claim`; if no value is mapped, it has no
+/// permissions.
 ///
 /// ```
 /// use ecom_core::access::OidcConfig;
@@ -71,7 +72,8 @@ pub struct OidcConfig {
     /// The accepted algorithms. Default RS256, ES256 and EdDSA.
     pub algorithms: Vec<SignatureAlgorithm>,
     /// The claim with the roles of the caller: a name such as `groups`, or names of nested objects, separated by dots,
-    /// such as `realm_access.roles`. Its value is a list of texts, or one text of words. Default none.
+    /// such as `realm_access.roles`. Its value is a list of texts, or one text with words separated by spaces. Default
+    /// none.
     #[setters(into)]
     pub roles_claim: Option<String>,
     /// The roles of the shop, by the values of the claim. Values and roles that do not exist grant nothing. Default
@@ -84,8 +86,8 @@ pub struct OidcConfig {
     /// The minimum time between two fetches of the key set, also because of a key that it does not contain. 1 s to 1
     /// hour, default 10 s.
     pub min_refresh_interval: Duration,
-    /// How old the key set may become while the issuer does not answer. Then its tokens lead to `Unavailable`. At least
-    /// `refresh_interval`, at most 7 days, default 24 hours.
+    /// How old the key set may become while the issuer does not answer. After that, its tokens lead to `Unavailable`.
+    /// At least `refresh_interval`, at most 7 days, default 24 hours.
     pub max_stale: Duration,
 }
 
@@ -150,8 +152,8 @@ impl OidcConfig {
     }
 }
 
-/// Returns the URL of an issuer or of its key set if its text is one whose answers can be trusted: with `https`, or
-/// with `http` and a loopback host.
+/// Parses the URL of an issuer or of its key set. Returns `None` unless the responses can be trusted: the URL must have
+/// `https`, or `http` and a loopback host.
 pub fn checked_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| url.username().is_empty() && url.password().is_none())?;
     match url.scheme() {

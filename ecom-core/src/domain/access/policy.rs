@@ -1,8 +1,8 @@
 //! The policy: which rows a permission covers.
 //!
-//! A permission covers all rows of its kind. A customer covers its own rows without a permission, as far as
-//! [`Permission::covers_own`] says: it reads and changes its profile, addresses, carts, orders and reviews, and reads its
-//! bills. The services ask [`Principal::reach`] which of both applies, and check each row with the answer.
+//! A permission covers all rows of its kind. A customer may use its own rows without the permissions of
+//! [`Permission::covers_own`]: it reads and changes its profile, addresses, carts, orders and reviews, and reads its
+//! bills. The services ask [`Principal::reach`] which of the two applies, and check each row with the result.
 
 use crate::domain::access::principal::{Permission, Principal};
 use crate::error::{Error, Result};
@@ -50,6 +50,17 @@ impl Principal {
     }
 }
 
+impl Principal {
+    /// Refuses a principal who may not do everything that customers may do with their own rows. Whoever decides which
+    /// customer a login is could do that otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] and [`Error::Forbidden`] with the first permission that it lacks.
+    pub(crate) fn require_own(&self) -> Result<()> {
+        Permission::ALL.iter().filter(|permission| permission.covers_own()).try_for_each(|p| self.require(*p))
+    }
+}
+
 impl Reach {
     /// Returns true if a row of this customer is covered. Rows without a customer belong to nobody.
     pub fn covers(self, owner: Option<CustomerId>) -> bool {
@@ -59,7 +70,8 @@ impl Reach {
         }
     }
 
-    /// Answers a row that is not covered as one that does not exist, so that nobody learns which ids do.
+    /// Refuses a row that is not covered with the error for a row that does not exist, so that nobody learns which ids
+    /// exist.
     ///
     /// # Errors
     /// The error of `gone`.
@@ -67,7 +79,7 @@ impl Reach {
         if self.covers(owner) { Ok(()) } else { Err(gone()) }
     }
 
-    /// Refuses to name another customer.
+    /// Refuses an input that names another customer.
     ///
     /// # Errors
     /// `Forbidden`.

@@ -127,9 +127,9 @@ impl FromStr for Permission {
 ///
 /// The services of [`Shop`](crate::Shop) itself act as [`Principal::system`], which has all permissions.
 /// [`Shop::acting_as`](crate::Shop::acting_as) returns the same services for another principal. If the principal does
-/// not have the permission for a call, the call fails with [`Error::Forbidden`] before it reads or writes anything. A
-/// principal that [is a customer](Self::with_customer) needs no permission for its own rows; those of others do not
-/// exist for it.
+/// not have the permission for a call, the call fails with [`Error::Forbidden`], or with [`Error::Unauthenticated`] if
+/// the principal has not logged in, before it reads or writes anything. A customer ([`Self::with_customer`]) needs no
+/// permission for its own rows, and the rows of other customers do not exist for it.
 ///
 /// ```
 /// use ecom_core::access::{Permission, Principal};
@@ -183,8 +183,8 @@ impl Principal {
     }
 
     /// Returns the principal of callers who have not logged in, with the actor `anonymous`. A call for which it lacks a
-    /// permission fails with [`Error::Unauthenticated`]. Without permissions it can do what needs none: read the catalog,
-    /// search, and use the cart of a guest by its token.
+    /// permission fails with [`Error::Unauthenticated`]. Without permissions, it can read the catalog, search, and use
+    /// the cart of a guest by its token.
     pub fn anonymous(permissions: impl IntoIterator<Item = Permission>) -> Self {
         let grants = Grants::Only(permissions.into_iter().collect());
         Self::with(Actor::from("anonymous"), grants).map(|identity| identity.is_anonymous = true)
@@ -264,7 +264,7 @@ impl Principal {
     /// Refuses a principal who does not have all of these permissions.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] with the first that it lacks.
+    /// As [`Self::require`], with the first permission that it lacks.
     pub(crate) fn require_all<'p>(&self, permissions: impl IntoIterator<Item = &'p Permission>) -> Result<()> {
         permissions.into_iter().try_for_each(|permission| self.require(*permission))
     }
@@ -272,7 +272,7 @@ impl Principal {
     /// Refuses a principal who may not do everything, including what later releases add.
     ///
     /// # Errors
-    /// [`Error::Forbidden`].
+    /// As [`Self::require`].
     pub(crate) fn require_everything(&self) -> Result<()> {
         match &self.0.grants {
             Grants::Everything => Ok(()),

@@ -48,7 +48,8 @@ pub enum BuiltInRole {
     /// Has every permission except those to write users and roles, to read or write API keys, to replace the keys of
     /// access tokens, to erase customers, and to delete permanently.
     Manager,
-    /// Reads drafts, stock, customers, carts, orders and bills; adjusts stock; edits customers, carts, orders and reviews.
+    /// Reads drafts, stock, customers, carts, orders and bills; adjusts stock; and edits customers, carts, orders and
+    /// reviews.
     Staff,
     /// A customer with a login. The role grants no permissions, because customers need none for their own profile,
     /// addresses, carts, orders, bills and reviews.

@@ -35,7 +35,7 @@ impl Secret {
     }
 }
 
-/// Compares by the hashes, so that the time of a comparison says nothing about a secret.
+/// Compares by the hashes, so that the time of a comparison reveals nothing about a secret.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.hash() == other.hash()

@@ -23,16 +23,16 @@ words! {
         Reindex = "reindex",
         /// Compares the search index with the database. The parameter `repair` is whether differences are repaired.
         Verify = "verify",
-        /// Makes a mail about a user and sends it. The parameter `mail` is the kind of mail, and `user` the id of the
-        /// user.
+        /// Makes a mail to a user and sends it. The parameter `mail` is the kind of the mail, and `user` is the id of
+        /// the user.
         Mail = "mail",
     }
 }
 
 impl JobKind {
-    /// The kinds that a process runs that may write to the search index.
+    /// The kinds that only a process that may write to the search index runs.
     pub(crate) const OF_INDEX: &'static [Self] = &[Self::Reindex, Self::Verify];
-    /// The kinds that a process runs that has a mailer.
+    /// The kinds that only a process with a mailer runs.
     pub(crate) const OF_MAIL: &'static [Self] = &[Self::Mail];
 
     /// Returns how many runs of a job can fail before it stays failed. Mails are tried for some six hours, because a

@@ -1,4 +1,4 @@
-//! Mails: their kinds, what their templates show, and the message that a mailer sends.
+//! Mails: their kinds, the values for their templates, and the message that a mailer sends.
 
 use std::fmt;
 use std::str::FromStr;
@@ -43,7 +43,7 @@ impl MailKind {
 
 /// An email address with the name of its owner.
 ///
-/// Control characters, with which a name could add headers to a mail, are left out when it is made.
+/// [`MailAddress::new`] replaces control characters by spaces, because a name could add headers to a mail with them.
 ///
 /// ```
 /// use ecom_core::platform::MailAddress;
@@ -113,14 +113,14 @@ impl fmt::Display for MailAddress {
     }
 }
 
-/// Returns a text on one line: each run of control characters and spaces becomes a space. The mark of encoded words
-/// (RFC 2047) is parted, because mail programs would decode a word that the text itself contains.
+/// Returns a text on one line: each run of control characters and spaces becomes a space. The text `=?`, with which
+/// encoded words begin (RFC 2047), is split, because mail programs would decode a word that the text itself contains.
 fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_control() || c.is_whitespace());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").replace("=?", "= ?")
 }
 
-/// What the templates of a mail can show.
+/// The values that the templates of a mail can use.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MailContent {
@@ -130,11 +130,11 @@ pub struct MailContent {
     pub shop_name: String,
     /// The URL of the storefront, without a slash at its end.
     pub public_url: String,
-    /// The name of the user, if it has one. It is the user's own text, so that HTML must escape it.
+    /// The name of the user, if it has one. The user has chosen it, so HTML must escape it.
     pub name: Option<String>,
     /// The address to which the mail is sent.
     pub email: String,
-    /// The token that the mail brings.
+    /// The token that the mail contains.
     pub token: Secret,
     /// The link of the mail: a page of the storefront, with the token in its query string.
     pub link: Secret,
@@ -155,7 +155,7 @@ pub struct MailText {
     pub html: Option<String>,
 }
 
-/// The texts contain tokens, so that none of them is shown.
+/// Shows no text, because the texts contain tokens.
 impl fmt::Debug for MailText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MailText").finish_non_exhaustive()

@@ -44,7 +44,7 @@ port! {
         /// `Validation` (reference) for a user that does not exist.
         async fn put_token(&mut self, token: &OneTimeToken) -> Result<()>;
 
-        /// Returns the one-time token with this hash and purpose, even if it has expired. The token stays.
+        /// Returns the one-time token with this hash and purpose, even if it has expired. The token is kept.
         async fn find_token(&mut self, hash: &SecretHash, purpose: OneTimePurpose) -> Result<Option<OneTimeToken>>;
 
         /// Removes and returns the one-time token with this hash and purpose, even if it has expired. Of several

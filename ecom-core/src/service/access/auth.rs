@@ -77,7 +77,7 @@ struct KeyGrant {
     expires_at: Option<Timestamp>,
 }
 
-/// What the response to a login needs besides the session.
+/// The values that the response to a login needs in addition to the session.
 struct Prepared {
     signer: Signer,
     roles: Arc<Cached<Roles>>,
@@ -130,7 +130,7 @@ impl Default for Remembered {
     }
 }
 
-/// Returns an empty cache of what was verified, by its hash.
+/// Returns an empty cache whose keys are the hashes of verified credentials.
 fn by_hash<T: Clone + Send + Sync + 'static>() -> moka::sync::Cache<[u8; 32], T, foldhash::fast::RandomState> {
     moka::sync::Cache::builder().max_capacity(REMEMBERED).build_with_hasher(foldhash::fast::RandomState::default())
 }
@@ -256,8 +256,8 @@ impl<'a> AuthService<'a> {
         Ok(Some(principal))
     }
 
-    /// Returns whether this process has verified a credential a short time ago, so that it is not made up. Whether it
-    /// still counts is another question.
+    /// Returns whether this process has verified a credential a short time ago, so that it is not made up. The
+    /// credential may have expired or been revoked since.
     pub fn has_verified(&self, credential: &Secret) -> bool {
         let (hash, logins) = (credential.hash().0, &self.cx.logins);
         if credential.reveal().starts_with(ApiKey::MARK) {
@@ -412,7 +412,8 @@ impl<'a> AuthService<'a> {
         Ok(turn)
     }
 
-    /// Returns what the response to a login needs, so that nothing fails once a session is written.
+    /// Returns the values that the response to a login needs. They are read first, so that nothing fails once a session
+    /// is written.
     async fn prepared(&self) -> Result<Prepared> {
         Ok(Prepared { signer: token::signer(self.cx).await?, roles: Roles::load(self.cx).await?.value })
     }
@@ -589,8 +590,8 @@ impl<'a> AuthService<'a> {
         self.tokens(&user, &session, refresh, &prepared)
     }
 
-    /// Changes the password of the user of a principal. All its other sessions end, and mails that were sent to it
-    /// before are void.
+    /// Changes the password of the user of a principal. All its other sessions end, and the tokens of mails that were
+    /// sent to it before are void.
     ///
     /// # Errors
     /// `Unauthenticated` if the principal has no session, `InvalidCredentials` if `old` is not its password,
@@ -635,8 +636,8 @@ impl<'a> AuthService<'a> {
     }
 
     /// Replaces all keys that sign access tokens by a new one, for example after
-    /// [`SecretKey`](crate::access::SecretKey) has become known to others. Access tokens that were signed before do not
-    /// count any more, in this process at once, and in other processes as R15 says. Sessions go on: their refresh
+    /// [`SecretKey`](crate::access::SecretKey) has become known to others. Access tokens that were signed before become
+    /// void: in this process at once, and in other processes within the limits of R15. Sessions go on: their refresh
     /// tokens lead to new access tokens. Without a secret key, each process has keys of its own, and the call replaces
     /// those of this one.
     ///

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The header of a token, as far as it matters here.
+/// The fields of the header of a token that this module reads.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Header {
     pub alg: String,
@@ -31,7 +31,7 @@ struct NewHeader<'a> {
     kid: &'a str,
 }
 
-/// A token that was taken apart and not verified.
+/// A token that was parsed, but not verified.
 pub(crate) struct Jws<'t> {
     pub header: Header,
     /// The part of the text that is signed.
@@ -41,7 +41,7 @@ pub(crate) struct Jws<'t> {
 }
 
 impl<'t> Jws<'t> {
-    /// Takes a token apart. Returns `None` for a text that is not a token, and for a token with critical extensions.
+    /// Parses a token. Returns `None` for a text that is not a token, and for a token with critical extensions.
     pub fn parse(token: &'t str) -> Option<Self> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, payload) = signed.split_once('.')?;
@@ -61,7 +61,7 @@ impl<'t> Jws<'t> {
         key.verifies(&self.header.alg, self.signed, &self.signature).then(|| self.unverified())?
     }
 
-    /// Returns the claims without verifying the signature, to find out whose keys verify it.
+    /// Returns the claims without verifying the signature, to find out whose keys must verify it.
     pub fn unverified<T: DeserializeOwned>(&self) -> Option<T> {
         object(&self.payload)
     }
@@ -86,7 +86,7 @@ pub(crate) enum VerifyingKey {
 
 impl VerifyingKey {
     /// Returns true if the signature is by this key and this algorithm. A key verifies only by the algorithms of its
-    /// type, so that no public key is taken for the secret of HMAC.
+    /// type, so that a public key is never used as the secret of HMAC.
     fn verifies(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
         let verified = match (self, algorithm) {
             (Self::Hmac(key), "HS256") => return hmac::verify(key, message, signature).is_ok(),

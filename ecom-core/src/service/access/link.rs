@@ -13,13 +13,14 @@ use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 use crate::service::sales::customer::CustomerService;
-use crate::text::fold_key;
 
-/// Returns the customer that a user becomes once its email address is verified, or `None` if it stays as it is.
+/// Returns the customer that a user becomes once its email address is verified, or `None` if its customer does not
+/// change.
 ///
-/// It is the live customer with the same email, unless another user is that customer. If there is none, a user with the
+/// It is the live customer with the same email, ignoring the case of ASCII letters,
+/// unless another user is that customer. If there is none, a user with the
 /// role `customer` becomes a new one, if its name has at least two words: the last word is the last name. The
-/// transaction holds the customer then, and must not have locked the user before.
+/// transaction then holds a lock on the customer, and must not have locked the user before (R24).
 pub(super) async fn customer_of(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result<Option<CustomerId>> {
     if user.customer_id.is_some() {
         return Ok(None);
@@ -27,8 +28,10 @@ pub(super) async fn customer_of(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User)
     let found = tx.customers().find_by_emails(std::slice::from_ref(&user.email)).await?.pop();
     let Some(found) = found else { return new_customer(cx, tx, user).await };
     let held = tx.customers().hold(&[found.id]).await?.pop();
-    // The customer may have been deleted, or have another email, since it was found.
-    let held = held.filter(|c| c.audit.is_live() && fold_key(&c.email) == fold_key(&user.email));
+    // The customer may have been deleted, or have another email, since it was found. It is found by a key that takes
+    // different addresses for the same, such as those of `straße.de` and `strasse.de`, which can have two owners. Only
+    // the case of ASCII letters is certain not to matter.
+    let held = held.filter(|c| c.audit.is_live() && c.email.eq_ignore_ascii_case(&user.email));
     let Some(held) = held else { return Ok(None) };
     let is_taken = tx.users().get_by_customer(held.id).await?.is_some();
     Ok((!is_taken).then_some(held.id))
@@ -44,7 +47,7 @@ async fn new_customer(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result
     let who = Principal::new(user.actor(), []);
     let customer = CustomerService::new(cx, &who).made(values);
     let inserted = tx.customers().insert(std::slice::from_ref(&customer)).await;
-    // Another transaction has created the customer meanwhile, which the next try finds.
+    // If another transaction has created the customer meanwhile, the next attempt finds it.
     tx.or_next_name(inserted, |field| field == "email")?;
     tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, who.actor(), []).await?;
     Ok(Some(customer.id))

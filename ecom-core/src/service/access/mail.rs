@@ -1,6 +1,6 @@
-//! Mails about users. A consumer of the log of events ([`Mails`]) makes a job of each event that asks for a mail, and
-//! the worker of the jobs makes the token and sends the mail ([`send`]). So the token is in no event and in no job, and
-//! a mail is sent only after the transaction that asks for it.
+//! Mails about users. A consumer of the log of events ([`Mails`]) creates a job for each event that asks for a mail,
+//! and the worker of the jobs makes the token and sends the mail ([`send`]). So the token is in no event and in no job,
+//! and a mail is sent only after the transaction that asks for it.
 //!
 //! A mail may be sent twice: the process can die after the mail server has taken the mail, and before that is recorded.
 //! The second mail has another token, and the first one's is void.
@@ -33,8 +33,8 @@ const USER: &str = "user";
 /// The event that asked for the mail. It makes the parameters of each job unique.
 const EVENT: &str = "event";
 
-/// Makes a job of each event that asks for a mail. The job has the id of the event, so that an event that is delivered
-/// again makes no second one.
+/// Creates a job for each event that asks for a mail. The job has the id of the event, so that an event that is
+/// delivered again creates no second job.
 #[derive(Debug)]
 pub(crate) struct Mails(pub Arc<Context>);
 
@@ -79,7 +79,7 @@ impl Consumer for Mails {
                 let parameters = [(MAIL, json!(mail.as_str())), (USER, json!(user)), (EVENT, json!(event.id))];
                 let parameters: Map<String, Value> =
                     parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-                // The time of the job is that of the event, by which a mail is too old or not.
+                // The job has the time of the event, from which the age of the mail is counted.
                 let mut job = Job::new(id, JobKind::Mail, parameters, event.occurred_at, &Actor::system());
                 job.run_after = now;
                 tx.jobs().insert(&job).await?;
@@ -116,7 +116,7 @@ pub(crate) async fn send(cx: &Arc<Context>, job: &Job, progress: &Progress) -> R
     let content = content(cx, kind, &user, token, expires_at);
     let texts = mailing.templates.render(&content)?;
     let refused = |error: Error| MailError::permanent("the mail is not valid").source(error);
-    let to = MailAddress::new(&user.email, user.name.as_deref()).map_err(refused)?;
+    let to = MailAddress::new(&user.email, shown_name(&user)).map_err(refused)?;
     let message = MailMessage::new(cx.ids.next(), cx.config.mail_from.clone(), to, texts, cx.now()).map_err(refused)?;
     mailing.mailer.send(&message).await?;
     progress.add("sent", 1);
@@ -124,8 +124,8 @@ pub(crate) async fn send(cx: &Arc<Context>, job: &Job, progress: &Progress) -> R
     Ok(true)
 }
 
-/// Makes the token of a mail and stores its hash. Returns the user, the token and its end; `None` if the mail is
-/// pointless.
+/// Makes the token of a mail and stores its hash. Returns the user, the token and the time at which it expires; `None`
+/// if the mail is pointless.
 async fn prepare(
     cx: &Arc<Context>,
     job: &Job,
@@ -159,6 +159,12 @@ async fn prepare(
     cx.write(store).await
 }
 
+/// Returns the name of a user for its mails, if its address is verified. Anybody can register an address of somebody
+/// else, with a text as the name that the owner would read as one of the shop.
+fn shown_name(user: &User) -> Option<&str> {
+    user.name.as_deref().filter(|_| user.email_verified_at.is_some())
+}
+
 fn content(cx: &Context, kind: MailKind, user: &User, token: Secret, expires_at: Timestamp) -> MailContent {
     let config = &cx.config;
     let link = Secret::new(format!("{}/{}?token={}", config.public_url, kind.page(), token.reveal()));
@@ -167,7 +173,7 @@ fn content(cx: &Context, kind: MailKind, user: &User, token: Secret, expires_at:
         kind,
         shop_name: config.shop_name.clone(),
         public_url: config.public_url.clone(),
-        name: user.name.clone(),
+        name: shown_name(user).map(str::to_owned),
         email: user.email.clone(),
         token,
         link,

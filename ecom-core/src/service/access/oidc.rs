@@ -22,9 +22,9 @@ use crate::error::{Dependency, Error, Result, WithCauses};
 use crate::port::access::key_set::KeySetSource;
 use crate::service::run::context::Context;
 
-/// The most bytes of a token that is read.
+/// The maximum size of a token, in bytes. A larger one is refused without being parsed.
 const MAX_LENGTH: usize = 16 * 1024;
-/// The most keys of a set that are read.
+/// The maximum number of keys of a set that are read.
 const MAX_KEYS: usize = 100;
 /// The time limit of a fetch, whatever the source does.
 const FETCH_LIMIT: Duration = Duration::from_secs(15);
@@ -69,7 +69,7 @@ pub(crate) struct Identity {
     pub actor: Actor,
     /// The names of the roles to which its claims are mapped, sorted.
     pub roles: Vec<String>,
-    /// When the token stops to count.
+    /// When the token expires, with the leeway.
     pub expires_at: Timestamp,
     /// The keys that have verified it.
     keys: Arc<KeySet>,
@@ -84,7 +84,7 @@ struct Claims {
     exp: f64,
     nbf: Option<f64>,
     iat: Option<f64>,
-    /// A key that the caller would have to prove that it has (RFC 7800).
+    /// The key whose possession the caller would have to prove (RFC 7800).
     cnf: Option<IgnoredAny>,
 }
 
@@ -104,7 +104,7 @@ impl Audience {
     }
 }
 
-/// What a set of keys says about a token.
+/// The result of verifying a token with a set of keys.
 enum Outcome {
     Verified(Value),
     Refused,
@@ -118,7 +118,7 @@ impl Oidc {
         Self { config, source, state, turn, waiting: Semaphore::new(WAITING) }
     }
 
-    /// Returns whether a token, which is not verified, claims to be by the issuer.
+    /// Returns whether a token that was not verified names the issuer.
     pub fn is_named_by(&self, token: &Secret) -> bool {
         #[derive(Deserialize)]
         struct Issuer {
@@ -130,7 +130,7 @@ impl Oidc {
         named.is_some_and(|named| named.iss == self.config.issuer)
     }
 
-    /// Verifies a token: its signature, type, issuer, audience, and that it already counts. It does not check whether
+    /// Verifies a token: its signature, type, issuer, audience, and that it is already valid. It does not check whether
     /// the token has expired: the caller, which remembers the token, does so each time.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl Oidc {
         }
         let jws = Jws::parse(token.reveal()).ok_or_else(refused)?;
         let algorithm = SignatureAlgorithm::parse(&jws.header.alg).ok_or_else(refused)?;
-        // Other types are other tokens, such as those of a logout, which have the same issuer and audience.
+        // Tokens of other types, such as logout tokens, can have the same issuer and audience.
         let typ = jws.header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
         let is_accepted = matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt");
         if !is_accepted || !self.config.algorithms.contains(&algorithm) {
@@ -268,7 +268,7 @@ impl Oidc {
     }
 }
 
-/// Returns the time of a claim in seconds, which can have a fraction; `None` if it is not before the year 10000.
+/// Converts the seconds of a claim, which can have a fraction, to a time; `None` from the year 10000 on.
 fn time(seconds: f64) -> Option<Timestamp> {
     #[expect(clippy::cast_possible_truncation, reason = "the number is within these bounds")]
     (0.0..253_402_300_800.0).contains(&seconds).then(|| Timestamp::from_timestamp_millis((seconds * 1_000.0) as i64))?
@@ -288,7 +288,7 @@ struct PublishedKey {
     key: VerifyingKey,
 }
 
-/// A key as the set has it (RFC 7517, RFC 7518).
+/// A key in the JSON of a set (RFC 7517, RFC 7518).
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,

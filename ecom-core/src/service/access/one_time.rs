@@ -6,7 +6,7 @@ use super::auth::{AuthService, address};
 use super::link::customer_of;
 use super::role::Roles;
 use super::user::{account, written};
-use crate::domain::access::principal::Principal;
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::secret::Secret;
 use crate::domain::access::session::{OneTimePurpose, OneTimeToken, SessionEnd};
 use crate::domain::access::user::{User, UserAccount, actor_of, check_password};
@@ -75,7 +75,9 @@ impl AuthService<'_> {
             .await
     }
 
-    /// Verifies an email address by the token of a mail, and returns the user.
+    /// Verifies an email address by the token of a mail, and returns the user. The caller must have logged in as that
+    /// user, or have `users:write`. Reading the mail is not enough: if Eve registers Ada's address and Ada follows the
+    /// link, Eve's login must not become Ada's customer.
     ///
     /// The user becomes the live customer with the same email, unless another user is that customer. If there is none,
     /// a user with the role `customer` whose name has at least two words becomes a new customer; the last word is the
@@ -83,9 +85,17 @@ impl AuthService<'_> {
     ///
     /// # Errors
     /// `Validation` on `token` if it was used, if a newer mail has replaced it, or if it has expired; also if the user
-    /// was blocked or deleted, or has another address or password since. `Unavailable`.
-    pub async fn verify_email(&self, token: &Secret) -> Result<UserAccount> {
+    /// was blocked or deleted, or has another address or password since, and if the caller is another user.
+    /// `Unauthenticated` without a login, `Unavailable`.
+    pub async fn verify_email(&self, who: &Principal, token: &Secret) -> Result<UserAccount> {
+        let for_others = who.may(Permission::UsersWrite);
+        if !for_others && who.login().is_none() {
+            return Err(Error::Unauthenticated);
+        }
         let found = self.find(token, OneTimePurpose::VerifyEmail).await?;
+        if !for_others && who.login().is_none_or(|login| login.user != found.user_id) {
+            return Err(void());
+        }
         let found = &found;
         let verify = |mut tx: Tx<'static>| async move {
             tx.started();
@@ -188,6 +198,7 @@ async fn update(tx: &mut Tx<'_>, before: &User, after: &User) -> Result<()> {
 
 /// Returns the error for a token that is not valid, whatever the reason.
 fn void() -> Error {
-    let message = "is not valid: it was used, a newer mail has replaced it, or it has expired; ask for another mail";
+    let message = "is not valid: it was used, a newer mail has replaced it, it has expired, or it is that of another \
+                   user; ask for another mail";
     Error::invalid("token", FieldCode::ReferenceNotFound, message)
 }

@@ -1,9 +1,9 @@
 //! Access tokens: JSON Web Tokens (RFC 7519, RFC 9068) that the shop signs.
 //!
 //! The keys that sign are stored encrypted in the setting `signing_keys`, so that all processes of a shop have the same
-//! ones. They are read through the cache, so that a key that is added or retired counts as R15 says. The id of a key is
-//! authenticated by the secret key of the shop: a process that meets an id which it does not know reads the setting if
-//! the shop has made the id, and made-up ids cost no read each.
+//! ones. They are read through the cache, so that a key that is added or retired takes effect within the limits of R15.
+//! The id of a key is authenticated by the secret key of the shop: a process that meets an unknown id reads the setting
+//! at once only if the shop has made the id, so that made-up ids do not cost a read each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -62,7 +62,7 @@ impl TokenAlgorithm {
 const TYPE: &str = "at+jwt";
 /// The audience of access tokens.
 const AUDIENCE: &str = "ecom";
-/// The most characters of a token that is read. A token of the shop has some 450.
+/// The maximum length of a token, in characters. A token of the shop has some 450.
 const MAX_LENGTH: usize = 4_096;
 /// How long a replaced key still verifies tokens: the longest lifetime of an access token (24 h), and one hour more.
 const VERIFIES_FOR: Duration = Duration::from_secs(25 * 60 * 60);
@@ -212,7 +212,7 @@ pub(crate) async fn signer(cx: &Arc<Context>) -> Result<Signer> {
     newest(cx, keys.await?).ok_or(Error::Internal { context: "a signing key", source: None })
 }
 
-/// Replaces all keys by a new one, so that no token that was signed before counts.
+/// Replaces all keys by a new one, so that every token that was signed before is void.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -251,7 +251,7 @@ pub(crate) async fn verify(cx: &Arc<Context>, token: &Secret) -> Result<Verified
     Ok(Verified { login: Login { user: sub, session: sid }, expires_at, kid: kid.to_owned() })
 }
 
-/// Returns whether the key that has signed a verified token still counts.
+/// Returns whether the key that has signed a verified token is still accepted.
 ///
 /// # Errors
 /// `Unavailable`.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::access::role::BuiltInRole;
 use crate::domain::access::session::{Session, SessionEnd};
 use crate::domain::access::user::{PasswordHash, User, UserAccount, UserFilter, UserInput, UserPatch};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::EventKind;
-use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CustomerId, RoleId, SessionId, UserId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
@@ -130,6 +131,9 @@ impl<'a> UserService<'a> {
     ) -> Result<UserAccount> {
         tx.started();
         let now = self.cx.now();
+        if input.customer_id.is_some() {
+            self.who.require_own()?;
+        }
         hold_customer(tx, input.customer_id).await?;
         let roles = Roles::load_in(tx).await?;
         let held = self.hold(tx, &roles, &input.roles).await?;
@@ -163,9 +167,9 @@ impl<'a> UserService<'a> {
         Ok(ids)
     }
 
-    /// Replaces a user (PUT, R1). A user without a new password keeps its own. A new address is not verified, so that
-    /// the user gets a mail that asks it to do so, and a new password ends all sessions of the user. Whether the user
-    /// is blocked stays.
+    /// Replaces a user (PUT, R1). A user without a new password keeps its own. A new address is not verified, so the
+    /// user gets a mail with which to verify it. A new password ends all sessions of the user. A blocked user stays
+    /// blocked.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, and those of [`Self::create`].
@@ -184,9 +188,9 @@ impl<'a> UserService<'a> {
         self.cx.write(replace).await
     }
 
-    /// Merges a patch into a user (RFC 7396, R1). A new address is not verified, so that the user gets a mail that asks
-    /// it to do so. A new password, and blocking the user, end all its sessions and make mails void that were sent
-    /// before.
+    /// Merges a patch into a user (RFC 7396, R1). A new address is not verified, so the user gets a mail with which to
+    /// verify it. A new password, and blocking the user, end all its sessions and void the tokens of mails that were
+    /// sent before.
     ///
     /// # Errors
     /// As [`Self::replace`].
@@ -255,6 +259,21 @@ impl<'a> UserService<'a> {
             blocked_at: if values.blocked { before.blocked_at.or(Some(now)) } else { None },
             ..before.clone()
         };
+        let is_taken_over = values.password.is_some() || after.email != before.email;
+        if after.customer_id.is_some() && (is_taken_over || after.customer_id != before.customer_id) {
+            self.who.require_own()?;
+        }
+        let gains = after.customer_id.is_some_and(|id| before.customer_id != Some(id))
+            || after.roles.iter().any(|role| *role != BuiltInRole::Customer.id() && !before.roles.contains(role));
+        let is_unknown = before.email_verified_at.is_none() && before.audit.created_by == before.actor();
+        if gains && is_unknown && values.password.is_none() {
+            let message = format!(
+                "user {} has registered itself and has not verified its email address, so it cannot get roles or a \
+                 customer: wait until it has, or set another password",
+                before.id
+            );
+            return Err(Conflict::State { message }.into());
+        }
         let ends = if after.blocked_at.is_some() && before.blocked_at.is_none() {
             Some(SessionEnd::UserBlocked)
         } else {

@@ -58,7 +58,7 @@ struct Held {
     until: Instant,
 }
 
-/// Why a run has failed.
+/// The error of a failed run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// A backend of the shop has failed.

@@ -12,6 +12,7 @@ use crate::money::Stars;
 use crate::paging::{Page, Paging, Total};
 use crate::port::catalog::review::ReviewedProduct;
 use crate::port::storage::Repositories as _;
+use crate::service::catalog::product::ProductService;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
@@ -57,8 +58,18 @@ impl<'a> ReviewService<'a> {
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, id: ReviewId, deleted: IncludeDeleted) -> Result<Review> {
         self.who.require_shown(deleted)?;
-        let found = self.cx.storage.connect().await?.reviews().get(id, deleted).await?;
-        found.ok_or_else(|| Error::not_found(Entity::Review, id))
+        let gone = || Error::not_found(Entity::Review, id);
+        let found = self.cx.storage.connect().await?.reviews().get(id, deleted).await?.ok_or_else(gone)?;
+        if deleted == IncludeDeleted::No && !self.shows(found.product_id).await? {
+            return Err(gone());
+        }
+        Ok(found)
+    }
+
+    /// Returns true if the principal may read a product.
+    async fn shows(&self, id: ProductId) -> Result<bool> {
+        let products = ProductService::new(self.cx, self.who);
+        Ok(products.readable(None)?.is_none() || !products.get_many(&[id]).await?.is_empty())
     }
 
     /// Returns a page of reviews and, with [`Paging::Offset`], how many match, counted up to
@@ -76,6 +87,11 @@ impl<'a> ReviewService<'a> {
         self.who.require_shown(filter.include_deleted)?;
         paging.check()?;
         filter.check()?;
+        if let Some(id) = filter.product.filter(|_| filter.include_deleted == IncludeDeleted::No)
+            && !self.shows(id).await?
+        {
+            return Err(Error::not_found(Entity::Product, id));
+        }
         let mut db = self.cx.storage.connect().await?;
         let page = db.reviews().list(filter, sort, paging).await?;
         if page.items.is_empty()
@@ -119,6 +135,10 @@ impl<'a> ReviewService<'a> {
         }
         let reviewed = tx.reviews().lock_product(product).await?.filter(|p| p.live);
         let reviewed = reviewed.ok_or_else(|| unknown("product_id", Entity::Product, product))?;
+        let products = ProductService::new(self.cx, self.who);
+        if products.readable(None)?.is_some() && products.get_in(tx, product, IncludeDeleted::No).await.is_err() {
+            return Err(unknown("product_id", Entity::Product, product));
+        }
         let review = Review {
             id: ReviewId(self.cx.ids.next()),
             product_id: product,

@@ -93,8 +93,8 @@ impl<'a> BillService<'a> {
     /// [`crate::config::ShopConfig::total_bound`]. A customer without `bills:read` must name an order of its own.
     ///
     /// # Errors
-    /// `Validation` of a range of dates that ends before it begins, `NotFound` of an order that a customer names and that
-    /// is not its own, `Unavailable`.
+    /// `Validation` of a range of dates that ends before it begins, `NotFound` of an order of somebody else that a
+    /// customer names, `Unavailable`.
     pub async fn list(
         &self,
         filter: &BillFilter,

@@ -193,7 +193,7 @@ impl<'a> CustomerService<'a> {
         tx.ended(written)
     }
 
-    /// Returns the customers that the principal may edit, of which this one must be one.
+    /// Returns the customers that the principal may edit, and refuses a principal who may not edit this one.
     fn reach(&self, id: CustomerId) -> Result<Reach> {
         let reach = self.who.reach(Permission::CustomersWrite)?;
         reach.check(Some(id), || Error::not_found(Entity::Customer, id))?;
@@ -383,7 +383,7 @@ impl CustomerService<'_> {
 }
 
 /// Refuses a customer who would change more than the names and the telephone of its profile. The email address leads to
-/// its orders, and the shop may decide by attributes and external ids.
+/// its orders, and the shop may base decisions on attributes and external ids.
 fn check_profile(reach: Reach, before: &Customer, values: &CustomerInput) -> Result<()> {
     let after = with_customer_values(before, values.clone());
     let keeps =

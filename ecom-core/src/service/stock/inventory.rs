@@ -14,6 +14,7 @@ use crate::error::{Entity, Error, FieldCode, Result, Shortage, StockConflict, Va
 use crate::id::{EventId, ProductId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
+use crate::service::catalog::product::ProductService;
 use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::queue::{Batched, Done, Queue, submit};
@@ -82,13 +83,19 @@ impl<'a> InventoryService<'a> {
         Self { cx, who }
     }
 
-    /// Returns the stock of a SKU as the database has it now.
+    /// Returns the stock of a SKU as the database has it now. Without `stock:read`, its product must be one that the
+    /// principal may read.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn level(&self, sku: SkuId) -> Result<StockLevel> {
-        let found = self.cx.storage.connect().await?.inventory().levels(&[sku]).await?.pop();
-        found.ok_or_else(|| Error::not_found(Entity::Sku, sku))
+        let gone = || Error::not_found(Entity::Sku, sku);
+        let found = self.cx.storage.connect().await?.inventory().levels(&[sku]).await?.pop().ok_or_else(gone)?;
+        if !self.who.may(Permission::StockRead) {
+            let products = ProductService::new(self.cx, self.who).get_many(&[found.product_id]).await?;
+            products.first().ok_or_else(gone)?;
+        }
+        Ok(found)
     }
 
     /// Adjusts stock. Adjustments that arrive while another one commits share the next commit. Each call returns once

@@ -563,7 +563,7 @@ pub async fn a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads(f: &ShopF
     assert!(statements <= 10 || other.cx.cache.name() == "none", "{statements} statements");
 }
 
-/// Its tokens count in this process alone, and it can retire them.
+/// The tokens of a process without a secret key are valid in this process alone, and the process can retire its keys.
 pub async fn without_a_secret_key_each_process_has_keys_of_its_own(f: &ShopFixture) {
     user(f, &[]).await;
     for algorithm in [TokenAlgorithm::EdDsa, TokenAlgorithm::Hs256] {

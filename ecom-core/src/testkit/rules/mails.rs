@@ -43,6 +43,8 @@ tests! {
         r16_an_address_that_no_user_has_is_answered_alike,
         a_shop_without_a_mailer_sends_no_mails,
         a_token_verifies_an_address_once,
+        r16_whoever_reads_the_mail_does_not_verify_the_address_of_another_login,
+        r16_a_login_gets_neither_the_customer_nor_the_rights_of_somebody_else,
         of_many_that_use_a_token_at_once_one_succeeds,
         tokens_expire_and_are_replaced,
         what_changes_a_user_voids_its_tokens,
@@ -115,7 +117,7 @@ impl Mailed {
     async fn verified(&self, email: &str, name: Option<&str>) -> UserAccount {
         self.register(email, name).await;
         let token = self.token(email, VERIFY, None).await;
-        self.shop.auth().verify_email(&token).await.unwrap()
+        self.shop.auth().verify_email(Principal::system(), &token).await.unwrap()
     }
 
     async fn jobs(&self) -> Vec<Job> {
@@ -159,7 +161,7 @@ pub async fn r13_a_user_that_registers_gets_one_mail(f: &ShopFixture) {
     let mails = m.postbox.mails();
     let mut to: Vec<_> = mails.iter().map(|mail| mail.to.to_string()).collect();
     to.sort();
-    let expected: Vec<_> = (0..5).map(|n| format!("Ada <user{n}@example.com>")).collect();
+    let expected: Vec<_> = (0..5).map(|n| format!("user{n}@example.com")).collect();
     assert_eq!(to, expected);
     for mail in &mails {
         assert_eq!((mail.subject.as_str(), mail.from.address()), (VERIFY, "shop@example.com"));
@@ -231,7 +233,7 @@ pub async fn r13_a_mail_whose_sender_died_is_sent_by_the_next(f: &ShopFixture) {
     f.clock.advance(LONG + Duration::from_secs(1));
     let token = m.token(ADA, VERIFY, None).await;
     assert_eq!(m.ended(1).await[0].attempts, 2);
-    m.shop.auth().verify_email(&token).await.unwrap();
+    m.shop.auth().verify_email(Principal::system(), &token).await.unwrap();
     m.background.shutdown().await;
 }
 
@@ -254,7 +256,7 @@ pub async fn a_mail_that_fails_is_sent_later_and_holds_up_no_other(f: &ShopFixtu
     m.postbox.accept();
     f.clock.advance(Duration::from_secs(20));
     let token = m.token(ADA, VERIFY, None).await;
-    m.shop.auth().verify_email(&token).await.unwrap();
+    m.shop.auth().verify_email(Principal::system(), &token).await.unwrap();
     let jobs = m.ended(6).await;
     assert!(jobs.iter().all(|job| job.state == JobState::Succeeded && job.last_error.is_none()), "{jobs:#?}");
     m.background.shutdown().await;
@@ -272,7 +274,7 @@ pub async fn a_mail_that_is_refused_for_good_is_parked_and_can_be_run_again(f: &
     m.shop.jobs().retry(parked.id).await.unwrap();
     let token = m.token(ADA, VERIFY, None).await;
     assert_eq!(m.ended(1).await[0].counters, counters("sent"));
-    m.shop.auth().verify_email(&token).await.unwrap();
+    m.shop.auth().verify_email(Principal::system(), &token).await.unwrap();
     // A mail that keeps failing is parked, too.
     m.postbox.refuse("bob@example.com", false);
     m.register("bob@example.com", None).await;
@@ -323,9 +325,9 @@ pub async fn mails_that_have_become_pointless_are_skipped(f: &ShopFixture) {
                 let patch = UserPatch { password: Patch::Set(Secret::new("battery staple")), ..UserPatch::default() };
                 users.patch(user.id, read, patch).await.unwrap();
             }
-            "verified" => drop(auth.verify_email(&token).await.unwrap()),
+            "verified" => drop(auth.verify_email(Principal::system(), &token).await.unwrap()),
             "erased" => {
-                let verified = auth.verify_email(&token).await.unwrap();
+                let verified = auth.verify_email(Principal::system(), &token).await.unwrap();
                 m.shop.customers().erase(verified.customer_id.unwrap()).await.unwrap();
             }
             _ => f.clock.advance(ttl),
@@ -398,17 +400,57 @@ pub async fn a_token_verifies_an_address_once(f: &ShopFixture) {
     let auth = m.shop.auth();
     is_void(auth.reset_password(&token, &Secret::new("battery staple")).await, "the token of another purpose");
     for wrong in ["", "x", tokens.refresh.reveal(), &token.reveal()[1..], &format!("{}A", token.reveal())] {
-        is_void(auth.verify_email(&Secret::new(wrong)).await, wrong);
+        is_void(auth.verify_email(Principal::system(), &Secret::new(wrong)).await, wrong);
     }
     let head = f.head().await;
-    let verified = auth.verify_email(&token).await.unwrap();
+    let verified = auth.verify_email(Principal::system(), &token).await.unwrap();
     assert!(verified.email_verified_at.is_some() && verified.id == tokens.user.id, "{verified:?}");
     assert_eq!(verified.audit.version, tokens.user.audit.version + 1);
     let kinds: Vec<_> = f.events_after(head).await.iter().map(|e| (e.kind, e.actor.clone())).collect();
     assert_eq!(kinds, [(EventKind::UserUpdated, verified.audit.updated_by.clone())]);
-    is_void(auth.verify_email(&token).await, "the second time");
+    is_void(auth.verify_email(Principal::system(), &token).await, "the second time");
     let who = auth.authenticate(&tokens.access).await.unwrap();
     assert_eq!(auth.me(&who).await.unwrap(), verified);
+    m.background.shutdown().await;
+}
+
+/// Somebody who registers the address of somebody else does not get the customer of the owner, who follows the link of
+/// the mail: the token counts only for the user itself, who knows the password.
+pub async fn r16_whoever_reads_the_mail_does_not_verify_the_address_of_another_login(f: &ShopFixture) {
+    let m = mailed(f);
+    let ada = m.shop.customers().create(&CustomerInput::new("Ada", "Lovelace", ADA)).await.unwrap();
+    let tokens = m.register(ADA, Some("Eve Evil")).await;
+    let other = m.register("bob@example.com", Some("Bob")).await;
+    let token = m.token(ADA, VERIFY, None).await;
+    let auth = m.shop.auth();
+    let anonymous = auth.verify_email(&Principal::anonymous([]), &token).await;
+    assert_eq!(code_of(anonymous, "without a login"), ErrorCode::Unauthenticated);
+    let bob = auth.authenticate(&other.access).await.unwrap();
+    is_void(auth.verify_email(&bob, &token).await, "of another user");
+    assert_eq!(auth.me(&auth.authenticate(&tokens.access).await.unwrap()).await.unwrap().email_verified_at, None);
+    // The owner resets the password instead, which ends the sessions of the other.
+    let reset = m.reset(None).await;
+    auth.reset_password(&reset, &Secret::new("battery staple")).await.unwrap();
+    assert_eq!(code_of(auth.authenticate(&tokens.access).await, "a session"), ErrorCode::Unauthenticated);
+    let mine = auth.login(ADA, &Secret::new("battery staple"), None).await.unwrap();
+    assert_eq!(mine.user.customer_id, Some(ada.id));
+    m.background.shutdown().await;
+}
+
+/// Addresses that only look alike belong to two people, and nobody gives rights to a login that has registered itself.
+pub async fn r16_a_login_gets_neither_the_customer_nor_the_rights_of_somebody_else(f: &ShopFixture) {
+    let m = mailed(f);
+    m.shop.customers().create(&CustomerInput::new("Bob", "Strasse", "bob@strasse.de")).await.unwrap();
+    let eve = m.register("bob@straße.de", Some("Eve Evil")).await.user;
+    let users = m.shop.users();
+    let staff = || UserPatch { roles: Patch::Set(vec!["staff".to_owned()]), ..UserPatch::default() };
+    let version = eve.audit.version.into();
+    let granted = users.patch(eve.id, version, staff()).await;
+    assert_eq!(code_of(granted, "a role of an unknown user"), ErrorCode::StateConflict);
+    let token = m.token("bob@straße.de", VERIFY, None).await;
+    let eve = m.shop.auth().verify_email(Principal::system(), &token).await.unwrap();
+    assert_eq!(eve.customer_id, None);
+    users.patch(eve.id, eve.audit.version.into(), staff()).await.unwrap();
     m.background.shutdown().await;
 }
 
@@ -421,7 +463,7 @@ pub async fn of_many_that_use_a_token_at_once_one_succeeds(f: &ShopFixture) {
     let shop = |n: usize| if n.is_multiple_of(2) { &m.shop } else { &other };
     let uses = join_all((0..50).map(|n| {
         let (shop, token) = (shop(n), token.clone());
-        async move { shop.auth().verify_email(&token).await }
+        async move { shop.auth().verify_email(Principal::system(), &token).await }
     }));
     let (won, lost): (Vec<_>, Vec<_>) = uses.await.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 49));
@@ -461,7 +503,7 @@ pub async fn tokens_expire_and_are_replaced(f: &ShopFixture) {
     let first = m.token(ADA, VERIFY, None).await;
     m.shop.auth().request_verification(ADA).await.unwrap();
     let second = m.token(ADA, VERIFY, Some(&first)).await;
-    is_void(m.shop.auth().verify_email(&first).await, "a token that was replaced");
+    is_void(m.shop.auth().verify_email(Principal::system(), &first).await, "a token that was replaced");
     let reset = m.reset(None).await;
     let config = ShopConfig::default();
     let reset_ttl = config.one_time_ttl(OneTimePurpose::ResetPassword);
@@ -470,7 +512,7 @@ pub async fn tokens_expire_and_are_replaced(f: &ShopFixture) {
     is_void(outcome, "a token that has expired");
     let left = config.one_time_ttl(OneTimePurpose::VerifyEmail).saturating_sub(reset_ttl + Duration::from_secs(1));
     f.clock.advance(left);
-    m.shop.auth().verify_email(&second).await.unwrap();
+    m.shop.auth().verify_email(Principal::system(), &second).await.unwrap();
     m.background.shutdown().await;
 }
 
@@ -497,7 +539,7 @@ pub async fn what_changes_a_user_voids_its_tokens(f: &ShopFixture) {
         } else {
             users.patch(user.id, user.audit.version.into(), patch).await.unwrap();
         }
-        is_void(m.shop.auth().verify_email(&verification).await, case);
+        is_void(m.shop.auth().verify_email(Principal::system(), &verification).await, case);
         is_void(m.shop.auth().reset_password(&reset, &Secret::new("another one")).await, case);
         let left = m.shop.users().get(user.id, IncludeDeleted::Yes).await.unwrap();
         assert_eq!(left.email_verified_at, None, "{case}");
@@ -516,7 +558,7 @@ pub async fn a_new_address_must_be_verified(f: &ShopFixture) {
     let moved = m.shop.users().patch(user.id, user.audit.version.into(), patch).await.unwrap();
     assert_eq!(moved.email_verified_at, None);
     let token = m.token("countess@example.com", VERIFY, None).await;
-    assert!(m.shop.auth().verify_email(&token).await.unwrap().email_verified_at.is_some());
+    assert!(m.shop.auth().verify_email(Principal::system(), &token).await.unwrap().email_verified_at.is_some());
     // An edit that keeps the address sends nothing.
     let sent = m.postbox.mails().len();
     let user = m.shop.users().get(user.id, IncludeDeleted::No).await.unwrap();
@@ -543,7 +585,7 @@ pub async fn a_reset_sets_the_password_and_ends_all_sessions(f: &ShopFixture) {
     assert_eq!(fields(outcome, "a bad password").into_keys().collect::<Vec<_>>(), ["password"]);
     auth.reset_password(&token, &Secret::new("battery staple")).await.unwrap();
     is_void(auth.reset_password(&token, &Secret::new("battery staple")).await, "the second time");
-    is_void(auth.verify_email(&verification).await, "another token of the user");
+    is_void(auth.verify_email(Principal::system(), &verification).await, "another token of the user");
     assert_eq!(code_of(auth.authenticate(&tokens.access).await, "a session"), ErrorCode::Unauthenticated);
     assert_eq!(code_of(auth.refresh(&tokens.refresh).await, "a session"), ErrorCode::Unauthenticated);
     // Failed logins before do not count any more.
@@ -586,7 +628,7 @@ pub async fn a_verified_user_becomes_the_customer_with_its_address(f: &ShopFixtu
     let token = m.token(ADA, VERIFY, None).await;
     let who = m.shop.auth().authenticate(&tokens.access).await.unwrap();
     assert_eq!(who.customer(), None);
-    assert_eq!(m.shop.auth().verify_email(&token).await.unwrap().customer_id, Some(augusta.id));
+    assert_eq!(m.shop.auth().verify_email(Principal::system(), &token).await.unwrap().customer_id, Some(augusta.id));
     // The session that began before is that of the customer now.
     let who = m.shop.auth().authenticate(&tokens.access).await.unwrap();
     assert_eq!(who.customer(), Some(augusta.id));
@@ -605,14 +647,14 @@ pub async fn a_verified_user_becomes_the_customer_with_its_address(f: &ShopFixtu
     m.shop.users().create(&clerk).await.unwrap();
     m.shop.auth().request_verification("clerk@example.com").await.unwrap();
     let token = m.token("clerk@example.com", VERIFY, None).await;
-    assert_eq!(m.shop.auth().verify_email(&token).await.unwrap().customer_id, Some(own.id));
+    assert_eq!(m.shop.auth().verify_email(Principal::system(), &token).await.unwrap().customer_id, Some(own.id));
     // The customer has another address by the time of the verification.
     let moved = customer(f, "moved@example.com").await;
     m.register("moved@example.com", None).await;
     let token = m.token("moved@example.com", VERIFY, None).await;
     let patch = CustomerPatch { email: Patch::Set("elsewhere@example.com".to_owned()), ..CustomerPatch::default() };
     m.shop.customers().patch(moved.id, moved.audit.version.into(), patch).await.unwrap();
-    assert_eq!(m.shop.auth().verify_email(&token).await.unwrap().customer_id, None);
+    assert_eq!(m.shop.auth().verify_email(Principal::system(), &token).await.unwrap().customer_id, None);
     m.background.shutdown().await;
 }
 
@@ -633,7 +675,7 @@ pub async fn a_verified_user_becomes_a_new_customer_if_its_name_is_known(f: &Sho
     m.shop.users().create(&clerk).await.unwrap();
     m.shop.auth().request_verification("clerk@example.com").await.unwrap();
     let token = m.token("clerk@example.com", VERIFY, None).await;
-    assert_eq!(m.shop.auth().verify_email(&token).await.unwrap().customer_id, None);
+    assert_eq!(m.shop.auth().verify_email(Principal::system(), &token).await.unwrap().customer_id, None);
     m.background.shutdown().await;
 }
 
@@ -653,7 +695,7 @@ pub async fn r20_a_login_takes_over_the_cart_of_a_guest(f: &ShopFixture) {
     let refused = conflict(auth.adopt_cart(&unverified, cart, &token).await, "a user that is no customer");
     assert!(matches!(refused, Conflict::State { .. }), "{refused:?}");
     let verification = m.token(ADA, VERIFY, None).await;
-    let ada = auth.verify_email(&verification).await.unwrap();
+    let ada = auth.verify_email(Principal::system(), &verification).await.unwrap();
     let wrong = auth.adopt_cart(&ada, cart, &CartToken::new("wrong")).await;
     assert_eq!(code_of(wrong, "a wrong token"), ErrorCode::NotFound);
     let own = auth.adopt_cart(&ada, cart, &token).await.unwrap();

@@ -237,7 +237,7 @@ pub async fn tokens_that_differ_in_one_claim_are_refused(f: &ShopFixture) {
         ("sub", json!("")),
         ("sub", json!(7)),
         ("sub", json!("x".repeat(1_025))),
-        // The token belongs to whoever has another key too.
+        // Only a caller who proves that it has another key may use the token.
         ("cnf", json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})),
     ] {
         refuse(name, value).await;
@@ -283,7 +283,7 @@ pub async fn tokens_that_differ_in_the_header_or_the_signature_are_refused(f: &S
         assert!(accepted(&shop, &forged).await.is_none(), "{name}: {value}");
     }
     assert!(accepted(&shop, &token(2, &header("one"), &claims)).await.is_none(), "another key");
-    // The key in the header is not asked.
+    // A key in the header of the token is ignored.
     let own = with(&header("one"), "jwk", jwk(2, "one"));
     assert!(accepted(&shop, &token(2, &own, &claims)).await.is_none(), "a key that the token brings");
     let (_, public) = crypto::ed25519([1; 32]).unwrap();
@@ -301,7 +301,7 @@ pub async fn tokens_that_differ_in_the_header_or_the_signature_are_refused(f: &S
     assert!(accepted(&shop, &token(1, &header("one"), &claims)).await.is_none());
 }
 
-/// What the issuer says about a key counts: its use, its operations, its algorithm and its type.
+/// A key is used only as the issuer publishes it: with its use, its operations, its algorithm and its type.
 pub async fn a_key_verifies_only_what_the_issuer_has_published_it_for(f: &ShopFixture) {
     let good = jwk(1, "one");
     let plain = json!({"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": good["x"]});

@@ -10,7 +10,7 @@ use super::support::{flat, from, me, v};
 use crate::access::{Permission as P, Principal};
 use crate::catalog::{Product, ProductFilter, ProductListQuery, ProductStatus, ReviewFilter, ReviewInput, ReviewSort};
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::paging::Paging;
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
@@ -24,6 +24,7 @@ tests! {
         r16_a_customer_reads_and_changes_its_own_rows,
         r16_the_rows_of_others_do_not_exist_for_a_customer,
         r16_a_customer_may_not_do_what_staff_may,
+        r08_a_customer_edits_an_order_at_the_current_prices_only,
         r16_a_stranger_is_asked_to_log_in,
         r16_a_guest_follows_the_order_by_the_token_of_the_cart,
         r16_strangers_see_no_drafts,
@@ -284,6 +285,8 @@ pub async fn r16_a_customer_may_not_do_what_staff_may(f: &ShopFixture) {
     let discount = OrderEdit::default().discount(1);
     refused("discount an order", P::OrdersDiscount, orders.edit(placed.id, v(1), &discount).await);
     refused("pay an order", P::BillsWrite, orders.place(&order().paid(true)).await);
+    let tracked = OrderInput { tracking: Some("T-1".to_owned()), ..order() };
+    refused("track an order", w, orders.place(&tracked).await);
     refused("name an external order", w, orders.place(&order().source("shop").external_id("1")).await);
     let paid = BillPatch { paid: Some(true), ..BillPatch::default() };
     refused("pay a bill", P::BillsWrite, shop.bills().patch(bill.id, v(1), paid).await);
@@ -298,6 +301,48 @@ pub async fn r16_a_customer_may_not_do_what_staff_may(f: &ShopFixture) {
     let patch: OrderPatch = from(&json!({ "delivery_method": "drive_thru" }));
     refused("change the delivery of an order in progress", w, orders.patch(started.id, v(2), patch).await);
     assert_eq!(f.snapshot().await, before, "nothing has changed");
+}
+
+/// A customer keeps what staff has granted on a pending order, and gets no more of it.
+pub async fn r08_a_customer_edits_an_order_at_the_current_prices_only(f: &ShopFixture) {
+    let p = f.plain_in("P", &[]).await;
+    let (ada, who) = customer(f, "ada").await;
+    let (staff, orders) = (f.shop.acting_as(me()), f.shop.acting_as(&who));
+    let orders = orders.orders();
+    let order = || OrderInput::new(ada.id, DeliveryMethod::OnHand);
+    let quantity = |line: &crate::sales::OrderLine, n| OrderEdit::default().with(LineChange::quantity(line.id, n));
+    let w = P::OrdersWrite;
+
+    // A price that staff has set is not that of further units.
+    let cheap: OrderInput = {
+        let line = json!({ "sku_id": p.skus[0].id, "quantity": 2, "price_override": "1.00" });
+        from(&json!({ "customer_id": ada.id, "delivery_method": "on_hand", "lines": [line] }))
+    };
+    let cheap = staff.orders().place(&cheap).await.unwrap();
+    let more = orders.edit(cheap.id, v(1), &quantity(&cheap.lines[0], 5)).await;
+    assert!(matches!(&more, Err(error) if error.code() == ErrorCode::PriceMismatch), "{more:?}");
+    let fewer = orders.edit(cheap.id, v(1), &quantity(&cheap.lines[0], 1)).await.unwrap();
+    assert_eq!(fewer.totals.total.to_string(), "1.00 USD");
+    staff.orders().edit(cheap.id, v(2), &quantity(&cheap.lines[0], 3)).await.unwrap();
+
+    // A discount is an amount, which would stay the same for fewer units.
+    let given = order().line(OrderLineInput::new(p.skus[0].id, 2, p.skus[0].price.amount())).discount(5);
+    let given = staff.orders().place(&given).await.unwrap();
+    refused("edit a discounted order", w, orders.edit(given.id, v(1), &quantity(&given.lines[0], 1)).await);
+
+    // Fees and custom lines are those of staff.
+    let fee: OrderInput = from(&json!({
+        "customer_id": ada.id, "delivery_method": "on_hand",
+        "lines": [{ "sku_id": p.skus[0].id, "quantity": 1, "unit_price": "9.99" }],
+        "extra_lines": [{ "kind": "fee", "title": "Express", "quantity": 1, "unit_price": "25.00" }],
+    }));
+    let fee = staff.orders().place(&fee).await.unwrap();
+    let extra = fee.lines.iter().find(|line| line.sku_id.is_none()).unwrap();
+    refused("remove a fee", w, orders.edit(fee.id, v(1), &quantity(extra, 0)).await);
+    let unit = [CancelUnits { line_id: extra.id, quantity: 1 }];
+    refused("cancel a fee", w, orders.cancel_units(fee.id, v(1), &unit).await);
+    let goods = fee.lines.iter().find(|line| line.sku_id.is_some()).unwrap();
+    orders.edit(fee.id, v(1), &quantity(goods, 2)).await.unwrap();
 }
 
 /// Without a login, everything but the catalog and the cart of a guest is answered with `UNAUTHENTICATED`.
@@ -353,6 +398,7 @@ pub async fn r16_strangers_see_no_drafts(f: &ShopFixture) {
     let shown = f.plain_in("Shown", &[]).await;
     let draft = from(&json!({ "title": "Secret", "price": 1, "sku": "SECRET", "status": "draft" }));
     let draft = f.shop.products().create(&draft).await.unwrap();
+    let review = f.shop.reviews().create(draft.id, &ReviewInput::new(5)).await.unwrap();
     f.shop.index().catch_up().await.unwrap();
     let drafts = |status| {
         let filter = ProductFilter { status, ..ProductFilter::default() };
@@ -391,7 +437,13 @@ pub async fn r16_strangers_see_no_drafts(f: &ShopFixture) {
         if shop.search().capabilities().full_text {
             assert!(shop.search().search(&query).await.unwrap().products.is_empty());
         }
+        gone("the stock of a SKU", shop.inventory().level(draft.skus[0].id).await);
+        gone("a review", shop.reviews().get(review.id, NO).await);
+        let reviews = ReviewFilter { product: Some(draft.id), ..ReviewFilter::default() };
+        gone("the reviews", shop.reviews().list(&reviews, ReviewSort::default(), &page()).await);
         let reviews = ReviewFilter { product: Some(shown.id), ..ReviewFilter::default() };
         assert!(shop.reviews().list(&reviews, ReviewSort::default(), &page()).await.unwrap().0.items.is_empty());
     }
+    let reviewed = f.shop.acting_as(&ada).reviews().create(draft.id, &ReviewInput::new(1)).await;
+    assert!(matches!(&reviewed, Err(error) if error.code() == ErrorCode::Validation), "{reviewed:?}");
 }

@@ -244,7 +244,7 @@ pub(crate) struct TokensView<'a> {
     pub refresh_expires_at: DateTime<Utc>,
     /// The user.
     pub user: UserView<'a>,
-    /// What became of the guest's cart that a login has named; absent if it has named none.
+    /// The result for the guest's cart that the login names; absent if it names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cart: Option<TakenCartView>,
 }
@@ -254,16 +254,16 @@ impl TokensView<'_> {
         &["access_token", "token_type", "access_expires_at", "refresh_token", "refresh_expires_at", "user", "cart"];
 }
 
-/// What became of a guest's cart. A login succeeds also if its cart cannot be taken over.
+/// The result of taking over a guest's cart. A login succeeds even if the cart cannot be taken over.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct TakenCartView {
-    /// The cart of the customer, which has the lines of the guest's cart now; null if the cart was not taken over.
+    /// The cart of the customer, which now has the lines of the guest's cart; null if the cart was not taken over.
     pub id: Option<Uuid>,
-    /// Why the cart was not taken over; null if it was.
+    /// The reason why the cart was not taken over; null if it was taken over.
     pub error: Option<CartErrorView>,
 }
 
-/// Why a guest's cart was not taken over.
+/// The reason why a guest's cart was not taken over.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct CartErrorView {
     /// The code of the error, such as `NOT_FOUND` for a cart that does not exist or has another token,

@@ -58,7 +58,7 @@ fn without_key(keyed: &Keyed) -> ApiResult<()> {
 /// Register
 ///
 /// Creates a user with the role `customer` and logs it in. If the shop sends mails, the user gets one whose token
-/// verifies its email address (`/auth/verify`). Needs no permission.
+/// verifies its email address (`/auth/verify`).
 #[utoipa::path(
     post, path = "/auth/register", tag = "auth", security(()), request_body = RegisterInput,
     responses((status = 201, description = "The tokens of the first session", body = Item<TokensView>))
@@ -83,7 +83,7 @@ pub(crate) async fn register(
 /// After five failed logins with an email address, logins with it are refused with `RATE_LIMITED`: for 2 s, and twice
 /// as long after each further failure, up to 15 minutes. A successful login, or 24 hours without a failure, resets the
 /// count. A user has at most 100 sessions; a further login ends the oldest one. With `cart`, the cart of a guest
-/// becomes that of the customer; the response says what became of it. Needs no permission.
+/// becomes that of the customer; the response says what became of it.
 #[utoipa::path(
     post, path = "/auth/login", tag = "auth", security(()), request_body = LoginInput,
     responses((status = 200, description = "The tokens of the new session", body = Item<TokensView>))
@@ -110,7 +110,7 @@ pub(crate) async fn login(
 /// Exchange a refresh token
 ///
 /// A refresh token can be exchanged once. If it is sent again, its session ends, because somebody else may have it.
-/// Needs no permission.
+///
 ///
 /// If the server is configured so, the refresh token is a cookie, which login, registration and this route set. These
 /// routes then require the header `X-Requested-With`, with any value, and refuse requests of pages of other sites with
@@ -196,11 +196,11 @@ pub(crate) async fn change_password(
 
 /// Verify an email address
 ///
-/// Takes the token of a mail, which can be used once. The user becomes the customer with the same email address, unless
-/// another user is that customer. If there is none, and the name of the user has at least two words, the user becomes a
-/// new customer. Needs no permission.
+/// Takes the token of a mail, which can be used once, from the user to whom it was sent. The user becomes the customer
+/// with the same email address, unless another user is that customer. If there is none, and the name of the user has at
+/// least two words, the user becomes a new customer. A caller with `users:write` can verify the address of any user.
 #[utoipa::path(
-    post, path = "/auth/verify", tag = "auth", security(()), request_body = VerifyEmailInput,
+    post, path = "/auth/verify", tag = "auth", security(("bearer" = [])), request_body = VerifyEmailInput,
     responses((status = 200, description = "The user, whose email address is verified", body = Item<UserView>))
 )]
 pub(crate) async fn verify(
@@ -209,14 +209,15 @@ pub(crate) async fn verify(
     Post { body: Json(input), keyed }: Post<Json<VerifyEmailInput>>,
 ) -> ApiResult {
     without_key(&keyed)?;
-    let user = reply.shop().auth().verify_email(&input.token).await?;
+    let shop = reply.shop();
+    let user = shop.auth().verify_email(shop.principal(), &input.token).await?;
     Ok(private(json(StatusCode::OK, &Item::new(UserView::from(&user), reply.target.path().to_owned()))?, None))
 }
 
 /// Ask for another mail that verifies an email address
 ///
-/// The response is the same whether or not a user has the address. A sixth request within an hour for one address has
-/// no effect. Needs no permission.
+/// The response is the same whether or not a user has the address. Five mails can be requested at
+/// once for an address, and then one every 12 minutes; further requests have no effect.
 #[utoipa::path(
     post, path = "/auth/verify/resend", tag = "auth", security(()), request_body = MailInput,
     responses(
@@ -236,8 +237,8 @@ pub(crate) async fn resend_verification(
 
 /// Ask for a mail that resets a password
 ///
-/// The response is the same whether or not a user has the address. A sixth request within an hour for one address has
-/// no effect. Needs no permission.
+/// The response is the same whether or not a user has the address. Five mails can be requested at
+/// once for an address, and then one every 12 minutes; further requests have no effect.
 #[utoipa::path(
     post, path = "/auth/forgot-password", tag = "auth", security(()), request_body = MailInput,
     responses(
@@ -258,7 +259,7 @@ pub(crate) async fn forgot_password(
 /// Reset a password
 ///
 /// Takes the token of a mail, which can be used once. All sessions of the user end, and tokens of other mails are void.
-/// The mail also proves that the email address is the user's own, as `/auth/verify` does. Needs no permission.
+/// The mail also proves that the email address is the user's own, as `/auth/verify` does.
 #[utoipa::path(
     post, path = "/auth/reset-password", tag = "auth", security(()), request_body = ResetInput,
     responses((status = 204, description = "The password is set"))
@@ -277,7 +278,7 @@ pub(crate) async fn reset_password(
 ///
 /// Replaces all keys that sign access tokens by a new one, for example after the secret key of the shop has become
 /// known to others. All access tokens that were signed before are void. Sessions go on: clients get new access tokens
-/// with their refresh tokens. Requires the permission `signing_keys:write`.
+/// with their refresh tokens.
 #[utoipa::path(
     post, path = "/auth/keys/rotate", tag = "auth", security(("bearer" = ["signing_keys:write"])),
     responses((status = 204, description = "The keys are replaced"))

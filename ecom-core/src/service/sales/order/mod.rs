@@ -17,15 +17,18 @@ use crate::domain::common::{Actor, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::bill::{Bill, BillKind, BillStatus};
 use crate::domain::sales::cart::CartAccess;
-use crate::domain::sales::order::change::{Stamp, Step, StockChange};
+use crate::domain::sales::order::change::{Offers, Stamp, Step, StockChange};
 use crate::domain::sales::order::explain::OrderExplanation;
-use crate::domain::sales::order::input::{BuyerFrom, CancelUnits, CheckoutInput, OrderEdit, OrderInput, OrderPatch};
+use crate::domain::sales::order::input::{
+    BuyerFrom, CancelUnits, CheckedEdit, CheckoutInput, OrderEdit, OrderInput, OrderPatch,
+};
 use crate::domain::sales::order::{
-    ChangeKind, Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus,
+    ChangeKind, LineKind, Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort,
+    OrderStatus,
 };
 use crate::domain::stock::inventory::{StockMovement, StockReason};
-use crate::error::{Entity, Error, Result};
-use crate::id::{BillId, CartId, EventId, OrderId, SkuId, StockMovementId};
+use crate::error::{Entity, Error, PriceMismatch, Result, SalesConflict};
+use crate::id::{BillId, CartId, EventId, OrderId, OrderLineId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
@@ -83,7 +86,7 @@ impl<'a> OrderService<'a> {
         found.filter(|order| reach.covers(order.customer_id)).ok_or_else(|| Error::not_found(Entity::Order, id))
     }
 
-    /// Returns the order of a cart: the way in which a guest, who has the token of the cart, follows the order.
+    /// Returns the order of a cart. A guest, who has the token of the cart, follows the order by this call.
     ///
     /// # Errors
     /// `NotFound` of the cart, and of the order if there is none yet or it is soft-deleted; `Unavailable`.
@@ -343,7 +346,7 @@ impl<'a> OrderService<'a> {
         if input.sets_bill() {
             self.who.require(Permission::BillsWrite)?;
         }
-        if input.source.is_some() || input.external_id.is_some() {
+        if input.source.is_some() || input.external_id.is_some() || input.tracking.is_some() {
             self.who.require(Permission::OrdersWrite)?;
         }
         Ok(())
@@ -389,6 +392,9 @@ impl<'a> OrderService<'a> {
         let changed: BTreeSet<_> = edit.change.iter().map(|c| c.line_id).collect();
         let of_lines = before.order.lines.iter().filter(|l| changed.contains(&l.id)).filter_map(|l| l.sku_id);
         let offers = lock_offers(tx, of_lines.collect(), edit.add.iter()).await?;
+        if reach != Reach::All {
+            check_own_edit(reach, &before, &edit, &offers)?;
+        }
         let saved = match before.edit(&edit, &offers, &self.stamp())? {
             Some(step) => self.save(tx, before, step).await.map(|saved| saved.order),
             None => Ok(before.order),
@@ -512,6 +518,7 @@ impl<'a> OrderService<'a> {
         let reach = self.who.reach(Permission::OrdersWrite)?;
         self.change(tx, id, reach, Some(expected), |order, stamp| {
             check_pending(reach, order)?;
+            check_goods(reach, order, units.iter().map(|unit| unit.line_id))?;
             order.cancel_units(units, stamp).map(Some)
         })
         .await
@@ -642,6 +649,34 @@ impl<'a> OrderService<'a> {
 /// Refuses a change by a customer of an order that the shop is already working on.
 fn check_pending(reach: Reach, record: &OrderRecord) -> Result<()> {
     if record.order.status == OrderStatus::Pending { Ok(()) } else { reach.require_all() }
+}
+
+/// Refuses a change by a customer of lines that staff has added: custom lines and fees.
+fn check_goods(reach: Reach, record: &OrderRecord, lines: impl Iterator<Item = OrderLineId>) -> Result<()> {
+    let changed: BTreeSet<OrderLineId> = lines.collect();
+    let is_goods = |line: &OrderLine| line.kind == LineKind::Sku || !changed.contains(&line.id);
+    if record.order.lines.iter().all(is_goods) { Ok(()) } else { reach.require_all() }
+}
+
+/// Refuses an edit by a customer of what staff has granted: lines that are no goods, and orders with a discount, which
+/// is an amount and would stay the same. More units are sold at the current price only (R8).
+fn check_own_edit(reach: Reach, record: &OrderRecord, edit: &CheckedEdit, offers: &Offers) -> Result<()> {
+    check_goods(reach, record, edit.change.iter().map(|change| change.line_id))?;
+    if record.bills.iter().any(|bill| bill.totals.discount.minor() != 0) {
+        reach.require_all()?;
+    }
+    let mut prices = Vec::new();
+    for (i, change) in edit.change.iter().enumerate().filter(|(_, change)| !change.reprice) {
+        let Some(line) = record.order.lines.iter().find(|line| line.id == change.line_id) else { continue };
+        let offer = line.sku_id.and_then(|sku| offers.by_id.get(&sku));
+        let is_more = change.quantity.is_some_and(|quantity| quantity > line.quantity);
+        if let Some(offer) = offer.filter(|offer| is_more && offer.unit_price() != line.unit_price) {
+            let (expected, found) = (offer.unit_price(), line.unit_price);
+            let field = format!("change[{i}].quantity");
+            prices.push(PriceMismatch { field, sku_id: offer.sku_id.0, expected, found });
+        }
+    }
+    if prices.is_empty() { Ok(()) } else { Err(SalesConflict::PriceMismatch { prices, shortages: Vec::new() }.into()) }
 }
 
 const MISSING: Error = Error::Internal { context: "an order is missing", source: None };
