@@ -375,6 +375,7 @@ impl Rows<'_> {
                     with(json!({"email": email, "password": "correct horse", "name": "R"}));
                 }
                 "logout" => with(json!({"refresh_token": "x"})),
+                "verify" => with(json!({"token": "x"})),
                 "keys/rotate" => {}
                 _ if method == "POST" => with(json!({"refresh_token": "x"})),
                 _ => {}
@@ -480,12 +481,14 @@ fn the_matrix_in_the_docs_is_that_of_the_routes() {
     }
     let mut text = String::from(
         "# Who may call which route\n\n\
-         This file is generated from what the routes declare (`security` in the OpenAPI document). The test `permissions`\n\
-         checks that they behave so.\n\n\
-         *own* stands for a customer who asks for what is its own; a row of another customer is answered like one that does\n\
-         not exist. *token* stands for a guest who sends the token of the cart in `X-Cart-Token`. A user with other roles, or\n\
-         an API key, needs the permission.\n\n\
-         | Route | Without a login | Customer | Permission | staff | manager | admin |\n|---|---|---|---|---|---|---|\n",
+         This file is generated from what the routes declare (`security` in the OpenAPI document). The test\n\
+         `permissions` checks that the routes behave as declared.\n\n\
+         *own* stands for a customer who uses its own rows; a row of another customer is answered like one that\n\
+         does not exist. *token* stands for a guest who sends the token of the cart in `X-Cart-Token`. A user with\n\
+         other roles, or an API key, needs the permission. The answer to a write contains the row, also for a caller\n\
+         who lacks the permission to read it.\n\n\
+         | Route | Without a login | Customer | Permission | staff | manager | admin |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for route in by_path.values().flatten() {
         let is_open = route.has(&Way::Open);
