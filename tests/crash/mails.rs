@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ecom_core::access::{Secret, UserInput};
+use ecom_core::access::{Principal, Secret, UserInput};
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::platform::MailMessage;
@@ -78,7 +78,7 @@ async fn r13_a_mail_survives_the_death_of_its_process() {
         let shop = open(&at, Some(postbox.mailing())).await;
         let background = shop.start();
         let token = token(&postbox, "verify_email").await;
-        assert!(shop.auth().verify_email(&token).await.unwrap().customer_id.is_some(), "{role}");
+        assert!(shop.auth().verify_email(Principal::system(), &token).await.unwrap().customer_id.is_some(), "{role}");
         background.shutdown().await;
         assert_eq!(postbox.mails().len(), 1, "{role}");
     }
