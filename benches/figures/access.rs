@@ -1,12 +1,11 @@
-//! What logins and limits cost: reads and orders with a token against those without, the rate limiter, and reads while
-//! many log in. This process serves both sides of a pair in the same way.
+//! Measures the cost of logins and limits: reads and orders with a token against those without, the rate limiter, and
+//! reads while many log in. This process serves both sides of a pair in the same way.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use ecom::access::{Principal, Secret, UserInput};
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, MemoryLimiter};
 use ecom::clock::{SharedClock, SystemClock};
@@ -15,10 +14,10 @@ use ecom::port::{NoSearch, Quota, RateLimiter};
 use ecom::sales::CustomerInput;
 use ecom::{Shop, ShopParts};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::http::{CONNECTIONS, on_connections, receive};
+use crate::http::{CONNECTIONS, on_connections, receive, serve};
 use crate::support::{Bench, median, pair, rounds, shop};
 
 /// How many sessions the reads with a token have.
@@ -142,20 +141,6 @@ fn limited_shop(b: &Bench) -> Shop {
     parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
     parts.rate_limiter = limiter;
     Shop::new(parts).expect("a shop")
-}
-
-/// Serves a router that knows the addresses of its clients.
-async fn serve(app: Router) -> SocketAddr {
-    use axum::serve::ListenerExt as _;
-
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let at = listener.local_addr().expect("an address");
-    let listener = listener.tap_io(|io| {
-        let _ = io.set_nodelay(true);
-    });
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    at
 }
 
 /// Sends requests for some seconds over [`CONNECTIONS`], from a separate thread. The connections take turns with the

@@ -43,6 +43,7 @@ pub async fn run() {
     .await;
 }
 
+/// Serves a router that knows the addresses of its clients.
 pub async fn serve(app: Router) -> std::net::SocketAddr {
     use axum::serve::ListenerExt as _;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -50,6 +51,7 @@ pub async fn serve(app: Router) -> std::net::SocketAddr {
     let listener = listener.tap_io(|io| {
         let _ = io.set_nodelay(true);
     });
+    let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, app).await });
     at
 }

@@ -83,7 +83,7 @@ pub(crate) async fn register(
 /// After five failed logins with an email address, logins with it are refused with `RATE_LIMITED`: for 2 s, and twice
 /// as long after each further failure, up to 15 minutes. A successful login, or 24 hours without a failure, resets the
 /// count. A user has at most 100 sessions; a further login ends the oldest one. With `cart`, the cart of a guest
-/// becomes that of the customer; the response says what became of it.
+/// becomes that of the customer; the response contains the result.
 #[utoipa::path(
     post, path = "/auth/login", tag = "auth", security(()), request_body = LoginInput,
     responses((status = 200, description = "The tokens of the new session", body = Item<TokensView>))
@@ -216,8 +216,8 @@ pub(crate) async fn verify(
 
 /// Ask for another mail that verifies an email address
 ///
-/// The response is the same whether or not a user has the address. Five mails can be requested at
-/// once for an address, and then one every 12 minutes; further requests have no effect.
+/// The response is the same whether or not a user has the address. Five mails can be requested for
+/// an address at once, and then one every 12 minutes; further requests have no effect.
 #[utoipa::path(
     post, path = "/auth/verify/resend", tag = "auth", security(()), request_body = MailInput,
     responses(
@@ -237,8 +237,8 @@ pub(crate) async fn resend_verification(
 
 /// Ask for a mail that resets a password
 ///
-/// The response is the same whether or not a user has the address. Five mails can be requested at
-/// once for an address, and then one every 12 minutes; further requests have no effect.
+/// The response is the same whether or not a user has the address. Five mails can be requested for
+/// an address at once, and then one every 12 minutes; further requests have no effect.
 #[utoipa::path(
     post, path = "/auth/forgot-password", tag = "auth", security(()), request_body = MailInput,
     responses(

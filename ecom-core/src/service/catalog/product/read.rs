@@ -29,7 +29,8 @@ impl ProductService<'_> {
         product.status == ProductStatus::Active || self.reads_all()
     }
 
-    fn reads_all(&self) -> bool {
+    /// Returns true if the principal may read products of every status.
+    pub(crate) fn reads_all(&self) -> bool {
         self.who.may(Permission::ProductsRead) || self.who.may(Permission::ProductsWrite)
     }
 
