@@ -26,9 +26,10 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, the report of the audit, jobs, mails, settings, and the logs of events and of searches.
+    /// Idempotency keys, the report of the audit, jobs, mails, settings, and the logs of edits, of events and of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
+        pub(crate) mod audit_log;
         pub(crate) mod idempotency;
         pub(crate) mod job;
         pub(crate) mod mail;
@@ -96,9 +97,10 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Idempotent calls, jobs, the reader of the event log, and the search log.
+    /// Idempotent calls, jobs, and the readers of the logs of edits, of events and of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
+        pub(crate) mod audit_log;
         pub(crate) mod idempotency;
         pub(crate) mod job;
         pub(crate) mod outbox;
@@ -261,6 +263,7 @@ pub mod search {
 /// The platform: the event log, its consumers, idempotent calls, jobs, mails, the search log, and the background work.
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
+    pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
     pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
@@ -271,6 +274,7 @@ pub mod platform {
     pub use crate::service::background::Background;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::platform::audit::AuditService;
+    pub use crate::service::platform::audit_log::AuditLogService;
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};
     pub use crate::service::platform::job::JobService;
     pub use crate::service::platform::outbox::EventLog;

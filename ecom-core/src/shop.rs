@@ -32,6 +32,7 @@ use crate::service::catalog::product::ProductService;
 use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
 use crate::service::platform::audit::AuditService;
+use crate::service::platform::audit_log::AuditLogService;
 use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::job::JobService;
 use crate::service::platform::outbox::EventLog;
@@ -220,6 +221,11 @@ impl<'a> ActingShop<'a> {
     /// Returns the service that audits the shop.
     pub const fn audit(&self) -> AuditService<'a> {
         AuditService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of the audit log.
+    pub const fn audit_log(&self) -> AuditLogService<'a> {
+        AuditLogService::new(self.cx, self.who)
     }
 
     /// Returns the service of idempotent calls, whose keys belong to the principal.
@@ -446,6 +452,11 @@ impl Shop {
     /// Returns the service that audits the shop.
     pub fn audit(&self) -> AuditService<'_> {
         self.trusted().audit()
+    }
+
+    /// Returns the service of the audit log.
+    pub fn audit_log(&self) -> AuditLogService<'_> {
+        self.trusted().audit_log()
     }
 
     /// Returns the service of idempotent calls, whose keys belong to the application itself.

@@ -56,8 +56,9 @@ pub(crate) mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod mailer;
-/// The repositories of idempotency keys, of jobs, of the outbox, of the search log and of settings.
+/// The repositories of the audit log, of idempotency keys, of jobs, of the outbox, of the search log and of settings.
 pub(crate) mod platform {
+    pub(crate) mod audit_log;
     pub(crate) mod idempotency;
     pub(crate) mod job;
     pub(crate) mod outbox;
@@ -90,6 +91,7 @@ pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::mailer::{ForwardMailer, MailError, MailTemplates, Mailer};
+pub use self::platform::audit_log::{AuditLogRepository, ForwardAuditLog};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::job::{ForwardJobs, JobRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
@@ -176,6 +178,8 @@ macro_rules! repositories {
             settings: SettingRepository,
             /// The queue of jobs.
             jobs: JobRepository,
+            /// The audit log.
+            audit_log: AuditLogRepository,
             /// The search log.
             search_log: SearchLogRepository,
         }

@@ -27,7 +27,8 @@
 //! [`role_suite!`](crate::role_suite), [`user_suite!`](crate::user_suite), [`api_key_suite!`](crate::api_key_suite),
 //! [`session_suite!`](crate::session_suite), [`outbox_suite!`](crate::outbox_suite),
 //! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite),
-//! [`job_suite!`](crate::job_suite) or [`search_log_suite!`](crate::search_log_suite). Caches run
+//! [`job_suite!`](crate::job_suite), [`audit_log_suite!`](crate::audit_log_suite) or
+//! [`search_log_suite!`](crate::search_log_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
 //! [`rate_limiter_suite!`](crate::rate_limiter_suite), and mailers [`mailer_suite!`](crate::mailer_suite). Search
@@ -144,6 +145,7 @@ mod contract {
     }
     pub mod mailer;
     pub mod platform {
+        pub mod audit_log;
         pub mod idempotency;
         pub mod job;
         pub mod outbox;
@@ -193,9 +195,10 @@ pub use self::contract::catalog::review::listed as review;
 pub use self::contract::catalog::sku::listed as sku;
 /// The contract of [`Mailer`].
 pub use self::contract::mailer::listed as mailer;
+/// The contract of [`JobRepository`](crate::port::JobRepository).
+pub use self::contract::platform::audit_log::listed as audit_log;
 /// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
 pub use self::contract::platform::idempotency::listed as idempotency;
-/// The contract of [`JobRepository`](crate::port::JobRepository).
 pub use self::contract::platform::job::listed as job;
 /// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 pub use self::contract::platform::outbox::listed as outbox;
@@ -425,6 +428,7 @@ macro_rules! storage_suite {
         $crate::outbox_suite!($make);
         $crate::idempotency_suite!($make);
         $crate::setting_suite!($make);
+        $crate::audit_log_suite!($make);
         $crate::job_suite!($make);
         $crate::search_log_suite!($make);
     };

@@ -20,6 +20,7 @@ mod sales {
 }
 mod platform {
     pub(crate) mod audit;
+    pub(crate) mod audit_log;
     pub(crate) mod job;
     pub(crate) mod search_log;
 }
@@ -40,6 +41,7 @@ pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
 pub(crate) use platform::audit::AuditView;
+pub(crate) use platform::audit_log::AuditLogEntryView;
 pub(crate) use platform::job::{JobView, VerifyInput};
 pub(crate) use platform::search_log::SearchTermView;
 pub(crate) use sales::bill::BillView;

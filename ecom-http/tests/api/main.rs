@@ -4,6 +4,7 @@
 #![expect(clippy::many_single_char_names, clippy::similar_names, reason = "answers of a test are a, b, c")]
 
 mod audit;
+mod audit_log;
 mod bad_input;
 mod bill;
 mod cart;

@@ -17,6 +17,7 @@ mod catalog {
 pub(crate) mod engine;
 /// The repositories of idempotency keys, of jobs, of the outbox, of the search log and of settings.
 mod platform {
+    pub(crate) mod audit_log;
     pub(crate) mod idempotency;
     pub(crate) mod job;
     pub(crate) mod outbox;
@@ -60,6 +61,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(8, "0008_jobs"),
     migration!(9, "0009_search_log"),
     migration!(10, "0010_access"),
+    migration!(11, "0011_audit_log"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

@@ -6,6 +6,7 @@ use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
 use ecom_core::money::Stars;
 use ecom_core::paging::{Keyset, Paging, SortKey};
+use ecom_core::platform::AuditLogFilter;
 use ecom_core::port::*;
 use ecom_core::sales::{
     BillFilter, BillKind, BillSort, BillStatus, ChangeKind, DeliveryMethod, OrderChange, OrderFilter, OrderLineFilter,
@@ -387,6 +388,40 @@ async fn every_list_of_bills_walks_an_index_and_sorts_nothing() -> TestResult {
                             }
                         }
                     }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn lists_of_the_audit_log_walk_an_index_and_sort_nothing() -> TestResult {
+    let (_dir, s) = file().await;
+    let time = Env::default().now();
+    let some = |text: &str| Some(text.to_owned());
+    for (actor, entity, action, aggregate_id, index) in [
+        (None, None, None, None, "audit_log_occurred"),
+        (some("user:1"), None, None, None, "audit_log_actor"),
+        (None, some("product"), None, None, "audit_log_entity"),
+        (None, None, some("product.updated"), None, "audit_log_action"),
+        (None, None, None, Some(uuid::Uuid::nil()), "audit_log_aggregate"),
+        (some("user:1"), some("product"), some("product.updated"), Some(uuid::Uuid::nil()), "audit_log_"),
+    ] {
+        for (from, until) in [(None, None), (Some(time), None), (Some(time), Some(time))] {
+            let (actor, entity, action) = (actor.clone(), entity.clone(), action.clone());
+            let filter = AuditLogFilter { actor, entity, action, aggregate_id, from, until };
+            let key = SortKey::Int(time.timestamp_micros());
+            let after = Some(Keyset { sort: "occurred_desc".to_owned(), key, id: uuid::Uuid::nil() });
+            for paging in
+                [Paging::first(20), Paging::Keyset { after, limit: 20 }, Paging::Offset { offset: 20, limit: 20 }]
+            {
+                let plan = s.explain_audit_log(&filter, &paging).await?.join("\n");
+                let about = format!("{filter:?} {paging:?}\n{plan}");
+                assert!(plan.contains(&format!("USING INDEX {index}")), "{about}");
+                assert!(!plan.contains("TEMP B-TREE"), "{about}");
+                if matches!(paging, Paging::Keyset { after: Some(_), .. }) || from.is_some() {
+                    assert!(plan.contains("occurred_at>") || plan.contains("occurred_at<"), "{about}");
                 }
             }
         }

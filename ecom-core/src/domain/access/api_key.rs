@@ -1,6 +1,8 @@
 //! API keys: secrets by which machines call the shop.
 
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::domain::access::principal::Permission;
 use crate::domain::access::secret::{Secret, SecretHash};
 use crate::domain::common::{Actor, Audit, Patch};
+use crate::domain::platform::audit_log::{Audited, fields};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::ApiKeyId;
 use crate::text::check_text;
@@ -36,6 +39,20 @@ pub struct ApiKey {
     pub last_used_at: Option<Timestamp>,
     /// When and by whom the key was created and edited, and its version.
     pub audit: Audit,
+}
+
+impl Audited for ApiKey {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.audit.version
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        fields(self, &["id", "last_used_at"])
+    }
 }
 
 impl ApiKey {

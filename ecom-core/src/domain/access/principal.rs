@@ -94,6 +94,8 @@ permissions! {
     SigningKeysWrite = "signing_keys:write";
     /// Audit the shop.
     AuditRun = "audit:run";
+    /// Read the audit log.
+    AuditLogRead = "audit_log:read";
     /// Read the log of events.
     EventsRead = "events:read";
     /// Run imports.

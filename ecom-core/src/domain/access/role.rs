@@ -1,5 +1,6 @@
 //! Roles: names for sets of permissions, which users have.
 
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 use derive_setters::Setters;
@@ -8,6 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::Permission;
 use crate::domain::common::{Audit, Patch};
+use crate::domain::platform::audit_log::{Audited, fields};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::RoleId;
 use crate::text::{check_text, trimmed};
@@ -29,6 +31,20 @@ pub struct Role {
     pub audit: Audit,
 }
 
+impl Audited for Role {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.audit.version
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        fields(self, &["id"])
+    }
+}
+
 impl Role {
     /// The maximum number of roles of a shop, and of roles of a user.
     pub const MAX: usize = 100;
@@ -46,7 +62,7 @@ pub enum BuiltInRole {
     /// May do everything.
     Admin,
     /// Has every permission except those to write users and roles, to read or write API keys, to replace the keys of
-    /// access tokens, to erase customers, and to delete permanently.
+    /// access tokens, to read the audit log, to erase customers, and to delete permanently.
     Manager,
     /// Reads drafts, stock, customers, carts, orders and bills; adjusts stock; and edits customers, carts, orders and
     /// reviews.
@@ -95,6 +111,7 @@ impl BuiltInRole {
                             | P::ApiKeysRead
                             | P::ApiKeysWrite
                             | P::SigningKeysWrite
+                            | P::AuditLogRead
                             | P::CustomersErase
                             | P::ForceDelete
                     )

@@ -1,6 +1,8 @@
 //! Users: logins of people and machines.
 
+use serde_json::{Map, Value, json};
 use std::fmt;
+use uuid::Uuid;
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::domain::access::role::{Role, check_role_name};
 use crate::domain::access::secret::Secret;
 use crate::domain::common::{Actor, Audit, IncludeDeleted, Patch};
+use crate::domain::platform::audit_log::{Audited, fields};
 use crate::domain::sales::customer::{MAX_EMAIL, check_email};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CustomerId, RoleId, UserId};
@@ -37,6 +40,35 @@ pub struct User {
     pub blocked_at: Option<Timestamp>,
     /// When and by whom the user was created and edited, and its version.
     pub audit: Audit,
+}
+
+impl Audited for User {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.audit.version
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        let Self { email, email_verified_at, name, password_set_at, roles, customer_id, blocked_at, audit, .. } = self;
+        let values = json!({
+            "email": email,
+            "email_verified_at": email_verified_at,
+            "name": name,
+            "password_set_at": password_set_at,
+            "roles": roles,
+            "customer_id": customer_id,
+            "blocked_at": blocked_at,
+            "audit": audit,
+        });
+        fields(&values, &[])
+    }
+
+    fn customer(&self) -> Option<CustomerId> {
+        self.customer_id
+    }
 }
 
 impl User {

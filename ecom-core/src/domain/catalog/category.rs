@@ -2,9 +2,12 @@
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted, Patch};
+use crate::domain::platform::audit_log::{Audited, fields};
 use crate::error::{FieldCode, ValidationErrors};
 use crate::id::CategoryId;
 use crate::text::{Slug, check_text};
@@ -36,6 +39,20 @@ pub struct Category {
     pub revision: i64,
     /// When and by whom the category was created and edited, and its version.
     pub audit: Audit,
+}
+
+impl Audited for Category {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        fields(self, &["id", "revision", "product_count", "subtree_product_count"])
+    }
 }
 
 impl Category {

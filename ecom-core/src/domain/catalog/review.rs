@@ -3,9 +3,12 @@
 use derive_setters::Setters;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::domain::catalog::product::{RatingSource, RatingSummary};
 use crate::domain::common::{Audit, IncludeDeleted, Patch};
+use crate::domain::platform::audit_log::{Audited, fields};
 use crate::domain::words::words;
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CustomerId, ProductId, ReviewId};
@@ -29,6 +32,24 @@ pub struct Review {
     /// When and by whom the review was created and edited, and its version. It counts as soft-deleted while its product
     /// is.
     pub audit: Audit,
+}
+
+impl Audited for Review {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.audit.version
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        fields(self, &["id"])
+    }
+
+    fn customer(&self) -> Option<CustomerId> {
+        self.customer_id
+    }
 }
 
 impl Review {

@@ -2,9 +2,11 @@
 //! Each is one row, which the migrations create.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::common::Audit;
+use crate::domain::platform::audit_log::Audited;
 use crate::domain::words::words;
 use crate::id::SettingId;
 
@@ -33,7 +35,7 @@ impl SettingName {
 
 /// A setting of a shop. `T` is the type of its value; the database stores JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Setting<T = serde_json::Value> {
+pub struct Setting<T = Value> {
     /// The id.
     pub id: SettingId,
     /// The name.
@@ -43,6 +45,28 @@ pub struct Setting<T = serde_json::Value> {
     /// When and by whom the setting was edited, and its version. A setting that nobody has edited has version 1 and the
     /// time of the migration.
     pub audit: Audit,
+}
+
+impl Audited for Setting {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.audit.version
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        let value = match self.name {
+            SettingName::Synonyms | SettingName::SearchRules => self.value.clone(),
+            // Only the names of the keys.
+            SettingName::SigningKeys => {
+                self.value.as_array().into_iter().flatten().map(|key| key["kid"].clone()).collect()
+            }
+        };
+        // The edit of an object would show its fields without the name.
+        Map::from_iter([(self.name.as_str().to_owned(), value)])
+    }
 }
 
 impl<T> Setting<T> {

@@ -3,11 +3,13 @@
 use derive_setters::Setters;
 use email_address::EmailAddress;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::domain::catalog::category::check_external;
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef, IncludeDeleted, Patch};
+use crate::domain::platform::audit_log::{Audited, fields};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{AddressId, CustomerId};
 use crate::text::{check_text, fold_key, is_invisible, trimmed};
@@ -33,6 +35,24 @@ pub struct Customer {
     pub erased_at: Option<Timestamp>,
     /// When and by whom the customer was created and edited, and its version.
     pub audit: Audit,
+}
+
+impl Audited for Customer {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.audit.version
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        fields(self, &["id"])
+    }
+
+    fn customer(&self) -> Option<CustomerId> {
+        Some(self.id)
+    }
 }
 
 impl Customer {
@@ -85,6 +105,24 @@ pub struct Address {
     /// When and by whom the address was created and edited, and its version. It counts as soft-deleted while its
     /// customer is.
     pub audit: Audit,
+}
+
+impl Audited for Address {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.audit.version
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        fields(self, &["id"])
+    }
+
+    fn customer(&self) -> Option<CustomerId> {
+        Some(self.customer_id)
+    }
 }
 
 /// The filter of a list of customers.

@@ -13,7 +13,7 @@ use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 
 /// The service of the API keys of a shop.
 ///
@@ -137,7 +137,7 @@ impl<'a> ApiKeyService<'a> {
             audit: Audit::created(self.cx.now(), self.who.actor()),
         };
         tx.api_keys().insert(&key).await?;
-        tx.emit(EventKind::ApiKeyCreated, key.id, key.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::created(EventKind::ApiKeyCreated, &key, self.who.actor())).await?;
         tx.ended(Ok(CreatedApiKey { key, secret }))
     }
 
@@ -183,8 +183,8 @@ impl<'a> ApiKeyService<'a> {
         }
         after.audit.edited(self.cx.now(), self.who.actor());
         tx.api_keys().update(&before, &after).await?;
-        let stale = [cache_key(&after.hash)];
-        tx.emit(EventKind::ApiKeyUpdated, id, after.audit.version, self.who.actor(), stale).await?;
+        let change = Change::edited(EventKind::ApiKeyUpdated, &before, &after, self.who.actor());
+        tx.emit(change.shown_by([cache_key(&after.hash)])).await?;
         tx.ended(Ok(after))
     }
 
@@ -206,8 +206,8 @@ impl<'a> ApiKeyService<'a> {
         tx.started();
         let before = self.lock(tx, id, expected).await?;
         tx.api_keys().delete(id).await?;
-        let stale = [cache_key(&before.hash)];
-        tx.emit(EventKind::ApiKeyDeleted, id, before.audit.version + 1, self.who.actor(), stale).await?;
+        let change = Change::removed(EventKind::ApiKeyDeleted, &before, self.who.actor());
+        tx.emit(change.shown_by([cache_key(&before.hash)])).await?;
         tx.ended(Ok(()))
     }
 

@@ -14,7 +14,7 @@ use super::oidc::{Identity, Oidc};
 use super::password::{Admitted, Passwords};
 use super::role::Roles;
 use super::token::{self, Signer, Verified};
-use super::user::account;
+use super::user::{account, verification_of};
 use crate::clock::Timestamp;
 use crate::domain::access::api_key::{self, ApiKey};
 use crate::domain::access::principal::{Login, Permission, Principal};
@@ -580,9 +580,8 @@ impl<'a> AuthService<'a> {
                 audit: Audit::created(now, &actor_of(id)),
             };
             tx.users().insert(&user).await?;
-            let kinds = [EventKind::UserCreated, EventKind::UserVerificationRequested];
-            let events = kinds.map(|kind| Change::new(kind, id, user.audit.version, &user.actor()));
-            tx.emit_all(events.into()).await?;
+            let created = Change::created(EventKind::UserCreated, &user, &user.actor());
+            tx.emit_all(vec![created, verification_of(&user, &user.actor())]).await?;
             let begun = self.begin(&mut tx, &user, user_agent).await?;
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
@@ -623,7 +622,7 @@ impl<'a> AuthService<'a> {
             after.audit.edited(now, who.actor());
             tx.users().update(&before, &after).await?;
             tx.sessions().remove_tokens(after.id).await?;
-            tx.emit(EventKind::UserUpdated, after.id, after.audit.version, who.actor(), []).await?;
+            tx.emit(Change::edited(EventKind::UserUpdated, &before, &after, who.actor())).await?;
             let active = tx.sessions().active(login.user, now).await?;
             for mut other in active {
                 if other.id != login.session {
@@ -663,7 +662,7 @@ impl<'a> AuthService<'a> {
 async fn end(tx: &mut Tx<'_>, session: &mut Session, now: Timestamp, reason: SessionEnd, actor: &Actor) -> Result<()> {
     session.ended = Some((now, reason));
     tx.sessions().update(session).await?;
-    tx.emit_all(vec![Change::new(EventKind::SessionEnded, session.id, 1, actor)]).await
+    tx.emit(Change::event_only(EventKind::SessionEnded, session.id, 1, actor)).await
 }
 
 /// Returns an email address without spaces around it, and its hash, by which failed logins are counted.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::id::CustomerId;
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::customer::CustomerService;
 
 /// Returns the customer that a user becomes once its email address is verified, or `None` if its customer does not
@@ -49,7 +49,7 @@ async fn new_customer(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result
     let inserted = tx.customers().insert(std::slice::from_ref(&customer)).await;
     // If another transaction has created the customer meanwhile, the next attempt finds it.
     tx.or_next_name(inserted, |field| field == "email")?;
-    tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, who.actor(), []).await?;
+    tx.emit(Change::created(EventKind::CustomerCreated, &customer, who.actor())).await?;
     Ok(Some(customer.id))
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Conflict, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CartId, UserId};
 use crate::port::rate_limiter::{Quota, RateKey};
 use crate::port::storage::Repositories as _;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::cart::CartService;
 
 /// How many mails an email address can be asked for.
@@ -69,7 +69,7 @@ impl AuthService<'_> {
         let actor = &Actor::new("anonymous");
         self.cx
             .write(|mut tx| async move {
-                tx.emit(kind, id, version, actor, []).await?;
+                tx.emit(Change::event_only(kind, id, version, actor)).await?;
                 Ok(((), tx))
             })
             .await
@@ -104,7 +104,8 @@ impl AuthService<'_> {
                 let who = Principal::new(after.actor(), []);
                 after.audit.edited(self.cx.now(), who.actor());
                 update(&mut tx, &before, &after).await?;
-                written(&mut tx, EventKind::UserUpdated, &after, None, self.cx.now(), &who).await?;
+                let change = Change::edited(EventKind::UserUpdated, &before, &after, who.actor());
+                written(&mut tx, change, None, self.cx.now(), &who).await?;
             }
             let roles = Roles::load_in(&mut tx).await?;
             tx.ended(Ok(account(&after, &roles))).map(|done| (done, tx))
@@ -139,7 +140,8 @@ impl AuthService<'_> {
             tx.sessions().remove_tokens(after.id).await?;
             tx.sessions().clear_failures(failures).await?;
             let ends = Some(SessionEnd::PasswordChanged);
-            written(&mut tx, EventKind::UserUpdated, &after, ends, now, &who).await?;
+            let change = Change::edited(EventKind::UserUpdated, &before, &after, who.actor());
+            written(&mut tx, change, ends, now, &who).await?;
             tx.ended(Ok(())).map(|()| ((), tx))
         };
         self.cx.write(reset).await

@@ -14,7 +14,7 @@ use crate::port::storage::Repositories as _;
 use crate::service::access::auth::GRANT_TTL;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Lookup;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 
 /// The service of the roles of a shop.
 ///
@@ -92,7 +92,7 @@ impl<'a> RoleService<'a> {
             audit: Audit::created(self.cx.now(), self.who.actor()),
         };
         tx.roles().insert(&role).await?;
-        tx.emit(EventKind::RoleCreated, role.id, role.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::created(EventKind::RoleCreated, &role, self.who.actor())).await?;
         tx.ended(Ok(role))
     }
 
@@ -175,7 +175,7 @@ impl<'a> RoleService<'a> {
         }
         after.audit.edited(self.cx.now(), self.who.actor());
         tx.roles().update(&before, &after).await?;
-        tx.emit(EventKind::RoleUpdated, after.id, after.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::edited(EventKind::RoleUpdated, &before, &after, self.who.actor())).await?;
         Ok(after)
     }
 
@@ -202,7 +202,7 @@ impl<'a> RoleService<'a> {
             return Err(Conflict::State { message }.into());
         }
         tx.roles().delete(id).await?;
-        tx.emit(EventKind::RoleDeleted, id, before.audit.version + 1, self.who.actor(), []).await?;
+        tx.emit(Change::removed(EventKind::RoleDeleted, &before, self.who.actor())).await?;
         tx.ended(Ok(()))
     }
 

@@ -33,6 +33,7 @@ use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Cached;
+use crate::service::run::transaction::{Change, Tx};
 
 words! {
     /// The algorithm by which access tokens are signed.
@@ -432,7 +433,7 @@ async fn write(
         return Ok(own.clone());
     }
     let change = &change;
-    let write = |mut tx: crate::Tx<'static>| async move {
+    let write = |mut tx: Tx<'static>| async move {
         tx.started();
         let before = tx.settings().lock(SettingName::SigningKeys).await?;
         let found = stored(&before);
@@ -441,7 +442,7 @@ async fn write(
         let mut after = Setting { value, ..before.clone() };
         after.audit.edited(cx.now(), actor);
         tx.settings().update(&before, &after).await?;
-        tx.emit(EventKind::SettingChanged, after.id, after.audit.version, actor, []).await?;
+        tx.emit(Change::edited(EventKind::SettingChanged, &before, &after, actor)).await?;
         tx.ended(Ok(keys)).map(|keys| (keys, tx))
     };
     let keys = cx.write(write).await?;

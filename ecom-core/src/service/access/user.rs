@@ -8,7 +8,7 @@ use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::role::BuiltInRole;
 use crate::domain::access::session::{Session, SessionEnd};
 use crate::domain::access::user::{PasswordHash, User, UserAccount, UserFilter, UserInput, UserPatch};
-use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
+use crate::domain::common::{Actor, Audit, DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CustomerId, RoleId, SessionId, UserId};
@@ -150,7 +150,7 @@ impl<'a> UserService<'a> {
             audit: Audit::created(now, self.who.actor()),
         };
         tx.users().insert(&user).await?;
-        tx.emit(EventKind::UserCreated, user.id, user.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::created(EventKind::UserCreated, &user, self.who.actor())).await?;
         tx.ended(Ok(account(&user, &roles)))
     }
 
@@ -292,10 +292,10 @@ impl<'a> UserService<'a> {
         if is_moved || ends.is_some() {
             tx.sessions().remove_tokens(after.id).await?;
         }
-        written(tx, EventKind::UserUpdated, &after, ends, now, self.who).await?;
+        let change = Change::edited(EventKind::UserUpdated, &before, &after, self.who.actor());
+        written(tx, change, ends, now, self.who).await?;
         if is_moved {
-            let version = after.audit.version;
-            tx.emit(EventKind::UserVerificationRequested, after.id, version, self.who.actor(), []).await?;
+            tx.emit(verification_of(&after, self.who.actor())).await?;
         }
         Ok(after)
     }
@@ -343,17 +343,19 @@ impl<'a> UserService<'a> {
         tx.started();
         let (before, _) = self.lock(tx, id, expected, mode.of()).await?;
         let now = self.cx.now();
-        let mut gone = before.clone();
         match mode {
             DeleteMode::Soft => {
+                let mut gone = before.clone();
                 gone.audit.deleted(now, self.who.actor());
                 tx.users().update(&before, &gone).await?;
                 tx.sessions().remove_tokens(id).await?;
-                written(tx, EventKind::UserDeleted, &gone, Some(SessionEnd::UserBlocked), now, self.who).await?;
+                let change = Change::edited(EventKind::UserDeleted, &before, &gone, self.who.actor());
+                written(tx, change, Some(SessionEnd::UserBlocked), now, self.who).await?;
             }
             DeleteMode::Force => {
-                gone.audit.version += 1;
-                written(tx, EventKind::UserPurged, &gone, Some(SessionEnd::UserBlocked), now, self.who).await?;
+                tx.audit_log().erase_user(id, now).await?;
+                let change = Change::removed(EventKind::UserPurged, &before, self.who.actor()).without_data();
+                written(tx, change, Some(SessionEnd::UserBlocked), now, self.who).await?;
                 tx.users().purge(id).await?;
             }
         }
@@ -382,7 +384,7 @@ impl<'a> UserService<'a> {
         let mut after = before.clone();
         after.audit.restored(self.cx.now(), self.who.actor());
         tx.users().update(&before, &after).await?;
-        tx.emit(EventKind::UserRestored, id, after.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::edited(EventKind::UserRestored, &before, &after, self.who.actor())).await?;
         tx.ended(Ok(account(&after, &roles)))
     }
 
@@ -452,23 +454,28 @@ fn merged(patch: UserPatch, before: &User, roles: &Roles) -> Result<(UserInput, 
     Ok((values.check()?, blocked.unwrap_or_default()))
 }
 
-/// Records that a user was written, ends its sessions if there is a reason to, and forgets what is cached of them.
+/// Records a change of a user, ends its sessions if there is a reason to, and forgets what is cached of them.
 pub(super) async fn written(
     tx: &mut Tx<'_>,
-    kind: EventKind,
-    user: &User,
+    change: Change<'_>,
     ends: Option<SessionEnd>,
     now: Timestamp,
     who: &Principal,
 ) -> Result<()> {
+    let user = UserId(change.id);
     let stale: Vec<CacheKey> = match ends {
         Some(reason) => {
-            end_all(tx, user.id, now, reason, who).await?;
+            end_all(tx, user, now, reason, who).await?;
             Vec::new()
         }
-        None => tx.sessions().active(user.id, now).await?.iter().map(|s| CacheKey::Session(s.id)).collect(),
+        None => tx.sessions().active(user, now).await?.iter().map(|s| CacheKey::Session(s.id)).collect(),
     };
-    tx.emit(kind, user.id, user.audit.version, who.actor(), stale).await
+    tx.emit(change.shown_by(stale)).await
+}
+
+/// Returns the event that asks for a mail with which a user verifies its email address.
+pub(super) fn verification_of(user: &User, actor: &Actor) -> Change<'static> {
+    Change::event_only(EventKind::UserVerificationRequested, user.id, user.audit.version, actor)
 }
 
 /// Ends all sessions of a user that the transaction has locked.
@@ -480,7 +487,8 @@ pub(crate) async fn end_all(
     who: &Principal,
 ) -> Result<Vec<SessionId>> {
     let ended = tx.sessions().end_all(user, now, reason).await?;
-    tx.emit_all(ended.iter().map(|id| Change::new(EventKind::SessionEnded, *id, 1, who.actor())).collect()).await?;
+    tx.emit_all(ended.iter().map(|id| Change::event_only(EventKind::SessionEnded, *id, 1, who.actor())).collect())
+        .await?;
     Ok(ended)
 }
 

@@ -13,13 +13,12 @@ use crate::domain::catalog::category::{
     Category, CategoryFilter, CategoryInput, CategoryPatch, ancestor_slugs, path_depth,
 };
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted, Patch};
-use crate::domain::platform::outbox::{EventDetails, EventKind};
+use crate::domain::platform::outbox::EventKind;
 use crate::error::{CatalogConflict, Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories;
-use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::{Cached, Lookup, text_hash};
 use crate::service::run::transaction::{Change, Tx};
@@ -254,15 +253,9 @@ impl<'a> CategoryService<'a> {
     /// tree must be locked.
     pub(crate) async fn insert_in(&self, tx: &mut Tx<'_>, categories: &[Category]) -> Result<()> {
         tx.categories().insert(categories).await?;
-        let changes = categories.iter().map(|c| Change {
-            kind: EventKind::CategoryCreated,
-            id: c.id.0,
-            revision: c.revision,
-            actor: self.who.actor().clone(),
-            stale: Forget::Keys(HashSet::from([slug_key(&c.slug)])),
-            details: EventDetails::default(),
-            event: None,
-        });
+        let changes = categories
+            .iter()
+            .map(|c| Change::created(EventKind::CategoryCreated, c, self.who.actor()).shown_by([slug_key(&c.slug)]));
         tx.emit_all(changes.collect()).await
     }
 
@@ -400,9 +393,11 @@ impl<'a> CategoryService<'a> {
         }
         if moved || after.name != before.name {
             refresh_products(tx, id).await?;
-            tx.emit_seen_everywhere(EventKind::CategoryMoved, id, after.revision, self.who.actor()).await?;
+            let change = Change::edited(EventKind::CategoryMoved, &before, &after, self.who.actor());
+            tx.emit(change.shown_everywhere()).await?;
         } else {
-            tx.emit(EventKind::CategoryUpdated, id, after.revision, self.who.actor(), [slug_key(&after.slug)]).await?;
+            let change = Change::edited(EventKind::CategoryUpdated, &before, &after, self.who.actor());
+            tx.emit(change.shown_by([slug_key(&after.slug)])).await?;
         }
         // The counts changed with the products, so the category is read again.
         Ok(tx.categories().get(id, IncludeDeleted::Yes).await?.unwrap_or(after))
@@ -460,11 +455,13 @@ impl<'a> CategoryService<'a> {
                 gone.audit.deleted(self.cx.now(), self.who.actor());
                 gone.revision += 1;
                 tx.categories().update(&before, &gone).await?;
-                tx.emit(EventKind::CategoryDeleted, id, gone.revision, self.who.actor(), shown_by).await?;
+                let change = Change::edited(EventKind::CategoryDeleted, &before, &gone, self.who.actor());
+                tx.emit(change.shown_by(shown_by)).await?;
             }
             DeleteMode::Force => {
                 tx.categories().purge(id).await?;
-                tx.emit(EventKind::CategoryPurged, id, before.revision + 1, self.who.actor(), shown_by).await?;
+                let change = Change::removed(EventKind::CategoryPurged, &before, self.who.actor());
+                tx.emit(change.shown_by(shown_by)).await?;
             }
         }
         tx.ended(Ok(()))
@@ -505,7 +502,8 @@ impl<'a> CategoryService<'a> {
         after.revision += 1;
         tx.categories().update(&before, &after).await?;
         refresh_products(tx, id).await?;
-        tx.emit_seen_everywhere(EventKind::CategoryRestored, id, after.revision, self.who.actor()).await?;
+        let change = Change::edited(EventKind::CategoryRestored, &before, &after, self.who.actor());
+        tx.emit(change.shown_everywhere()).await?;
         let written = tx.categories().get(id, IncludeDeleted::Yes).await?.unwrap_or(after);
         tx.ended(Ok(written))
     }

@@ -14,7 +14,7 @@ use crate::port::catalog::review::ReviewedProduct;
 use crate::port::storage::Repositories as _;
 use crate::service::catalog::product::ProductService;
 use crate::service::run::context::Context;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 
 /// The service of the reviews of a shop.
 ///
@@ -148,7 +148,7 @@ impl<'a> ReviewService<'a> {
             audit: Audit::created(self.cx.now(), self.who.actor()),
         };
         tx.reviews().insert(std::slice::from_ref(&review)).await?;
-        tx.emit(EventKind::ReviewCreated, review.id, review.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::created(EventKind::ReviewCreated, &review, self.who.actor())).await?;
         self.rate(tx, reviewed, None, Some(rating)).await?;
         tx.ended(Ok(review))
     }
@@ -232,7 +232,7 @@ impl<'a> ReviewService<'a> {
         }
         after.audit.edited(self.cx.now(), self.who.actor());
         tx.reviews().update(&before, &after).await?;
-        tx.emit(EventKind::ReviewUpdated, after.id, after.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::edited(EventKind::ReviewUpdated, &before, &after, self.who.actor())).await?;
         self.rate(tx, reviewed, Some(before.rating), Some(after.rating)).await?;
         Ok(after)
     }
@@ -255,7 +255,7 @@ impl<'a> ReviewService<'a> {
         tx.started();
         let (before, reviewed) = self.lock(tx, id, expected).await?;
         tx.reviews().purge(id).await?;
-        tx.emit(EventKind::ReviewDeleted, id, before.audit.version + 1, self.who.actor(), []).await?;
+        tx.emit(Change::removed(EventKind::ReviewDeleted, &before, self.who.actor())).await?;
         let rated = self.rate(tx, reviewed, Some(before.rating), None).await;
         tx.ended(rated)
     }
@@ -307,7 +307,9 @@ impl<'a> ReviewService<'a> {
         let after = ReviewedProduct { tally, rating, revision: before.revision + i64::from(shows), ..before };
         tx.reviews().rate(&after).await?;
         if shows {
-            tx.emit(EventKind::ProductUpdated, after.id, after.revision, self.who.actor(), []).await?;
+            // The audit log has the review.
+            let (kind, actor) = (EventKind::ProductUpdated, self.who.actor());
+            tx.emit(Change::event_only(kind, after.id, after.revision, actor)).await?;
         }
         Ok(())
     }

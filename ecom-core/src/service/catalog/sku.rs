@@ -16,7 +16,7 @@ use crate::id::{ProductId, SkuId};
 use crate::money::check_currency;
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 use crate::text::{is_name, shown};
 
 /// The most live SKUs of a product.
@@ -304,7 +304,11 @@ impl<'a> SkuService<'a> {
             after.revision += 1;
             after.audit.edited(self.cx.now(), self.who.actor());
             tx.products().update(&before, &after).await?;
-            tx.emit(EventKind::ProductUpdated, after.id, after.revision, self.who.actor(), shown_by(&after)).await?;
+            // The audit log has the SKU that is removed.
+            let mut with_sku = before.clone();
+            with_sku.skus.push(found);
+            let change = Change::edited(EventKind::ProductUpdated, &with_sku, &after, self.who.actor());
+            tx.emit(change.shown_by(shown_by(&after))).await?;
         }
         if mode == DeleteMode::Force {
             tx.skus().purge(id).await?;
@@ -353,7 +357,8 @@ impl<'a> SkuService<'a> {
         edited.revision += 1;
         edited.audit.edited(self.cx.now(), self.who.actor());
         tx.products().update(&before, &edited).await?;
-        tx.emit(EventKind::ProductUpdated, edited.id, edited.revision, self.who.actor(), shown_by(&edited)).await?;
+        let change = Change::edited(EventKind::ProductUpdated, &before, &edited, self.who.actor());
+        tx.emit(change.shown_by(shown_by(&edited))).await?;
         tx.ended(Ok(live))
     }
 

@@ -11,6 +11,7 @@ use super::queue::Queue;
 use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
+use crate::domain::platform::audit_log::Import;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
 use crate::id::{EventId, IdSource};
@@ -27,12 +28,14 @@ use crate::service::search::state::Indices;
 use crate::service::stock::inventory::Posting;
 use crate::shop::Mailing;
 
-/// What the services of a [`Shop`](crate::Shop) are made from: the state that they share with those of its clones, and
-/// the place where [`Shop::recording`](crate::Shop::recording) notes the last event.
+/// What the services of a [`Shop`](crate::Shop) are made from: the state that they share with those of its clones, the
+/// place where [`Shop::recording`](crate::Shop::recording) notes the last event, and the import that they work for.
 #[derive(Debug)]
 pub(crate) struct Context {
     shared: Arc<Shared>,
-    last_event: Option<Mutex<Option<EventId>>>,
+    last_event: Option<Arc<Mutex<Option<EventId>>>>,
+    /// The import whose entry in the audit log counts the changes; `None` if each change has an entry of its own.
+    pub import: Option<Arc<Import>>,
 }
 
 /// The state that all services of a shop share.
@@ -88,17 +91,23 @@ impl Deref for Context {
 impl Context {
     /// Returns a context that notes no events.
     pub fn new(shared: Shared) -> Arc<Self> {
-        Arc::new(Self { shared: Arc::new(shared), last_event: None })
+        Arc::new(Self { shared: Arc::new(shared), last_event: None, import: None })
     }
 
     /// Returns a context that notes the last event of its writes.
     pub fn recording(&self) -> Arc<Self> {
-        Arc::new(Self { shared: self.shared.clone(), last_event: Some(Mutex::default()) })
+        Arc::new(Self { shared: self.shared.clone(), last_event: Some(Arc::default()), import: None })
     }
 
     /// Returns a context that notes no events, for work that one caller does for others.
     pub fn silent(&self) -> Arc<Self> {
-        Arc::new(Self { shared: self.shared.clone(), last_event: None })
+        Arc::new(Self { shared: self.shared.clone(), last_event: None, import: None })
+    }
+
+    /// Returns a context whose changes are those of an import.
+    pub fn importing(&self, import: Import) -> Arc<Self> {
+        let (shared, last_event) = (self.shared.clone(), self.last_event.clone());
+        Arc::new(Self { shared, last_event, import: Some(Arc::new(import)) })
     }
 
     /// Notes the last event of a write that was committed, if this context records and the write has events.

@@ -1,8 +1,9 @@
-//! The one way in which services write: a transaction that writes the events of its changes and collects the cached
-//! documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction
+//! The one way in which services write: a transaction that writes the events of its changes and their entries in the
+//! audit log, and collects the cached documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction
 //! was in the way.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +12,12 @@ use super::after_commit::{AfterCommit, Forget};
 use super::context::Context;
 use super::retry;
 use super::stale;
+use crate::clock::Timestamp;
 use crate::domain::common::Actor;
+use crate::domain::platform::audit_log::{AuditLogEntry, Audited, Import, differences};
 use crate::domain::platform::outbox::{Event, EventDetails, EventKind};
 use crate::error::{Conflict, Error, Result};
-use crate::id::EventId;
+use crate::id::{AuditLogEntryId, EventId};
 use crate::port::cache::CacheKey;
 use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 
@@ -54,27 +57,109 @@ impl fmt::Debug for Tx<'_> {
     }
 }
 
-/// A change that others must learn of.
-pub(crate) struct Change {
-    pub kind: EventKind,
+/// A change that others must learn of. It is an event (R13), and an entry of the audit log unless it is made by
+/// [`Change::event_only`].
+pub(crate) struct Change<'a> {
+    kind: EventKind,
     pub id: uuid::Uuid,
     /// The revision of the aggregate after the change.
-    pub revision: i64,
+    revision: i64,
     /// The actor who made the change.
-    pub actor: Actor,
+    actor: Actor,
     /// The cached documents that show it, besides those of its kind.
-    pub stale: Forget,
+    stale: Forget,
     /// Further data of its event.
-    pub details: EventDetails,
+    details: EventDetails,
     /// The id of its event, if the caller has made one.
     pub event: Option<EventId>,
+    logged: Logged<'a>,
 }
 
-impl Change {
-    /// Returns a change that no cached document shows besides those of its kind, and whose event has no further data.
-    pub fn new(kind: EventKind, id: impl Into<uuid::Uuid>, revision: i64, actor: &Actor) -> Self {
+/// What the audit log has of a change.
+enum Logged<'a> {
+    /// Nothing: it is no edit of an aggregate, or the ledger of stock or the history of an order has it.
+    Nothing,
+    /// The change without its data.
+    Action,
+    /// The change with the aggregate before and after it; `None` if it did not exist.
+    Edit(Option<&'a dyn Audited>, Option<&'a dyn Audited>),
+}
+
+impl<'a> Change<'a> {
+    /// Returns a change that the audit log does not have.
+    pub fn event_only(kind: EventKind, id: impl Into<uuid::Uuid>, revision: i64, actor: &Actor) -> Self {
         let (stale, details) = (Forget::default(), EventDetails::default());
-        Self { kind, id: id.into(), revision, actor: actor.clone(), stale, details, event: None }
+        Self {
+            kind,
+            id: id.into(),
+            revision,
+            actor: actor.clone(),
+            stale,
+            details,
+            event: None,
+            logged: Logged::Nothing,
+        }
+    }
+
+    /// Returns the creation of an aggregate.
+    pub fn created(kind: EventKind, after: &'a dyn Audited, actor: &Actor) -> Self {
+        let logged = Logged::Edit(None, Some(after));
+        Self { logged, ..Self::event_only(kind, after.id(), after.revision(), actor) }
+    }
+
+    /// Returns an edit of an aggregate, of which soft deletion and restore are two.
+    pub fn edited(kind: EventKind, before: &'a dyn Audited, after: &'a dyn Audited, actor: &Actor) -> Self {
+        let logged = Logged::Edit(Some(before), Some(after));
+        Self { logged, ..Self::event_only(kind, after.id(), after.revision(), actor) }
+    }
+
+    /// Returns the permanent deletion of an aggregate.
+    pub fn removed(kind: EventKind, before: &'a dyn Audited, actor: &Actor) -> Self {
+        let logged = Logged::Edit(Some(before), None);
+        Self { logged, ..Self::event_only(kind, before.id(), before.revision() + 1, actor) }
+    }
+
+    /// Returns the change without the aggregate in the audit log, because its personal data is removed.
+    pub fn without_data(self) -> Self {
+        Self { logged: Logged::Action, ..self }
+    }
+
+    /// Adds cached documents that show the change.
+    pub fn shown_by(mut self, keys: impl IntoIterator<Item = CacheKey>) -> Self {
+        self.stale.add(Forget::Keys(keys.into_iter().collect()));
+        self
+    }
+
+    /// Returns the change as one that so many cached documents show that all of them are stale.
+    pub fn shown_everywhere(self) -> Self {
+        Self { stale: Forget::Everything, ..self }
+    }
+
+    /// Returns the change with further data of its event.
+    pub fn details(self, details: EventDetails) -> Self {
+        Self { details, ..self }
+    }
+
+    /// Returns the entry of the audit log; `None` if it has none.
+    fn entry(&self, id: impl FnOnce() -> AuditLogEntryId, now: Timestamp) -> Option<AuditLogEntry> {
+        let (before, after) = match self.logged {
+            Logged::Nothing => return None,
+            Logged::Action => (None, None),
+            Logged::Edit(before, after) => (before, after),
+        };
+        let customer_id = after.and_then(Audited::customer).or_else(|| before.and_then(Audited::customer));
+        let (before, after) = differences(before.map(Audited::document), after.map(Audited::document));
+        Some(AuditLogEntry {
+            id: id(),
+            action: self.kind.as_str().to_owned(),
+            aggregate_id: self.id,
+            customer_id,
+            before,
+            after,
+            erased_at: None,
+            occurred_at: now,
+            actor: self.actor.clone(),
+        })
     }
 }
 
@@ -156,56 +241,68 @@ impl<'t> Tx<'t> {
     }
 
     /// Records a change, as [`Tx::emit_all`] does.
-    pub(crate) async fn emit(
-        &mut self,
-        kind: EventKind,
-        id: impl Into<uuid::Uuid>,
-        revision: i64,
-        actor: &Actor,
-        shown_by: impl IntoIterator<Item = CacheKey>,
-    ) -> Result<()> {
-        let stale = Forget::Keys(shown_by.into_iter().collect());
-        self.emit_all(vec![Change { stale, ..Change::new(kind, id, revision, actor) }]).await
+    pub(crate) async fn emit(&mut self, change: Change<'_>) -> Result<()> {
+        self.emit_all(vec![change]).await
     }
 
-    /// Records a change that so many documents show that all of them are stale.
-    pub(crate) async fn emit_seen_everywhere(
-        &mut self,
-        kind: EventKind,
-        id: impl Into<uuid::Uuid>,
-        revision: i64,
-        actor: &Actor,
-    ) -> Result<()> {
-        let stale = Forget::Everything;
-        self.emit_all(vec![Change { stale, ..Change::new(kind, id, revision, actor) }]).await
-    }
-
-    /// Records changes. Their events are written at once, in one statement for a batch. The cached documents that show
-    /// the changes are dropped after the commit: in this process by [`AfterCommit`], in every other process when it
-    /// reads the events. [`stale::implied`] names the documents that every event of a kind makes stale;
-    /// [`Change::stale`] names the others.
-    pub(crate) async fn emit_all(&mut self, changes: Vec<Change>) -> Result<()> {
+    /// Records changes. Their events are written at once, in one statement for a batch, and so are their entries in the
+    /// audit log. The cached documents that show the changes are dropped after the commit: in this process by
+    /// [`AfterCommit`], in every other process when it reads the events. [`stale::implied`] names the documents that
+    /// every event of a kind makes stale; [`Change::shown_by`] names the others.
+    pub(crate) async fn emit_all(&mut self, changes: Vec<Change<'_>>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
+        let now = self.cx.now();
+        let mut counters: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut entries = Vec::new();
         let mut events = Vec::with_capacity(changes.len());
-        for Change { kind, id, revision, actor, stale, details, event } in changes {
+        for change in changes {
+            if self.cx.import.is_some() {
+                *counters.entry(change.kind.as_str()).or_default() += 1;
+            } else {
+                entries.extend(change.entry(|| AuditLogEntryId(self.cx.ids.next()), now));
+            }
+            let Change { kind, id, revision, actor, stale, details, event, .. } = change;
             events.push(Event {
                 id: event.unwrap_or_else(|| EventId(self.cx.ids.next())),
                 kind,
                 aggregate_id: id,
                 revision,
                 data: stale::data(details, &stale),
-                occurred_at: self.cx.now(),
+                occurred_at: now,
                 actor,
             });
             self.stale.add(Forget::Keys(stale::implied(kind, id)));
             self.stale.add(stale);
         }
-        self.unit.outbox().append(&events).await?;
         self.last_event = events.last().map(|event| event.id);
         self.wakes = true;
+        self.unit.outbox().append(&events).await?;
+        if !entries.is_empty() {
+            self.unit.audit_log().append(&entries).await?;
+        }
+        if let Some(import) = self.cx.import.clone() {
+            self.count(&import, &counters).await?;
+        }
         Ok(())
+    }
+
+    /// Adds changes to the one entry of an import in the audit log, which begins with its first change. Each batch
+    /// counts in its own transaction, so that the entry is right if the import breaks off.
+    async fn count(&mut self, import: &Import, changes: &BTreeMap<&'static str, u64>) -> Result<()> {
+        let begun = self.unit.audit_log().lock(import.id).await?;
+        match begun {
+            Some(mut entry) => {
+                Import::count(&mut entry, changes);
+                self.unit.audit_log().update(&entry).await
+            }
+            None => {
+                let mut entry = import.entry(self.cx.now());
+                Import::count(&mut entry, changes);
+                self.unit.audit_log().append(&[entry]).await
+            }
+        }
     }
 
     /// Turns a `DUPLICATE` into [`Error::Contention`] if the library had made the name (`made` returns that for a

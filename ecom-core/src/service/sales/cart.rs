@@ -189,7 +189,7 @@ impl<'a> CartService<'a> {
         let cart = priced(tx, cart).await?;
         check_amounts(&cart, "lines")?;
         tx.carts().insert(std::slice::from_ref(&cart.cart)).await.map_err(or_again)?;
-        tx.emit(EventKind::CartCreated, cart.cart.id, cart.cart.audit.version, self.who.actor(), []).await?;
+        tx.emit(event(EventKind::CartCreated, &cart.cart, self.who)).await?;
         Ok(CreatedCart { cart, token, created: true })
     }
 
@@ -683,7 +683,7 @@ impl<'a> CartService<'a> {
         let result = self.save(tx, into, after, None).await?;
         merged.audit.edited(self.cx.now(), self.who.actor());
         tx.carts().update(&from, &merged).await?;
-        tx.emit(EventKind::CartMerged, merged.id, merged.audit.version, self.who.actor(), []).await?;
+        tx.emit(event(EventKind::CartMerged, &merged, self.who)).await?;
         Ok(result)
     }
 
@@ -709,8 +709,7 @@ impl<'a> CartService<'a> {
         }
         if changed {
             tx.carts().update(&before, &after.cart).await.map_err(or_again)?;
-            let (id, version) = (after.cart.id, after.cart.audit.version);
-            tx.emit(EventKind::CartUpdated, id, version, self.who.actor(), []).await?;
+            tx.emit(event(EventKind::CartUpdated, &after.cart, self.who)).await?;
         }
         Ok(after)
     }
@@ -722,7 +721,7 @@ impl<'a> CartService<'a> {
         }
         tx.carts().purge(&carts.iter().map(|c| c.id).collect::<Vec<_>>()).await?;
         let purged =
-            |cart: &Cart| Change::new(EventKind::CartPurged, cart.id, cart.audit.version + 1, self.who.actor());
+            |cart: &Cart| Change::event_only(EventKind::CartPurged, cart.id, cart.audit.version + 1, self.who.actor());
         let changes = carts.iter().map(purged);
         tx.emit_all(changes.collect()).await
     }
@@ -886,4 +885,9 @@ where
 pub(crate) async fn priced<R: Repositories + ?Sized>(db: &mut R, cart: Cart) -> Result<PricedCart> {
     let offers = offers(db, cart.lines.iter().map(|l| l.sku_id)).await?;
     Ok(PricedCart::new(cart, &offers))
+}
+
+/// Returns the event of a cart that was written.
+fn event(kind: EventKind, cart: &Cart, who: &Principal) -> Change<'static> {
+    Change::event_only(kind, cart.id, cart.audit.version, who.actor())
 }

@@ -108,7 +108,7 @@ impl<'a> CustomerService<'a> {
         let customer = self.made(input.check()?);
         tx.started();
         tx.customers().insert(std::slice::from_ref(&customer)).await?;
-        tx.emit(EventKind::CustomerCreated, customer.id, customer.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::created(EventKind::CustomerCreated, &customer, self.who.actor())).await?;
         tx.ended(Ok(customer))
     }
 
@@ -208,7 +208,7 @@ impl<'a> CustomerService<'a> {
         }
         after.audit.edited(self.cx.now(), self.who.actor());
         tx.customers().update(&before, &after).await?;
-        tx.emit(EventKind::CustomerUpdated, after.id, after.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::edited(EventKind::CustomerUpdated, &before, &after, self.who.actor())).await?;
         Ok(after)
     }
 
@@ -255,11 +255,13 @@ impl<'a> CustomerService<'a> {
                 let mut gone = before.clone();
                 gone.audit.deleted(self.cx.now(), self.who.actor());
                 tx.customers().update(&before, &gone).await?;
-                tx.emit(EventKind::CustomerDeleted, id, gone.audit.version, self.who.actor(), []).await?;
+                tx.emit(Change::edited(EventKind::CustomerDeleted, &before, &gone, self.who.actor())).await?;
             }
             DeleteMode::Force => {
+                tx.audit_log().erase_customer(id, self.cx.now()).await?;
                 tx.customers().purge(id).await?;
-                tx.emit(EventKind::CustomerPurged, id, before.audit.version + 1, self.who.actor(), []).await?;
+                let change = Change::removed(EventKind::CustomerPurged, &before, self.who.actor());
+                tx.emit(change.without_data()).await?;
             }
         }
         tx.ended(Ok(()))
@@ -291,7 +293,7 @@ impl<'a> CustomerService<'a> {
         let mut after = before.clone();
         after.audit.restored(self.cx.now(), self.who.actor());
         tx.customers().update(&before, &after).await?;
-        tx.emit(EventKind::CustomerRestored, id, after.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::edited(EventKind::CustomerRestored, &before, &after, self.who.actor())).await?;
         tx.ended(Ok(after))
     }
 }
@@ -364,12 +366,14 @@ impl CustomerService<'_> {
                 end_all(tx, user.id, now, SessionEnd::UserBlocked, self.who).await?;
             }
             tx.customers().erase(&before, &after).await?;
-            tx.emit(EventKind::CustomerErased, id, after.audit.version, self.who.actor(), []).await?;
+            tx.audit_log().erase_customer(id, now).await?;
+            let change = Change::edited(EventKind::CustomerErased, &before, &after, self.who.actor());
+            tx.emit(change.without_data()).await?;
             after
         };
         let left = loop {
             let erased = tx.orders().erase(id, ERASED_AT_ONCE, now, self.who.actor()).await?;
-            let change = |(id, version)| Change::new(EventKind::OrderErased, id, version, self.who.actor());
+            let change = |(id, version)| Change::event_only(EventKind::OrderErased, id, version, self.who.actor());
             let is_full = erased.len() >= ERASED_AT_ONCE as usize;
             tx.emit_all(erased.into_iter().map(change).collect()).await?;
             if !is_full || orders == Orders::Some {
@@ -508,7 +512,7 @@ impl<'a> AddressService<'a> {
         let audit = Audit::created(self.cx.now(), self.who.actor());
         let address = with_address_values(AddressId(self.cx.ids.next()), customer, values, audit);
         tx.addresses().insert(std::slice::from_ref(&address)).await?;
-        tx.emit(EventKind::AddressCreated, address.id, address.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::created(EventKind::AddressCreated, &address, self.who.actor())).await?;
         tx.ended(Ok(address))
     }
 
@@ -584,7 +588,7 @@ impl<'a> AddressService<'a> {
         }
         after.audit.edited(self.cx.now(), self.who.actor());
         tx.addresses().update(&before, &after).await?;
-        tx.emit(EventKind::AddressUpdated, after.id, after.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::edited(EventKind::AddressUpdated, &before, &after, self.who.actor())).await?;
         Ok(after)
     }
 
@@ -606,7 +610,7 @@ impl<'a> AddressService<'a> {
         tx.started();
         let before = self.lock(tx, id, expected).await?;
         tx.addresses().purge(id).await?;
-        tx.emit(EventKind::AddressPurged, id, before.audit.version + 1, self.who.actor(), []).await?;
+        tx.emit(Change::removed(EventKind::AddressPurged, &before, self.who.actor())).await?;
         tx.ended(Ok(()))
     }
 

@@ -18,7 +18,7 @@ use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Cached;
-use crate::service::run::transaction::Tx;
+use crate::service::run::transaction::{Change, Tx};
 
 /// The service of the search settings of a shop. Each setting is read and replaced as a whole. The process that writes
 /// uses the new value at once. Other processes use it at once if they share the cache, and otherwise within
@@ -174,7 +174,7 @@ impl<'a> SearchSettingsService<'a> {
         let mut after = Setting { value: stored, ..before.clone() };
         after.audit.edited(self.cx.now(), self.who.actor());
         tx.settings().update(&before, &after).await?;
-        tx.emit(EventKind::SettingChanged, after.id, after.audit.version, self.who.actor(), []).await?;
+        tx.emit(Change::edited(EventKind::SettingChanged, &before, &after, self.who.actor())).await?;
         tx.ended(Ok(after.with(value.clone())))
     }
 }

@@ -15,7 +15,6 @@ use crate::id::{EventId, ProductId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::catalog::product::ProductService;
-use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::queue::{Batched, Done, Queue, submit};
 use crate::service::run::transaction::{Change, Tx};
@@ -239,7 +238,7 @@ pub(crate) async fn post(
     tx: &mut Tx<'_>,
     movements: &[StockMovement],
     product_of: &HashMap<SkuId, ProductId>,
-) -> Result<Vec<Change>> {
+) -> Result<Vec<Change<'static>>> {
     if movements.is_empty() {
         return Ok(Vec::new());
     }
@@ -255,15 +254,9 @@ pub(crate) async fn post(
         // An event has one actor: the actor of the movements or, if they have several, the system.
         let mut actors: Vec<&Actor> = movements.iter().map(|m| &m.created_by).collect();
         actors.dedup();
-        Change {
-            kind: EventKind::StockChanged,
-            id: t.product_id.0,
-            revision: t.revision,
-            actor: if let [one] = *actors { one.clone() } else { Actor::system() },
-            stale: Forget::default(),
-            details: EventDetails { stock: movements.into_iter().map(Into::into).collect(), prices: Vec::new() },
-            event: None,
-        }
+        let actor = if let [one] = *actors { one.clone() } else { Actor::system() };
+        let details = EventDetails { stock: movements.into_iter().map(Into::into).collect(), prices: Vec::new() };
+        Change::event_only(EventKind::StockChanged, t.product_id, t.revision, &actor).details(details)
     });
     Ok(changes.collect())
 }

@@ -19,7 +19,7 @@ use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, JobId, RoleId, UserId};
 use crate::paging::Paging;
-use crate::platform::{JobFilter, OutboxPosition, SearchLogRange};
+use crate::platform::{AuditLogFilter, JobFilter, OutboxPosition, SearchLogRange};
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
     CartLineInput, CartLinePatch, CartPatch, CheckoutInput, CustomerFilter, CustomerInput, CustomerSort,
@@ -327,6 +327,9 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read popular searches", P::AnalyticsRead, log.popular(&range, &page).await.map(drop));
     refused("read searches without result", P::AnalyticsRead, log.without_result(&range, &page).await.map(drop));
     refused("write the counts of searches", P::AnalyticsRead, log.flush().await);
+    let who = without(P::AuditLogRead);
+    let log = f.shop.acting_as(&who).audit_log();
+    refused("read the audit log", P::AuditLogRead, log.list(&AuditLogFilter::default(), &page).await.map(drop));
     let who = without(P::EventsRead);
     let events = f.shop.acting_as(&who).events();
     refused("read events", P::EventsRead, events.read(OutboxPosition::default(), 1).await.map(drop));

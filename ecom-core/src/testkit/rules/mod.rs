@@ -4,6 +4,7 @@
 //! the list of [`shop_suite!`](crate::shop_suite).
 
 mod access;
+mod audit_log;
 mod cache;
 mod carts;
 mod consumers;
@@ -56,6 +57,7 @@ use crate::domain::catalog::product::{Product, ProductFilter, ProductInput, Prod
 use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, IncludeDeleted, Patch};
+use crate::domain::platform::audit_log::AuditLogEntry;
 use crate::domain::platform::job::{Job, JobFilter};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::domain::platform::setting::{Setting, SettingName};
@@ -109,6 +111,7 @@ suite! {
         carts: __shop_carts,
         imports: __shop_imports,
         access: __shop_access,
+        audit_log: __shop_audit_log,
         own_rows: __shop_own_rows,
         logins: __shop_logins,
         mails: __shop_mails,
@@ -328,6 +331,7 @@ impl ShopFixture {
             orders,
             settings,
             jobs,
+            audit_log: self.audit_log().await,
             head,
         }
     }
@@ -367,5 +371,6 @@ struct Snapshot {
     orders: Vec<OrderRecord>,
     settings: Vec<Setting>,
     jobs: Vec<Job>,
+    audit_log: Vec<AuditLogEntry>,
     head: OutboxPosition,
 }

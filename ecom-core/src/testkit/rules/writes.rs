@@ -29,6 +29,7 @@ tests! {
     __shop_writes: [
         a_write_that_another_was_in_the_way_of_is_run_again_and_written_once,
         r13_every_write_returns_its_last_event,
+        every_edit_has_one_entry_in_the_audit_log,
         a_write_of_unknown_outcome_is_not_run_again,
         tries_of_a_write_end_and_leave_nothing,
         a_transaction_with_a_failed_call_is_not_committed,
@@ -180,6 +181,14 @@ impl Written {
         }
     }
 
+    /// Returns the number of entries in the audit log. Stock, carts and jobs have none.
+    const fn entries(way: usize) -> usize {
+        match way {
+            13 | 29..38 | 40 => 0,
+            _ => 1,
+        }
+    }
+
     async fn write_cart(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
         let (carts, staff, any) = (shop.carts(), &CartAccess::Permission, ExpectedVersion::Unspecified);
         let (cart, empty, other) = (self.cart.id, self.empty.id, self.other_cart.id);
@@ -223,6 +232,28 @@ pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_onc
         assert_eq!(events.len(), Written::events(way), "write {way}: {events:?}");
     }
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
+}
+
+/// The entry names the last event of the write that is not that of a product's rating.
+pub async fn every_edit_has_one_entry_in_the_audit_log(f: &ShopFixture) {
+    for way in 0..WRITES {
+        let on = Written::make(f, way).await;
+        let (head, before) = (f.head().await, f.audit_log().await.len());
+        on.write(&f.shop, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
+        let log = f.audit_log().await;
+        let new = &log[before..];
+        assert_eq!(new.len(), Written::entries(way), "write {way}: {new:#?}");
+        let Some(entry) = new.first() else { continue };
+        let events = f.events_after(head).await;
+        let event = events.iter().find(|e| e.kind.as_str() == entry.action).unwrap_or_else(|| panic!("write {way}"));
+        let of_event = (event.aggregate_id, &event.actor, event.occurred_at);
+        assert_eq!((entry.aggregate_id, &entry.actor, entry.occurred_at), of_event, "write {way}");
+        assert_eq!(&entry.actor, me().actor(), "write {way}");
+        // What is removed together with personal data has no values.
+        let has_values = entry.before.is_some() || entry.after.is_some();
+        assert_eq!(has_values, !matches!(way, 19 | 38), "write {way}: {entry:#?}");
+        assert!(!has_values || entry.before != entry.after, "write {way}: {entry:#?}");
+    }
 }
 
 /// A shop that records has the event after each kind of write, and none after a write without events.

@@ -1,6 +1,7 @@
 //! Routes of the platform.
 
 mod audit;
+mod audit_log;
 mod job;
 mod search_log;
 
@@ -17,6 +18,7 @@ pub(super) const AREA: Area = Area {
         Tag { name: "analytics", text: "What the shop has counted", conflicts: &[] },
     ],
     links: &[
+        ("audit_log", "/admin/audit-log"),
         ("jobs", "/admin/jobs"),
         ("search_terms", "/analytics/search-terms"),
         ("zero_results", "/analytics/zero-results"),
@@ -27,6 +29,7 @@ pub(super) const AREA: Area = Area {
 fn routes() -> Routes {
     vec![
         routes!(audit::run),
+        routes!(audit_log::audit_log),
         routes!(job::reindex),
         routes!(job::verify),
         routes!(job::list),

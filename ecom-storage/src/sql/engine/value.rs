@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use chrono::NaiveDate;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
-    AddressId, ApiKeyId, BillId, CartId, CategoryId, CustomerId, EventId, JobId, OrderAdjustmentId, OrderId,
-    OrderLineId, ProductId, ReviewId, RoleId, SessionId, SettingId, SkuId, StockMovementId, UserId,
+    AddressId, ApiKeyId, AuditLogEntryId, BillId, CartId, CategoryId, CustomerId, EventId, JobId, OrderAdjustmentId,
+    OrderId, OrderLineId, ProductId, ReviewId, RoleId, SessionId, SettingId, SkuId, StockMovementId, UserId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{Error, Result};
@@ -101,6 +101,7 @@ from! {
     StockMovementId => Uuid, v => v.0;
     EventId => Uuid, v => v.0;
     JobId => Uuid, v => v.0;
+    AuditLogEntryId => Uuid, v => v.0;
     UserId => Uuid, v => v.0;
     Timestamp => Time, v => v;
     NaiveDate => Date, v => v;

@@ -4,6 +4,8 @@ mod input;
 mod patch;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 pub(crate) use self::input::ProductValues;
 pub use self::input::{ImageInput, ProductInput};
@@ -13,6 +15,7 @@ pub(crate) use self::patch::require;
 use crate::domain::catalog::category::CategorySummary;
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
 use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted};
+use crate::domain::platform::audit_log::{Audited, fields};
 use crate::error::{Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::money::Currency;
@@ -137,6 +140,24 @@ pub struct Product {
     pub revision: i64,
     /// When and by whom the product was created and edited, and its version.
     pub audit: Audit,
+}
+
+impl Audited for Product {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    fn document(&self) -> Map<String, Value> {
+        let mut document = fields(self, &["id", "revision", "rating", "skus"]);
+        // The ledger has the changes of stock.
+        let skus = self.skus.iter().map(|sku| fields(sku, &["product_id", "on_hand", "reserved"]).into());
+        document.insert("skus".to_owned(), Value::Array(skus.collect()));
+        document
+    }
 }
 
 impl Product {

@@ -20,7 +20,7 @@ use crate::port::storage::Repositories as _;
 use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
 use crate::service::catalog::import::frame::CARTS;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ForeignId, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
+    DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
 };
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
@@ -206,8 +206,9 @@ impl ImportService<'_> {
         let (named, currency) = (options.source.clone(), self.cx.config.currency);
         let check = move |record: CartRecord| record.check(named.as_deref(), currency);
         let mut from = stream(source, CARTS, &options, check);
+        let cx = &self.begin(ImportKind::Carts, &options);
         let ImportOptions { file, batch: size, dead_letters, .. } = options;
-        let writer = Writer { cx: self.cx, who: self.who };
+        let writer = Writer { cx, who: self.who };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
         in_batches(&writer, &mut from, size, &mut run).await?;
         Ok(run.report)
@@ -450,7 +451,7 @@ impl Writer<'_> {
                 }
                 Some(_) => continue,
             };
-            changes.push(Change::new(kind, after.id, after.audit.version, self.who.actor()));
+            changes.push(Change::event_only(kind, after.id, after.audit.version, self.who.actor()));
             if before.is_none() {
                 new.push(after);
             }

@@ -19,8 +19,8 @@ use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::dead_letter::{DeadLetterWriter, Refused};
 use crate::service::catalog::import::frame::CATALOG;
 use crate::service::catalog::import::{
-    EndedEarly, ForeignId, ImportOptions, ImportReport, ImportService, Item, Message, Patience, Rejection, Run,
-    is_of_a_record, lost_reader, patiently, stream,
+    EndedEarly, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Item, Message, Patience, Rejection,
+    Run, is_of_a_record, lost_reader, patiently, stream,
 };
 use crate::service::catalog::product::names::is_numbered;
 use crate::service::run::transaction::Tx;
@@ -362,6 +362,7 @@ impl ImportService<'_> {
             }
             Ok(record)
         });
+        let cx = &self.begin(ImportKind::Categories, &options);
         let ImportOptions { source, file, dead_letters, max_categories, .. } = options;
         let source = source.unwrap_or_else(|| SOURCE.to_owned());
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
@@ -409,7 +410,6 @@ impl ImportService<'_> {
             }
         }
         drop(from);
-        let cx = self.cx;
         let turn = patiently(|| lease::wait_for(cx, tasks::IMPORT)).await?;
         let written = async {
             let present = self.present(&source, &forest).await?;

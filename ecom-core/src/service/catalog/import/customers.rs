@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::common::{Attributes, Audit};
-use crate::domain::platform::outbox::{EventDetails, EventKind};
+use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{AddressId, CustomerId};
@@ -18,10 +18,9 @@ use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_b
 use crate::service::catalog::import::country::country_code;
 use crate::service::catalog::import::frame::CUSTOMERS;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ForeignId, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
+    DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
 };
 use crate::service::catalog::product::duplicate;
-use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::customer::{CustomerService, with_address_values, with_customer_values};
@@ -228,8 +227,9 @@ impl ImportService<'_> {
         let named = options.source.clone();
         let check = move |record: CustomerRecord| record.check(named.as_deref());
         let mut from = stream(source, CUSTOMERS, &options, check);
+        let cx = &self.begin(ImportKind::Customers, &options);
         let ImportOptions { file, batch: size, dead_letters, .. } = options;
-        let writer = Writer { cx: self.cx, who: self.who };
+        let writer = Writer { cx, who: self.who };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
         in_batches(&writer, &mut from, size, &mut run).await?;
         Ok(run.report)
@@ -320,8 +320,9 @@ impl BatchWriter for Writer<'_> {
         if !addresses.is_empty() {
             tx.addresses().insert(&addresses).await?;
         }
-        let created = new.iter().map(|c| self.change(EventKind::CustomerCreated, c.id.0));
-        let added = addresses.iter().map(|a| self.change(EventKind::AddressCreated, a.id.0));
+        let actor = self.who.actor();
+        let created = new.iter().map(|c| Change::created(EventKind::CustomerCreated, c, actor));
+        let added = addresses.iter().map(|a| Change::created(EventKind::AddressCreated, a, actor));
         tx.emit_all(created.chain(added).collect()).await?;
         Ok(written)
     }
@@ -331,12 +332,6 @@ impl Writer<'_> {
     fn address(&self, customer: CustomerId, values: &AddressInput) -> Address {
         let audit = Audit::created(self.cx.now(), self.who.actor());
         with_address_values(AddressId(self.cx.ids.next()), customer, values.clone(), audit)
-    }
-
-    /// Returns the change that created a row.
-    fn change(&self, kind: EventKind, id: uuid::Uuid) -> Change {
-        let (stale, details) = (Forget::default(), EventDetails::default());
-        Change { kind, id, revision: 1, actor: self.who.actor().clone(), stale, details, event: None }
     }
 }
 

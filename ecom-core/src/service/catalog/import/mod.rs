@@ -35,9 +35,11 @@ pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, Pro
 use self::dead_letter::{DeadLetterWriter, MAX_SHOWN, Refused};
 use self::frame::{CARTS, CATALOG, CUSTOMERS, Frame, Framer};
 use crate::domain::access::principal::Principal;
+use crate::domain::platform::audit_log::Import;
 use crate::error::{
     CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors, WithCauses,
 };
+use crate::id::AuditLogEntryId;
 use crate::service::run::context::Context;
 use crate::text::check_text;
 
@@ -162,6 +164,16 @@ impl ImportKind {
     /// customers and products.
     pub const ALL: [Self; 4] = [Self::Categories, Self::Products, Self::Customers, Self::Carts];
 
+    /// Returns the word for the records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Products => "products",
+            Self::Categories => "categories",
+            Self::Customers => "customers",
+            Self::Carts => "carts",
+        }
+    }
+
     /// Returns the kind of the records in a file, by its beginning (64 KiB are enough): by the first record or, if the
     /// record is longer than that, by the names in it. Returns `None` if it looks like no kind.
     pub fn detect(head: &[u8]) -> Option<Self> {
@@ -231,6 +243,20 @@ pub struct ImportService<'a> {
 impl<'a> ImportService<'a> {
     pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
         Self { cx, who }
+    }
+
+    /// Returns the context of an import, whose changes have one entry in the audit log.
+    fn begin(&self, kind: ImportKind, options: &ImportOptions) -> Arc<Context> {
+        let ImportOptions { source, file, .. } = options;
+        let (id, actor) = (AuditLogEntryId(self.cx.ids.next()), self.who.actor().clone());
+        let import = Import {
+            id,
+            of: kind.as_str(),
+            source: source.clone(),
+            file: file.as_ref().map(|file| file.replace('\0', "")),
+            actor,
+        };
+        self.cx.importing(import)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_b
 use crate::service::catalog::import::frame::CATALOG;
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ImportOptions, ImportReport, ImportService, ProductRecord, Rejection, Run, stream,
+    DeadLetterWriter, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord, Rejection, Run, stream,
 };
 use crate::service::catalog::product::{ProductService, duplicate};
 use crate::service::catalog::resolver::Resolver;
@@ -66,8 +66,9 @@ impl ImportService<'_> {
         let named = options.source.clone();
         let check = move |record: ProductRecord| record.check(named.as_deref(), currency);
         let mut from = stream(source, CATALOG, &options, check);
+        let cx = &self.begin(ImportKind::Products, &options);
         let ImportOptions { file, batch: size, create_categories, dead_letters, .. } = options;
-        let writer = Writer { cx: self.cx, who: self.who, create_categories };
+        let writer = Writer { cx, who: self.who, create_categories };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
         in_batches(&writer, &mut from, size, &mut run).await?;
         Ok(run.report)

@@ -28,7 +28,6 @@ use crate::money::Rating;
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
-use crate::service::run::after_commit::Forget;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::text_hash;
 use crate::service::run::transaction::{Change, Tx};
@@ -186,14 +185,8 @@ impl<'a> ProductService<'a> {
         tx.or_next_name(written, |field| made_slug && field == "slug")?;
         let written = tx.skus().insert(&skus, &opening).await;
         tx.or_next_name(written, |field| made_code && field == "code")?;
-        let changes = products.iter().zip(details).map(|(p, details)| Change {
-            kind: EventKind::ProductCreated,
-            id: p.id.0,
-            revision: p.revision,
-            actor: self.who.actor().clone(),
-            stale: Forget::Keys(shown_by(p).collect()),
-            details,
-            event: None,
+        let changes = products.iter().zip(details).map(|(p, details)| {
+            Change::created(EventKind::ProductCreated, p, self.who.actor()).shown_by(shown_by(p)).details(details)
         });
         tx.emit_all(changes.collect()).await?;
         Ok(products)
@@ -491,9 +484,8 @@ impl<'a> ProductService<'a> {
         if counted || before.categories != after.categories {
             shown_by.extend(category_keys(before).chain(category_keys(&after)));
         }
-        let (id, revision, actor) = (after.id.0, after.revision, self.who.actor().clone());
-        let stale = Forget::Keys(shown_by);
-        tx.emit_all(vec![Change { kind, id, revision, actor, stale, details, event: None }]).await?;
+        let change = Change::edited(kind, before, &after, self.who.actor());
+        tx.emit(change.shown_by(shown_by).details(details)).await?;
         Ok(after)
     }
 
@@ -549,11 +541,13 @@ impl<'a> ProductService<'a> {
                 deleted.audit.deleted(now, self.who.actor());
                 deleted.revision += 1;
                 tx.products().update(&before, &deleted).await?;
-                tx.emit(EventKind::ProductDeleted, id, deleted.revision, self.who.actor(), shown_by(&before)).await?;
+                let change = Change::edited(EventKind::ProductDeleted, &before, &deleted, self.who.actor());
+                tx.emit(change.shown_by(shown_by(&before))).await?;
             }
             DeleteMode::Force => {
                 tx.products().purge(&before).await?;
-                tx.emit(EventKind::ProductPurged, id, before.revision + 1, self.who.actor(), shown_by(&before)).await?;
+                let change = Change::removed(EventKind::ProductPurged, &before, self.who.actor());
+                tx.emit(change.shown_by(shown_by(&before))).await?;
             }
         }
         tx.ended(Ok(()))
@@ -602,7 +596,8 @@ impl<'a> ProductService<'a> {
         after.audit.restored(now, self.who.actor());
         after.revision += 1;
         tx.products().update(&before, &after).await?;
-        tx.emit(EventKind::ProductRestored, id, after.revision, self.who.actor(), shown_by(&after)).await?;
+        let change = Change::edited(EventKind::ProductRestored, &before, &after, self.who.actor());
+        tx.emit(change.shown_by(shown_by(&after))).await?;
         tx.ended(Ok(after))
     }
 

@@ -640,7 +640,7 @@ impl<'a> OrderService<'a> {
             ChangeKind::Billed if record.bills.iter().any(pays) => EventKind::OrderPaid,
             kind => event_of(kind),
         };
-        changes.push(Change::new(kind, record.order.id, record.order.audit.version, self.who.actor()));
+        changes.push(Change::event_only(kind, record.order.id, record.order.audit.version, self.who.actor()));
         tx.emit_all(changes).await?;
         Ok(record)
     }

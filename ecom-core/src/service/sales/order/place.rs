@@ -212,8 +212,9 @@ async fn insert_orders(
             bill.number = taken(bill_numbers.next())?;
         }
         movements.extend(stock.iter().map(|s| movement(cx, s, StockReason::Order, &record.order, actor)));
-        let placed = Change::new(EventKind::OrderPlaced, record.order.id, record.order.audit.version, actor);
-        events.push(Change { event: Some(call.event), ..placed });
+        let mut placed = Change::event_only(EventKind::OrderPlaced, record.order.id, record.order.audit.version, actor);
+        placed.event = Some(call.event);
+        events.push(placed);
         records.push(record);
         history.push(change);
     }
