@@ -419,7 +419,24 @@ fn principal(caller: Caller, owner: &str) -> Principal {
 
 #[tokio::test]
 async fn r16_every_route_admits_whom_it_declares_and_nobody_else() {
-    let staff = Api::with(open().rate_limits(None)).await;
+    every_route_admits_whom_it_declares(Api::with(open().rate_limits(None)).await).await;
+}
+
+#[cfg(feature = "servers")]
+#[tokio::test]
+async fn r16_every_route_admits_whom_it_declares_on_postgres() {
+    let database = test_servers::postgres().await;
+    every_route_admits_whom_it_declares(Api::on_server(open().rate_limits(None), &database).await).await;
+}
+
+#[cfg(feature = "servers")]
+#[tokio::test]
+async fn r16_every_route_admits_whom_it_declares_on_mysql() {
+    let database = test_servers::mysql().await;
+    every_route_admits_whom_it_declares(Api::on_server(open().rate_limits(None), &database).await).await;
+}
+
+async fn every_route_admits_whom_it_declares(staff: Api) {
     let routes = routes();
     assert!(routes.len() > 100, "{}", routes.len());
     let mut n = 0;

@@ -89,6 +89,15 @@ impl Api {
         Self::of(config, Arc::new(search), None, None, |own| own).await
     }
 
+    /// Returns an API over a database of a server.
+    #[cfg(feature = "servers")]
+    pub async fn on_server(config: HttpConfig, database: &test_servers::TestDatabase) -> Self {
+        let storage = SqlStorage::server(ecom_storage::ServerOptions::from_url(&database.url).unwrap()).unwrap();
+        storage.migrate(Currency::USD).await.unwrap();
+        let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
+        Self::changed(config, Arc::new(search), |parts| parts.storage = Arc::new(storage)).await
+    }
+
     /// Returns an API whose rate limiter wraps the one in process.
     pub async fn limited_by(
         config: HttpConfig,
