@@ -1,20 +1,21 @@
 //! Measures the cost of logins and limits: reads and orders with a token against those without, the rate limiter, and
-//! reads while many log in. This process serves both sides of a pair in the same way.
+//! reads while many log in, or while many hold connections. This process serves both sides of a pair in the same way.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use ecom::access::{Principal, Secret, UserInput};
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, MemoryLimiter};
 use ecom::clock::{SharedClock, SystemClock};
-use ecom::http::{HttpConfig, RateLimits, router};
+use ecom::http::{HttpConfig, RateLimits, ServeConfig, router};
 use ecom::port::{NoSearch, Quota, RateLimiter};
 use ecom::sales::CustomerInput;
 use ecom::{Shop, ShopParts};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::http::{CONNECTIONS, on_connections, receive, serve};
@@ -28,6 +29,9 @@ const PASSWORD: &str = "correct horse battery";
 const SHOPPER: &str = "shopper@example.com";
 /// How long a load goes on.
 const SECONDS: u64 = 2;
+/// How many clients hold connections, and how long they wait between two bytes.
+const SLOW: usize = 2_000;
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long the logins go on.
 const LOGIN_SECONDS: usize = 5;
 
@@ -77,6 +81,7 @@ pub async fn run() {
     )
     .await;
     logins(&b, &get("")).await;
+    slow_clients(&b, &get("")).await;
 }
 
 /// Registers users and returns an access token of each.
@@ -189,7 +194,8 @@ async fn logins(b: &Bench, read: &str) {
         let before = p99(at, read, async || tokio::time::sleep(Duration::from_secs(SECONDS)).await).await;
         let (made, refused, others) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         let tally = Arc::new((made, refused, others));
-        let during = p99(at, read, async || attempt(at, &tally).await).await;
+        let attempts = tally.clone();
+        let during = p99(at, read, async || apart(move || async move { attempt(at, &attempts).await }).await).await;
         let (made, refused, others) =
             (tally.0.load(Ordering::Relaxed), tally.1.load(Ordering::Relaxed), tally.2.load(Ordering::Relaxed));
         let rate = made as f64 / LOGIN_SECONDS as f64;
@@ -235,11 +241,102 @@ async fn attempt(at: SocketAddr, tally: &Arc<(AtomicUsize, AtomicUsize, AtomicUs
     while all.join_next().await.is_some() {}
 }
 
+/// Prints how long reads take while clients hold connections that they do not use: a quarter of them sends nothing, a
+/// quarter a byte of a head now and then, a quarter half of a body, and a quarter takes no response. A connection that
+/// the server closes is opened again.
+async fn slow_clients(b: &Bench, read: &str) {
+    let at = serve_with_limits(router(b.shop.clone(), HttpConfig::default().access_log(false).rate_limits(None))).await;
+    let mut ratios = Vec::new();
+    for round in 0..rounds(3) {
+        let before = p99(at, read, async || tokio::time::sleep(Duration::from_secs(SECONDS)).await).await;
+        let open = Arc::new(AtomicUsize::new(0));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (counted, read_of_clients) = (open.clone(), read.to_owned());
+        let clients = tokio::spawn(apart(move || async move {
+            let mut slow = JoinSet::new();
+            for n in 0..SLOW {
+                slow.spawn(hold_on(at, n, read_of_clients.clone(), counted.clone()));
+            }
+            let _ = stopped.await;
+        }));
+        while open.load(Ordering::Relaxed) < SLOW {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let during = p99(at, read, async || tokio::time::sleep(Duration::from_secs(SECONDS)).await).await;
+        let held = open.load(Ordering::Relaxed);
+        println!("  round {round}: {held} slow clients; p99 of reads {during:.2} ms, before {before:.2} ms");
+        drop(stop);
+        clients.await.expect("clients");
+        ratios.push(during / before);
+    }
+    println!("p99 of reads with {SLOW} slow clients, against none: ratio {:.2}; wanted at most 2", median(&mut ratios));
+}
+
+/// Holds a connection, and opens another one when the server has closed it.
+async fn hold_on(at: SocketAddr, n: usize, read: String, open: Arc<AtomicUsize>) {
+    // Not all at the same time.
+    tokio::time::sleep(PAUSE * u32::try_from(n).unwrap_or(0) / u32::try_from(SLOW).unwrap_or(1)).await;
+    loop {
+        let Ok(io) = TcpStream::connect(at).await else { continue };
+        open.fetch_add(1, Ordering::Relaxed);
+        hold(io, n % 4, &read).await;
+        open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Holds a connection in one of four ways until the server closes it.
+async fn hold(mut io: TcpStream, way: usize, read: &str) {
+    let mut byte = [0];
+    match way {
+        0 => drop(io.read(&mut byte).await),
+        1 => {
+            for part in read.as_bytes().chunks(1) {
+                if io.write_all(part).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        2 => {
+            let head =
+                "POST /api/v1/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n";
+            if io.write_all(format!("{head}\r\n{{\"lines\":").as_bytes()).await.is_ok() {
+                drop(io.read(&mut byte).await);
+            }
+        }
+        _ => {
+            // Some responses, none of which is taken.
+            while io.write_all(read.as_bytes()).await.is_ok() {
+                tokio::time::sleep(PAUSE * 10).await;
+            }
+        }
+    }
+}
+
+/// Serves a router with the limits of connections that the reference server has.
+async fn serve_with_limits(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("an address");
+    tokio::spawn(ecom::http::serve(listener, app, ServeConfig::default(), std::future::pending()));
+    at
+}
+
+/// Runs clients on a thread of their own, so that they wait for processors and not for the tasks of the server.
+async fn apart<F: Future<Output: Send + 'static>>(clients: impl FnOnce() -> F + Send + 'static) -> F::Output {
+    let (done, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _ = done.send(runtime.block_on(clients()));
+    });
+    ended.await.expect("clients")
+}
+
 /// Returns the p99 of a read, in milliseconds, that is sent again and again while `meanwhile` runs.
 async fn p99(at: SocketAddr, read: &str, meanwhile: impl AsyncFnOnce()) -> f64 {
     let read = read.to_owned();
-    let reading = tokio::spawn(async move {
+    let reading = apart(move || async move {
         let mut io = TcpStream::connect(at).await.expect("a connection");
+        io.set_nodelay(true).expect("no delay");
         let (mut times, mut buffer) = (Vec::new(), Vec::new());
         let end = Instant::now() + Duration::from_secs(SECONDS);
         while Instant::now() < end {
@@ -251,6 +348,5 @@ async fn p99(at: SocketAddr, read: &str, meanwhile: impl AsyncFnOnce()) -> f64 {
         times.sort_by(f64::total_cmp);
         times[times.len() * 99 / 100]
     });
-    meanwhile().await;
-    reading.await.expect("a reader")
+    tokio::join!(reading, meanwhile()).0
 }

@@ -3,6 +3,7 @@
 //! The core does not open connections. Adapters implement the traits in [`port`], and the services of the areas use
 //! them. Applications depend on the facade crate `ecom`, which adds the adapters.
 
+pub mod circuit;
 pub mod clock;
 pub mod config;
 /// The types of a shop, and the checks of their values. The modules of the areas below re-export the public types.
@@ -109,7 +110,6 @@ mod service {
     pub(crate) mod run;
     /// Searches, and the synchronization of the index.
     pub(crate) mod search {
-        pub(crate) mod circuit;
         pub(crate) mod compare;
         pub(crate) mod fallback;
         pub(crate) mod index;

@@ -67,12 +67,12 @@ impl Templates {
             match std::fs::metadata(&path) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 Ok(found) if found.len() > MAX_TEMPLATE => {
-                    return Err(invalid(format!("must be a directory in which `{name}` has at most 1 MiB")));
+                    return Err(invalid(format!("must have at most 1 MiB in each template, but `{name}` has more")));
                 }
                 _ => {}
             }
             let unreadable = |e: std::io::Error| {
-                invalid(format!("must be a directory in which `{name}` is a text that can be read ({})", e.kind()))
+                invalid(format!("must have templates that can be read as text, but `{name}` cannot be ({})", e.kind()))
             };
             std::fs::read_to_string(path).map(Some).map_err(unreadable)
         })

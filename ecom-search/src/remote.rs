@@ -5,14 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ecom_core::ValidationErrors;
-use parking_lot::Mutex;
+use ecom_core::circuit::Circuit;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The number of failures in a row after which calls are not sent for a while.
-const FAILURES: u32 = 3;
-/// How long calls are not sent, at first and at most. The time doubles with each trial that fails.
-const FIRST_REST: Duration = Duration::from_millis(500);
-const LONGEST_REST: Duration = Duration::from_secs(10);
 /// The pauses before a call is repeated.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
 
@@ -51,7 +46,7 @@ pub(crate) trait Failed: From<Stop> {
 /// Admits calls to a server.
 pub(crate) struct Gate {
     searches: Semaphore,
-    circuit: Mutex<Circuit>,
+    circuit: Circuit,
     is_closed: AtomicBool,
 }
 
@@ -60,7 +55,7 @@ impl Gate {
     pub(crate) fn new(concurrent_searches: usize) -> Self {
         Self {
             searches: Semaphore::new(concurrent_searches),
-            circuit: Mutex::default(),
+            circuit: Circuit::ignoring_cancellation(),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -99,125 +94,32 @@ impl Gate {
             if self.is_closed.load(Ordering::Acquire) {
                 return Err(Stop::Closed.into());
             }
-            let is_trial = self.circuit.lock().admit()?;
-            // If the caller is cancelled, the circuit must not wait for the end of a trial.
-            let attempt = Attempt { gate: self, is_trial, is_over: false };
+            let attempt = self.circuit.attempt().map_err(|_| Stop::Resting)?;
             let answer = match tokio::time::timeout(left, once()).await {
                 Ok(answer) => answer,
                 Err(_) => Err(Stop::TooSlow.into()),
             };
             let pause = pauses.next().filter(|pause| {
                 let is_temporary = answer.as_ref().is_err_and(E::is_temporary);
-                is_repeatable && is_temporary && !is_trial && since.elapsed() + **pause < limit
+                is_repeatable && is_temporary && !attempt.is_trial() && since.elapsed() + **pause < limit
             });
             match pause {
                 // Only the last attempt of a call counts for the circuit.
                 Some(pause) => {
-                    drop(attempt);
+                    attempt.unused();
                     tokio::time::sleep(*pause).await;
                 }
                 None => {
-                    attempt.ended(answer.as_ref().is_err_and(E::blames_server));
+                    if answer.as_ref().is_err_and(E::blames_server) {
+                        if attempt.failed() {
+                            tracing::warn!("the search server does not answer; calls fail at once until it does");
+                        }
+                    } else if attempt.answered() {
+                        tracing::info!("the search server answers again");
+                    }
                     return answer;
                 }
             }
         }
-    }
-}
-
-/// Reports the end of a call to the circuit, also if its future is dropped.
-struct Attempt<'a> {
-    gate: &'a Gate,
-    is_trial: bool,
-    is_over: bool,
-}
-
-impl Attempt<'_> {
-    fn ended(mut self, failed: bool) {
-        self.is_over = true;
-        self.gate.circuit.lock().ended(failed, self.is_trial);
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if self.is_trial && !self.is_over {
-            self.gate.circuit.lock().is_trying = false;
-        }
-    }
-}
-
-/// Spares callers the time limit while the server does not answer: after several failures in a row, calls fail at once,
-/// and from time to time one of them is sent as a trial.
-#[derive(Debug, Default)]
-struct Circuit {
-    failures: u32,
-    rest: Duration,
-    rests_until: Option<Instant>,
-    /// Whether a trial is on its way.
-    is_trying: bool,
-}
-
-impl Circuit {
-    /// Returns whether the call is a trial.
-    fn admit(&mut self) -> Result<bool, Stop> {
-        let Some(until) = self.rests_until else { return Ok(false) };
-        if self.is_trying || Instant::now() < until {
-            return Err(Stop::Resting);
-        }
-        self.is_trying = true;
-        Ok(true)
-    }
-
-    fn ended(&mut self, failed: bool, is_trial: bool) {
-        if self.rests_until.is_some() && !is_trial {
-            // A call that was sent before the circuit opened.
-            return;
-        }
-        self.is_trying = false;
-        if !failed {
-            if self.rests_until.is_some() {
-                tracing::info!("the search server answers again");
-            }
-            *self = Self::default();
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        if self.failures >= FAILURES {
-            if self.rests_until.is_none() {
-                tracing::warn!("the search server does not answer; calls fail at once until it does");
-            }
-            self.rest = (self.rest * 2).clamp(FIRST_REST, LONGEST_REST);
-            self.rests_until = Some(Instant::now() + self.rest);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_circuit_opens_after_failures_and_lets_one_trial_pass() {
-        let mut circuit = Circuit::default();
-        for _ in 0..FAILURES {
-            assert!(circuit.admit().is_ok(), "calls are sent until there are enough failures");
-            circuit.ended(true, false);
-        }
-        circuit.ended(true, false);
-        assert_eq!(circuit.rest, FIRST_REST, "calls that were sent before do not make the rest longer");
-        assert!(circuit.admit().is_err(), "calls are not sent after {FAILURES} failures");
-        let over = |circuit: &mut Circuit| circuit.rests_until = Some(Instant::now());
-        over(&mut circuit);
-        assert!(matches!(circuit.admit(), Ok(true)), "one call is a trial");
-        circuit.ended(false, false);
-        assert!(circuit.admit().is_err(), "there is one trial at a time");
-        circuit.ended(true, true);
-        assert!(circuit.admit().is_err(), "a trial that fails begins another rest");
-        assert_eq!(circuit.rest, FIRST_REST * 2);
-        over(&mut circuit);
-        assert!(circuit.admit().is_ok());
-        circuit.ended(false, true);
-        assert!(circuit.admit().is_ok() && circuit.admit().is_ok(), "a trial that succeeds closes the circuit");
     }
 }

@@ -118,7 +118,7 @@ impl Reader<'_> {
             Some("true" | "1" | "on" | "yes") => true,
             Some("false" | "0" | "off" | "no") => false,
             Some(_) => {
-                self.bad(name, "must be `true` or `false`");
+                self.bad(name, "must be `on` or `off`");
                 default
             }
         }

@@ -195,10 +195,11 @@ pub use self::contract::catalog::review::listed as review;
 pub use self::contract::catalog::sku::listed as sku;
 /// The contract of [`Mailer`].
 pub use self::contract::mailer::listed as mailer;
-/// The contract of [`JobRepository`](crate::port::JobRepository).
+/// The contract of [`AuditLogRepository`](crate::port::AuditLogRepository).
 pub use self::contract::platform::audit_log::listed as audit_log;
 /// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
 pub use self::contract::platform::idempotency::listed as idempotency;
+/// The contract of [`JobRepository`](crate::port::JobRepository).
 pub use self::contract::platform::job::listed as job;
 /// The contract of [`OutboxRepository`](crate::port::OutboxRepository).
 pub use self::contract::platform::outbox::listed as outbox;

@@ -99,6 +99,10 @@ where
             return frame.refuse(ApiError::new(ErrorCode::Unavailable, message));
         }
         let Some(credential) = bearer(&request, &frame.app.config) else { return self.limit(request, frame) };
+        if let Some(principal) = frame.app.shop.auth().authenticate_now(&credential) {
+            request.extensions_mut().insert(principal);
+            return self.limit(request, frame);
+        }
         let mut ready = self.ready();
         Box::pin(async move {
             // An API key that this process has not verified yet costs a statement, so it counts against the address

@@ -12,7 +12,6 @@ CREATE TABLE IF NOT EXISTS audit_log (
     erased_at    DATETIME(6),
     occurred_at  DATETIME(6)  NOT NULL,
     actor        VARCHAR(100) NOT NULL,
-    CHECK (erased_at IS NULL OR (value_before IS NULL AND value_after IS NULL)),
     INDEX audit_log_occurred (occurred_at, id),
     INDEX audit_log_actor (actor, occurred_at, id),
     INDEX audit_log_entity (entity, occurred_at, id),

@@ -10,8 +10,7 @@ CREATE TABLE audit_log (
     value_after  JSONB,
     erased_at    TIMESTAMPTZ,
     occurred_at  TIMESTAMPTZ NOT NULL,
-    actor        TEXT        COLLATE "C" NOT NULL CHECK (length(actor) <= 100),
-    CHECK (erased_at IS NULL OR (value_before IS NULL AND value_after IS NULL))
+    actor        TEXT        COLLATE "C" NOT NULL CHECK (length(actor) <= 100)
 );
 
 CREATE INDEX audit_log_occurred ON audit_log (occurred_at, id);

@@ -10,8 +10,7 @@ CREATE TABLE audit_log (
     value_after  TEXT    CHECK (json_valid(value_after)),
     erased_at    INTEGER,
     occurred_at  INTEGER NOT NULL,
-    actor        TEXT    NOT NULL CHECK (length(actor) <= 100),
-    CHECK (erased_at IS NULL OR (value_before IS NULL AND value_after IS NULL))
+    actor        TEXT    NOT NULL CHECK (length(actor) <= 100)
 ) STRICT;
 
 CREATE INDEX audit_log_occurred ON audit_log (occurred_at, id);

@@ -1,11 +1,11 @@
 //! API keys: secrets by which machines call the shop.
 
-use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-use uuid::Uuid;
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::domain::access::principal::Permission;

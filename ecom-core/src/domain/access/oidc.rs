@@ -124,29 +124,33 @@ impl OidcConfig {
         let mut e = ValidationErrors::default();
         let mut within = |field: &str, ok: bool, bounds: &str| {
             if !ok {
-                e.out_of_bounds(format!("oidc_{field}"), format!("must be {bounds}"));
+                e.out_of_bounds(format!("oidc_{field}"), format!("must {bounds}"));
             }
         };
-        let url = "a URL with `https`, or with `http` and a loopback host, without a user, a query and a fragment";
+        let url = "be a URL with `https`, or with `http` and a loopback host, without a user, a query and a fragment";
         let is_plain = |url: &Url| url.query().is_none() && url.fragment().is_none();
         within("issuer", checked_url(&self.issuer).as_ref().is_some_and(is_plain), url);
         let keys = self.jwks_url.as_deref();
-        within("jwks_url", keys.is_none_or(|url| checked_url(url).is_some()), "a URL with `https`, as the issuer");
-        within("audience", (1..=255).contains(&self.audience.chars().count()), "1 to 255 characters long");
-        within("algorithms", !self.algorithms.is_empty(), "at least one algorithm");
+        within(
+            "jwks_url",
+            keys.is_none_or(|url| checked_url(url).is_some()),
+            "be a URL with the same rules as that of the issuer",
+        );
+        within("audience", (1..=255).contains(&self.audience.chars().count()), "have 1 to 255 characters");
+        within("algorithms", !self.algorithms.is_empty(), "name at least one algorithm");
         let claim = self.roles_claim.as_deref();
-        within("roles_claim", claim.is_none_or(|c| (1..=255).contains(&c.len())), "1 to 255 bytes long");
-        within("role_map", self.role_map.len() <= 1_000, "at most 1000 values");
-        within("role_map", self.role_map.is_empty() || claim.is_some(), "empty without a claim of roles");
-        within("leeway", self.leeway <= Duration::from_secs(300), "at most 5 min");
+        within("roles_claim", claim.is_none_or(|c| (1..=255).contains(&c.len())), "have 1 to 255 bytes");
+        within("role_map", self.role_map.len() <= 1_000, "map at most 1,000 values");
+        within("role_map", self.role_map.is_empty() || claim.is_some(), "be empty, because there is no claim of roles");
+        within("leeway", self.leeway <= Duration::from_secs(300), "be at most 5 minutes");
         let (minute, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
-        within("refresh_interval", (minute..=day).contains(&self.refresh_interval), "between 1 min and 24 hours");
+        within("refresh_interval", (minute..=day).contains(&self.refresh_interval), "be between 1 minute and 24 hours");
         let least = Duration::from_secs(1)..=Duration::from_secs(3_600);
-        within("min_refresh_interval", least.contains(&self.min_refresh_interval), "between 1 s and 1 hour");
+        within("min_refresh_interval", least.contains(&self.min_refresh_interval), "be between 1 second and 1 hour");
         within(
             "max_stale",
             (self.refresh_interval..=7 * day).contains(&self.max_stale),
-            "at least `refresh_interval` and at most 7 days",
+            "be at least `refresh_interval` and at most 7 days",
         );
         e.into_result()
     }

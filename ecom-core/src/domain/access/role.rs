@@ -1,10 +1,10 @@
 //! Roles: names for sets of permissions, which users have.
 
-use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::access::principal::Permission;

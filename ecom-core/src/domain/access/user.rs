@@ -1,11 +1,11 @@
 //! Users: logins of people and machines.
 
-use serde_json::{Map, Value, json};
 use std::fmt;
-use uuid::Uuid;
 
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::domain::access::role::{Role, check_role_name};

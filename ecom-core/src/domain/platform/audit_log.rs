@@ -28,13 +28,16 @@ pub struct AuditLogEntry {
     pub aggregate_id: Uuid,
     /// The customer whose personal data the entry may contain.
     pub customer_id: Option<CustomerId>,
-    /// The fields that the edit changed, as they were before; `None` if the edit created the aggregate, or if the data
-    /// was removed. Amounts are in minor units. Secrets are never contained.
+    /// The fields that the edit changed, as they were before; `None` if the edit created the aggregate, or if the entry
+    /// has no values: those of an erasure and of the permanent deletion of a customer or a user never have any, and
+    /// [`Self::erased_at`] says whether they were removed later. An amount is a decimal number with its currency. No
+    /// value is a secret.
     pub before: Option<Map<String, Value>>,
-    /// The same fields after the edit; `None` if the edit removed the aggregate, or if the data was removed. The entry
-    /// of an import has its source and the number of its changes.
+    /// The same fields after the edit; `None` if the edit removed the aggregate, or if the entry has no values. The
+    /// entry of an import has its source and the number of its changes.
     pub after: Option<Map<String, Value>>,
-    /// When `before` and `after` were removed, because the customer was erased (R45) or permanently deleted.
+    /// When personal data was removed from `before` and `after`, because the customer was erased (R45) or permanently
+    /// deleted, or the user was.
     pub erased_at: Option<Timestamp>,
     /// When the edit was made, or when the import made its first change.
     pub occurred_at: Timestamp,
@@ -46,6 +49,23 @@ impl AuditLogEntry {
     /// Returns the word for the kind of what was edited: the part of the action before the dot, such as `product`.
     pub fn entity(&self) -> &str {
         self.action.split('.').next().unwrap_or_default()
+    }
+
+    /// Returns the entry without personal data. That of a user keeps what the user may do: its roles, its customer, and
+    /// whether it was blocked or deleted. Other entries lose all values.
+    #[must_use]
+    pub fn erased(&self, now: Timestamp) -> Self {
+        let keeps = |name: &String, _: &mut Value| !["email", "name"].contains(&name.as_str());
+        let of_user = |mut values: Map<String, Value>| {
+            values.retain(keeps);
+            values
+        };
+        let values = |values: &Option<Map<String, Value>>| match self.entity() {
+            "user" => values.clone().map(of_user),
+            _ => None,
+        };
+        let (before, after) = (values(&self.before), values(&self.after));
+        Self { before, after, erased_at: self.erased_at.or(Some(now)), ..self.clone() }
     }
 }
 
@@ -149,16 +169,41 @@ fn differing(before: Value, after: Value) -> (Value, Value) {
             let (before, after) = differing_fields(before, after);
             (Value::Object(before), Value::Object(after))
         }
-        (Value::Array(before), Value::Array(after)) if by_id(&before).is_some() && by_id(&after).is_some() => {
-            differing_rows(before, after)
-        }
+        (Value::Array(before), Value::Array(after)) => match (ids(&before), ids(&after)) {
+            (Some(old), Some(new)) if is_in_order(&old, &new) => differing_rows(before, after),
+            (Some(_), Some(_)) => (Value::Array(before), Value::Array(after)),
+            _ => differing_elements(before, after),
+        },
         different => different,
     }
 }
 
 /// Returns the ids of an array of rows; `None` if an element has none.
-fn by_id(rows: &[Value]) -> Option<Vec<&str>> {
+fn ids(rows: &[Value]) -> Option<Vec<&str>> {
     rows.iter().map(|row| row.get("id")?.as_str()).collect()
+}
+
+/// Returns whether the ids that both arrays have are in the same order.
+fn is_in_order(before: &[&str], after: &[&str]) -> bool {
+    let kept = before.iter().filter(|id| after.contains(id));
+    kept.eq(after.iter().filter(|id| before.contains(id)))
+}
+
+/// Returns the elements that only one of two arrays has, or both arrays if only the order differs.
+fn differing_elements(before: Vec<Value>, after: Vec<Value>) -> (Value, Value) {
+    let mut right: Vec<Option<&Value>> = after.iter().map(Some).collect();
+    let mut left = Vec::new();
+    for old in &before {
+        match right.iter_mut().find(|new| **new == Some(old)) {
+            Some(new) => *new = None,
+            None => left.push(old.clone()),
+        }
+    }
+    let right: Vec<Value> = right.into_iter().flatten().cloned().collect();
+    if left.is_empty() && right.is_empty() {
+        return (Value::Array(before), Value::Array(after));
+    }
+    (Value::Array(left), Value::Array(right))
 }
 
 /// Returns the rows that differ, each with its id and the fields that differ.
@@ -241,7 +286,7 @@ mod tests {
     fn an_entry_has_the_fields_that_differ() {
         let before = json!({
             "title": "Lamp", "brand": "Lumen", "attributes": {"color": "red", "watts": 7},
-            "tags": ["a", "b"], "skus": [
+            "tags": ["a", "b"], "order": ["x", "y"], "categories": [{"id": "1"}, {"id": "2"}], "skus": [
                 {"id": "1", "code": "L-1", "price": 100},
                 {"id": "2", "code": "L-2", "price": 200},
                 {"id": "3", "code": "L-3", "price": 300},
@@ -249,7 +294,7 @@ mod tests {
         });
         let after = json!({
             "title": "Lamp", "brand": null, "attributes": {"color": "blue", "watts": 7, "size": "m"},
-            "tags": ["a"], "skus": [
+            "tags": ["a"], "order": ["y", "x"], "categories": [{"id": "2"}, {"id": "1"}], "skus": [
                 {"id": "1", "code": "L-1", "price": 100},
                 {"id": "2", "code": "L-2", "price": 250},
                 {"id": "4", "code": "L-4", "price": 400},
@@ -259,14 +304,16 @@ mod tests {
         assert_eq!(
             Value::from(left.unwrap()),
             json!({
-                "brand": "Lumen", "attributes": {"color": "red"}, "tags": ["a", "b"],
+                "brand": "Lumen", "attributes": {"color": "red"}, "tags": ["b"], "order": ["x", "y"],
+            "categories": [{"id": "1"}, {"id": "2"}],
                 "skus": [{"id": "2", "price": 200}, {"id": "3", "code": "L-3", "price": 300}],
             })
         );
         assert_eq!(
             Value::from(right.unwrap()),
             json!({
-                "brand": null, "attributes": {"color": "blue", "size": "m"}, "tags": ["a"],
+                "brand": null, "attributes": {"color": "blue", "size": "m"}, "tags": [], "order": ["y", "x"],
+            "categories": [{"id": "2"}, {"id": "1"}],
                 "skus": [{"id": "2", "price": 250}, {"id": "4", "code": "L-4", "price": 400}],
             })
         );

@@ -64,7 +64,7 @@ impl Audited for Setting {
                 self.value.as_array().into_iter().flatten().map(|key| key["kid"].clone()).collect()
             }
         };
-        // The edit of an object would show its fields without the name.
+        // Under its name, because the differences between two objects would not name the setting.
         Map::from_iter([(self.name.as_str().to_owned(), value)])
     }
 }

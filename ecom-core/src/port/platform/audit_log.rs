@@ -12,7 +12,7 @@ port! {
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait AuditLogRepository / ForwardAuditLog(&mut self): Send {
-        /// Inserts entries: one statement for a batch.
+        /// Inserts entries, in a statement for many of them.
         async fn append(&mut self, entries: &[AuditLogEntry]) -> Result<()>;
 
         /// Locks an entry until the end of the transaction, and returns it as it is then.
@@ -27,11 +27,15 @@ port! {
         /// Counts the entries that match, up to `bound`.
         async fn count(&mut self, filter: &AuditLogFilter, bound: u64) -> Result<Total>;
 
-        /// Removes `before` and `after` from the entries about a customer: its own, those of its addresses and reviews,
-        /// and those of the users that are or were this customer, from before they were too.
+        /// Removes the values of the entries about a customer: its own, and those of its addresses and reviews, not
+        /// those of its user.
         async fn erase_customer(&mut self, id: CustomerId, now: Timestamp) -> Result<()>;
 
-        /// Removes `before` and `after` from the entries of a user.
+        /// Removes personal data from the entries of the users that are or were a customer
+        /// ([`AuditLogEntry::erased`]), also from those of the time before they were.
+        async fn erase_users_of(&mut self, customer: CustomerId, now: Timestamp) -> Result<()>;
+
+        /// Removes personal data from the entries of a user ([`AuditLogEntry::erased`]).
         async fn erase_user(&mut self, id: UserId, now: Timestamp) -> Result<()>;
     }
 }

@@ -19,7 +19,8 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// How many callers may wait for each hash that is computed at a time. The last one of them waits about a second.
+/// How many callers may wait for each hash that is computed at a time. The last one of them waits about a second, and
+/// longer while other work keeps the processors busy.
 const WAITING: usize = 32;
 
 /// Computes and verifies the hashes of passwords.
@@ -79,7 +80,7 @@ impl Admitted<'_> {
     /// Returns the hash of a password. The first bytes of `random` are its salt.
     ///
     /// # Errors
-    /// `Internal`.
+    /// `Unavailable` if no thread can be started, `Internal`.
     pub async fn hash(&self, password: &Secret, random: [u8; 32]) -> Result<PasswordHash> {
         let password = password.clone();
         self.compute(move || hash(&password, &random[..16])).await?
@@ -88,7 +89,7 @@ impl Admitted<'_> {
     /// Returns whether a password has this hash. It takes as long for a user without one as for a wrong password.
     ///
     /// # Errors
-    /// `Internal`.
+    /// `Unavailable` if no thread can be started, `Internal`.
     pub async fn verify(&self, password: &Secret, hash: Option<&PasswordHash>) -> Result<bool> {
         let exists = hash.is_some();
         let (password, hash, nobody) = (password.clone(), hash.cloned(), self.passwords.nobody.clone());
@@ -102,19 +103,37 @@ impl Admitted<'_> {
         Ok(is_right.await? && exists)
     }
 
-    /// Runs a computation on a blocking thread, after those that came before.
+    /// Runs a computation on a thread of its own, after those that came before.
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let closed = |e| Error::internal("the queue of logins", e);
         let running = self.passwords.running.clone().acquire_owned().await.map_err(closed)?;
-        let computed = tokio::task::spawn_blocking(move || {
-            let done = work();
+        let (done, computed) = tokio::sync::oneshot::channel();
+        let compute = move || {
+            yield_to_others();
+            // If the caller is gone, nobody needs the result.
+            let _ = done.send(work());
             // Held until the end of the computation, also if its caller is gone.
             drop(running);
-            done
-        });
+        };
+        // Not a blocking thread of the runtime, because the priority of a thread cannot be raised again.
+        let thread = std::thread::Builder::new().name("ecom-password".to_owned()).spawn(compute);
+        thread.map_err(|e| Error::unavailable(Dependency::Logins, e))?;
         computed.await.map_err(|e| Error::internal("a login", e))
     }
 }
+
+/// Lowers the priority of the current thread, so that the hashes of passwords, which take a processor for tens of
+/// milliseconds, do not hold up other requests. Only on Linux does `nice` apply to the calling thread alone.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "the priority of a thread cannot be lowered");
+    }
+}
+
+/// How much the priority of a thread is lowered, of 19 steps. The lowest one would starve logins under load.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 fn algorithm() -> Argon2<'static> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();

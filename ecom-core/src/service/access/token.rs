@@ -260,6 +260,15 @@ pub(crate) async fn is_current(cx: &Arc<Context>, verified: &Verified) -> Result
     Ok(ready(cx, &load(cx).await?).0.contains_key(&verified.kid))
 }
 
+/// As [`is_current`], without waiting; `None` if the memory of this process does not have the keys.
+pub(crate) fn is_current_now(cx: &Context, verified: &Verified) -> Option<bool> {
+    let keys = match &cx.token_keys.own {
+        Some(own) => own.read().clone(),
+        None => cx.cache.local(&CACHE_KEY)?,
+    };
+    Some(ready(cx, &keys).0.contains_key(&verified.kid))
+}
+
 /// Returns the public keys as a JSON Web Key Set (RFC 7517), with which other services verify access tokens. It is
 /// empty if the tokens are signed by HMAC.
 ///

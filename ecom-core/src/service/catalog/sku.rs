@@ -305,7 +305,7 @@ impl<'a> SkuService<'a> {
             after.audit.edited(self.cx.now(), self.who.actor());
             tx.products().update(&before, &after).await?;
             // The audit log has the SKU that is removed.
-            let mut with_sku = before.clone();
+            let mut with_sku = after.clone();
             with_sku.skus.push(found);
             let change = Change::edited(EventKind::ProductUpdated, &with_sku, &after, self.who.actor());
             tx.emit(change.shown_by(shown_by(&after))).await?;

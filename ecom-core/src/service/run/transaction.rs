@@ -1,12 +1,14 @@
 //! The one way in which services write: a transaction that writes the events of its changes and their entries in the
-//! audit log, and collects the cached documents that they make stale, and the runner that begins it, commits it, and runs it again if another transaction
-//! was in the way.
+//! audit log, and collects the cached documents that they make stale, and the runner that begins it, commits it, and runs
+//! it again if another transaction was in the way.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Map;
 
 use super::after_commit::{AfterCommit, Forget};
 use super::context::Context;
@@ -75,7 +77,7 @@ pub(crate) struct Change<'a> {
     logged: Logged<'a>,
 }
 
-/// What the audit log has of a change.
+/// How the audit log records a change.
 enum Logged<'a> {
     /// Nothing: it is no edit of an aggregate, or the ledger of stock or the history of an order has it.
     Nothing,
@@ -148,7 +150,12 @@ impl<'a> Change<'a> {
             Logged::Edit(before, after) => (before, after),
         };
         let customer_id = after.and_then(Audited::customer).or_else(|| before.and_then(Audited::customer));
+        let is_edit = before.is_some() && after.is_some();
         let (before, after) = differences(before.map(Audited::document), after.map(Audited::document));
+        if is_edit && [&before, &after].into_iter().flatten().all(Map::is_empty) {
+            // The edit has changed only what the log does not show, such as the stock of a product.
+            return None;
+        }
         Some(AuditLogEntry {
             id: id(),
             action: self.kind.as_str().to_owned(),

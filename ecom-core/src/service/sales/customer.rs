@@ -366,11 +366,13 @@ impl CustomerService<'_> {
                 end_all(tx, user.id, now, SessionEnd::UserBlocked, self.who).await?;
             }
             tx.customers().erase(&before, &after).await?;
-            tx.audit_log().erase_customer(id, now).await?;
             let change = Change::edited(EventKind::CustomerErased, &before, &after, self.who.actor());
             tx.emit(change.without_data()).await?;
             after
         };
+        // Also when the call is repeated, since an edit of a review may have been logged meanwhile.
+        tx.audit_log().erase_customer(id, now).await?;
+        tx.audit_log().erase_users_of(id, now).await?;
         let left = loop {
             let erased = tx.orders().erase(id, ERASED_AT_ONCE, now, self.who.actor()).await?;
             let change = |(id, version)| Change::event_only(EventKind::OrderErased, id, version, self.who.actor());

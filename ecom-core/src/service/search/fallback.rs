@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::circuit::Attempt;
 use super::query::SearchService;
 use super::state::{Index, version_of};
+use crate::circuit::Attempt;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::domain::search::query::SearchRequest;
 use crate::error::{Dependency, Error, Result, WithCauses};
@@ -191,11 +191,11 @@ impl<'a> SearchService<'a> {
         let attempt = main.circuit.attempt().map_err(|resting| Error::unavailable(Dependency::Search, resting))?;
         let Some(fallback) = &indices.fallback else { return Ok(attempt) };
         let mut least = *indices.promised.lock();
-        if attempt.is_trial {
+        if attempt.is_trial() {
             let here = self.within(fallback.checkpoint(self.cx.config.poll_interval)).await.ok().flatten();
             least = here.map_or(least, |here| least.max(here.position));
         }
-        if !attempt.is_trial && (least == OutboxPosition::default() || main.state.position() >= Some(least)) {
+        if !attempt.is_trial() && (least == OutboxPosition::default() || main.state.position() >= Some(least)) {
             return Ok(attempt);
         }
         let is_level = self.within(async { self.is_level(main.read_checkpoint().await?, least).await }).await;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::circuit::Circuit;
+use crate::circuit::Circuit;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
 use crate::port::search::{Checkpoint, SearchProvider};

@@ -24,8 +24,10 @@ use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::setting::SettingName;
 use crate::domain::sales::customer::CustomerInput;
 use crate::error::{Error, ErrorCode, Result};
+use crate::port::cache::CacheKey;
 use crate::service::access::auth::Tokens;
 use crate::service::access::crypto;
+use crate::service::access::role::Roles;
 use crate::service::access::token::{self, TokenAlgorithm};
 use crate::shop::{Shop, ShopParts};
 
@@ -54,6 +56,7 @@ tests! {
         a_role_that_a_user_has_stays,
         a_deleted_user_cannot_log_in,
         the_oldest_of_too_many_sessions_ends,
+        r15_a_token_that_is_remembered_counts_until_it_is_revoked,
     ]
 }
 
@@ -728,4 +731,45 @@ pub async fn the_oldest_of_too_many_sessions_ends(f: &ShopFixture) {
     assert!(!is_accepted(&f.shop, &first.access).await);
     assert!(is_accepted(&f.shop, &more[0].access).await);
     assert_eq!(f.shop.users().sessions(ada.id).await.unwrap().len(), 100);
+}
+
+/// What this process remembers of a token is enough for a request, and never more than the database says.
+pub async fn r15_a_token_that_is_remembered_counts_until_it_is_revoked(f: &ShopFixture) {
+    let shop = f.another(ShopConfig::default(), f.cache());
+    let role = shop.roles().create(&RoleInput::new("packer", [Permission::StockRead])).await.unwrap();
+    let ada = user(f, &["packer"]).await;
+    let auth = shop.auth();
+    assert!(auth.authenticate_now(&Secret::new("nonsense")).is_none());
+    for revoke in 0..5 {
+        let tokens = login(&shop).await.unwrap();
+        let now = || auth.authenticate_now(&tokens.access);
+        assert!(now().is_none(), "nobody has verified it yet");
+        let principal = auth.authenticate(&tokens.access).await.unwrap();
+        // A shop without a cache in this process remembers nothing.
+        let remembers = shop.cx.cache.local::<Roles>(&CacheKey::Roles).is_some();
+        assert_eq!(now(), remembers.then(|| principal.clone()), "after a request with the token");
+        assert!(principal.may(Permission::StockRead));
+        let is_over = match revoke {
+            0 => auth.logout(&principal).await.map(|()| true),
+            1 => shop.users().end_sessions(ada.id).await.map(|_| true),
+            2 => {
+                let none = RolePatch { permissions: Patch::Set(BTreeSet::new()), ..RolePatch::default() };
+                shop.roles().patch(role.id, role.audit.version.into(), none).await.map(|_| false)
+            }
+            3 => auth.retire_keys(Principal::system()).await.map(|()| true),
+            _ => {
+                f.clock.advance(Duration::from_secs(3_600));
+                Ok(true)
+            }
+        };
+        let is_over = is_over.unwrap();
+        assert!(now().is_none(), "revocation {revoke}");
+        assert_eq!(is_accepted(&shop, &tokens.access).await, !is_over, "revocation {revoke}");
+        if !is_over {
+            assert!(!auth.authenticate(&tokens.access).await.unwrap().may(Permission::StockRead));
+            let all =
+                RolePatch { permissions: Patch::Set(BTreeSet::from([Permission::StockRead])), ..RolePatch::default() };
+            shop.roles().patch(role.id, (role.audit.version + 1).into(), all).await.unwrap();
+        }
+    }
 }

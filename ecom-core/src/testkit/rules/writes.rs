@@ -234,7 +234,7 @@ pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_onc
     assert_eq!(f.shop.inventory().imbalances().await.unwrap(), []);
 }
 
-/// The entry names the last event of the write that is not that of a product's rating.
+/// An entry and the event of the same name agree.
 pub async fn every_edit_has_one_entry_in_the_audit_log(f: &ShopFixture) {
     for way in 0..WRITES {
         let on = Written::make(f, way).await;

@@ -23,15 +23,16 @@ pub(crate) struct AuditLogEntryView<'a> {
     /// The id of what was edited, or of the import.
     pub entity_id: Uuid,
     /// The fields that the edit changed, as they were before. Null if the edit created the entity, for an import, and
-    /// if the values were erased. Rows of a list, such as `skus`, have their `id` and the fields that changed.
+    /// if there are no values: `customer.erased`, `customer.purged` and `user.purged` never have any. Of a list, these
+    /// are the elements that changed; rows such as `skus` have their `id` and the fields that changed.
     #[schema(value_type = Option<Object>, example = json!({"title": "Lamp"}))]
     pub before: Option<&'a Map<String, Value>>,
-    /// The same fields after the edit. Null if the edit removed the entity, and if the values were erased. For an
+    /// The same fields after the edit. Null if the edit removed the entity, and if there are no values. For an
     /// import: `source`, `file`, and `changes`, the number of changes by kind.
     #[schema(value_type = Option<Object>, example = json!({"title": "Desk lamp"}))]
     pub after: Option<&'a Map<String, Value>>,
-    /// When the values were removed, because their customer was erased or permanently deleted (RFC 3339, UTC); null if
-    /// they were not.
+    /// When personal data was removed from the values, because the customer was erased or permanently deleted, or the
+    /// user was (RFC 3339, UTC); null if none was.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub erased_at: Option<DateTime<Utc>>,
 }

@@ -38,14 +38,13 @@ static AUDIT_LOG: Table<AuditLogEntry> = Table {
 static GET: Sql = Sql::of(&AUDIT_LOG, "SELECT {*} FROM audit_log WHERE id = $1");
 static SELECT: Sql = Sql::of(&AUDIT_LOG, "SELECT {*}");
 static UPDATE: Sql = Sql::new("UPDATE audit_log SET value_after = $2 WHERE id = $1");
-static ERASE_BY_CUSTOMER: Sql = Sql::new(
+static ERASE_CUSTOMER: Sql = Sql::new(
     "UPDATE audit_log SET value_before = NULL, value_after = NULL, erased_at = $2 \
-     WHERE customer_id = $1 AND erased_at IS NULL",
+     WHERE customer_id = $1 AND entity <> 'user' AND erased_at IS NULL",
 );
-static ERASE_BY_AGGREGATE: Sql = Sql::new(
-    "UPDATE audit_log SET value_before = NULL, value_after = NULL, erased_at = $2 \
-     WHERE aggregate_id = $1 AND erased_at IS NULL",
-);
+static OF_USER: Sql =
+    Sql::of(&AUDIT_LOG, "SELECT {*} FROM audit_log WHERE aggregate_id = $1 AND entity = 'user' AND erased_at IS NULL");
+static ERASE: Sql = Sql::new("UPDATE audit_log SET value_before = $2, value_after = $3, erased_at = $4 WHERE id = $1");
 /// The users that are or were a customer.
 static USERS_OF: Sql = Sql::new(
     "SELECT id FROM users WHERE customer_id = $1 \
@@ -100,8 +99,12 @@ fn list_statement(
 pub type SqlAuditLog<'c> = SqlRepository<'c, dyn AuditLogRepository>;
 
 impl SqlAuditLog<'_> {
-    async fn erase_of(&mut self, aggregate: uuid::Uuid, now: Timestamp) -> Result<()> {
-        self.0.execute(&ERASE_BY_AGGREGATE, vec![aggregate.into(), now.into()]).await?;
+    async fn erase_entries_of(&mut self, user: uuid::Uuid, now: Timestamp) -> Result<()> {
+        for row in self.0.fetch_all(&OF_USER, vec![user.into()]).await? {
+            let erased = read_entry(&row)?.erased(now);
+            let (before, after) = (Value::opt_json(erased.before.as_ref())?, Value::opt_json(erased.after.as_ref())?);
+            self.0.execute(&ERASE, vec![erased.id.into(), before, after, erased.erased_at.into()]).await?;
+        }
         Ok(())
     }
 }
@@ -152,15 +155,18 @@ impl AuditLogRepository for SqlAuditLog<'_> {
     }
 
     async fn erase_customer(&mut self, id: CustomerId, now: Timestamp) -> Result<()> {
-        let users = self.0.fetch_all(&USERS_OF, vec![id.into()]).await?;
-        for user in users {
-            self.erase_of(user.uuid(0)?, now).await?;
+        self.0.execute(&ERASE_CUSTOMER, vec![id.into(), now.into()]).await?;
+        Ok(())
+    }
+
+    async fn erase_users_of(&mut self, customer: CustomerId, now: Timestamp) -> Result<()> {
+        for user in self.0.fetch_all(&USERS_OF, vec![customer.into()]).await? {
+            self.erase_entries_of(user.uuid(0)?, now).await?;
         }
-        self.0.execute(&ERASE_BY_CUSTOMER, vec![id.into(), now.into()]).await?;
         Ok(())
     }
 
     async fn erase_user(&mut self, id: UserId, now: Timestamp) -> Result<()> {
-        self.erase_of(id.0, now).await
+        self.erase_entries_of(id.0, now).await
     }
 }

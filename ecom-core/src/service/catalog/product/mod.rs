@@ -545,8 +545,10 @@ impl<'a> ProductService<'a> {
                 tx.emit(change.shown_by(shown_by(&before))).await?;
             }
             DeleteMode::Force => {
+                let mut whole = before.clone();
+                whole.skus = tx.skus().of_product(id, IncludeDeleted::Yes).await?;
                 tx.products().purge(&before).await?;
-                let change = Change::removed(EventKind::ProductPurged, &before, self.who.actor());
+                let change = Change::removed(EventKind::ProductPurged, &whole, self.who.actor());
                 tx.emit(change.shown_by(shown_by(&before))).await?;
             }
         }
@@ -596,7 +598,9 @@ impl<'a> ProductService<'a> {
         after.audit.restored(now, self.who.actor());
         after.revision += 1;
         tx.products().update(&before, &after).await?;
-        let change = Change::edited(EventKind::ProductRestored, &before, &after, self.who.actor());
+        // The SKUs come back as they were.
+        let deleted = Product { skus: after.skus.clone(), ..before };
+        let change = Change::edited(EventKind::ProductRestored, &deleted, &after, self.who.actor());
         tx.emit(change.shown_by(shown_by(&after))).await?;
         tx.ended(Ok(after))
     }

@@ -38,8 +38,8 @@ fn entry(env: &Env, action: &str, aggregate_id: Uuid) -> AuditLogEntry {
         action: action.to_owned(),
         aggregate_id,
         customer_id: None,
-        before: map(&json!({ "name": "Ada" })),
-        after: map(&json!({ "name": "Grace" })),
+        before: map(&json!({ "name": "Ada", "roles": [] })),
+        after: map(&json!({ "name": "Grace", "roles": ["1"] })),
         erased_at: None,
         occurred_at: env.now(),
         actor: env.actor.clone(),
@@ -75,13 +75,15 @@ pub async fn an_entry_is_read_as_it_was_written(storage: &Arc<dyn Storage>) {
     append(storage, &[full.clone(), empty.clone()]).await;
     append(storage, std::slice::from_ref(&none)).await;
     same(all(storage).await, vec![none, empty, full], contract, "newest first");
-    let many: Vec<_> = (0..1_200).map(|_| entry(&env, "sku.updated", Uuid::nil())).collect();
+    let long = map(&json!({ "description": "x".repeat(20_000) }));
+    let one = || AuditLogEntry { after: long.clone(), ..entry(&env, "product.created", Uuid::nil()) };
+    let many: Vec<_> = (0..1_200).map(|_| one()).collect();
     append(storage, &many).await;
     let total = read!(storage, audit_log.count(&AuditLogFilter::default(), 10_000));
     same((total.count, total.exact), (1_203, true), contract, "a large batch");
 }
 
-/// The lock is one of the transaction.
+/// The entry of another import stays as it is.
 pub async fn an_entry_of_an_import_is_locked_and_counts(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let contract = "The values after an import are replaced, and nothing else.";
@@ -205,14 +207,13 @@ pub async fn what_is_erased_has_no_values(storage: &Arc<dyn Storage>) {
     append(storage, &entries).await;
     let now = env.now();
     attempt!(storage, audit_log.erase_customer(ada, now)).unwrap();
+    let whole = all(storage).await;
+    same(whole.iter().filter(|e| e.erased_at.is_some()).count(), 2, "The entries of users are erased apart.", "");
+    attempt!(storage, audit_log.erase_users_of(ada, now)).unwrap();
     let contract = "The entries of a customer and of its user lose their values, and others keep them.";
     let expected = |erased: &[usize], now| -> Vec<_> {
         let one = |(n, e): (usize, &AuditLogEntry)| {
-            if erased.contains(&n) {
-                AuditLogEntry { before: None, after: None, erased_at: Some(now), ..e.clone() }
-            } else {
-                e.clone()
-            }
+            if erased.contains(&n) { e.erased(now) } else { e.clone() }
         };
         entries.iter().enumerate().map(one).rev().collect()
     };
@@ -220,10 +221,11 @@ pub async fn what_is_erased_has_no_values(storage: &Arc<dyn Storage>) {
     let before = expected(&[0, 1, 2, 3, 4], now);
     // A second time changes nothing, not even the time.
     attempt!(storage, audit_log.erase_customer(ada, env.now())).unwrap();
+    attempt!(storage, audit_log.erase_users_of(ada, env.now())).unwrap();
     same(all(storage).await, before.clone(), contract, "a repetition");
     let later = env.now();
     attempt!(storage, audit_log.erase_user(UserId(other_user), later)).unwrap();
     let mut after = before;
-    after[1] = AuditLogEntry { before: None, after: None, erased_at: Some(later), ..after[1].clone() };
+    after[1] = after[1].erased(later);
     same(all(storage).await, after, "The entries of a user lose their values.", "a user");
 }
