@@ -252,9 +252,32 @@ pub(crate) fn check_price_currency(bounds: [Option<Money>; 2], shop: Currency) -
 ///
 /// `serde_json` deserializes it from a text or from bytes. Other deserializers fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(value_type = String, example = "9.99"))]
 pub struct ExactDecimal(pub Decimal);
+
+#[cfg(feature = "openapi")]
+mod openapi {
+    use utoipa::__dev::ComposeSchema;
+    use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+    use utoipa::openapi::{RefOr, Schema};
+
+    use super::ExactDecimal;
+
+    /// The derive has no schema of a text or a number.
+    impl ComposeSchema for ExactDecimal {
+        fn compose(_: Vec<RefOr<Schema>>) -> RefOr<Schema> {
+            let text =
+                "A decimal number, as a JSON string or number. It is read exactly and never passes through a float.";
+            ObjectBuilder::new()
+                .schema_type(SchemaType::from_iter([Type::String, Type::Number]))
+                .description(Some(text))
+                .pattern(Some(r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"))
+                .examples(["9.99"])
+                .into()
+        }
+    }
+
+    impl utoipa::ToSchema for ExactDecimal {}
+}
 
 impl ExactDecimal {
     fn read(t: &str) -> Result<Self, NumberError> {
@@ -269,10 +292,15 @@ impl ExactDecimal {
         if !plain(whole) || !fraction || t.contains('_') {
             return Err(NumberError::NotADecimal);
         }
-        Decimal::from_str_exact(t)
-            .or_else(|_| Decimal::from_scientific(t))
-            .map(Self)
-            .map_err(|_| NumberError::NotADecimal)
+        let number = match t.split_once(['e', 'E']) {
+            None => Decimal::from_str_exact(t),
+            // `from_scientific` would round the digits before the exponent, and accept a second sign in it.
+            Some((base, exponent)) if plain(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)) => {
+                Decimal::from_str_exact(base).and_then(|_| Decimal::from_scientific(t))
+            }
+            Some(_) => return Err(NumberError::NotADecimal),
+        };
+        number.map(Self).map_err(|_| NumberError::NotADecimal)
     }
 }
 
@@ -445,9 +473,11 @@ mod tests {
         assert!(Money::exact(dec("99.999").0, Currency::USD).is_err());
         assert!(Money::exact(dec("1.5").0, Currency::JPY).is_err());
         assert!(Money::exact(dec("1e27").0, Currency::USD).is_err());
-        for no in ["x", "1_000", " 1", "+1", "5.", ".5", "-", "", "1.2.3", "e5"] {
+        for no in ["x", "1_000", " 1", "+1", "5.", ".5", "-", "", "1.2.3", "e5", "1e", "1e-+2", "1e--2"] {
             assert!(no.parse::<ExactDecimal>().is_err(), "{no}");
         }
+        // A number that would have to be rounded.
+        assert!("1.00000000000000000000000000000001e0".parse::<ExactDecimal>().is_err());
         assert!(serde_json::from_str::<ExactDecimal>("null").is_err());
         assert!(serde_json::from_str::<ExactDecimal>("[1]").is_err());
     }

@@ -50,7 +50,9 @@ impl Seen {
             Some((state, id)) => (state, Some(Uuid::try_parse(id).ok()?)),
             None => (state, None),
         };
-        Some(Self { version: state.split('.').next()?.parse().ok()?, id })
+        // Rust would also read a plus sign.
+        let version = state.split('.').next().filter(|version| version.bytes().all(|b| b.is_ascii_digit()))?;
+        Some(Self { version: version.parse().ok()?, id })
     }
 }
 
@@ -94,7 +96,7 @@ mod tests {
         let version = |t: &str| Seen::parse(t).map(|s| (s.version, s.id));
         assert_eq!(version("\"3\""), Some((3, None)));
         assert_eq!(version("W/\"3.7\""), Some((3, None)));
-        for bad in ["3", "\"3", "\"x\"", "\"3.7\", \"4.1\"", "\"3.7-x\"", "\"\"", "\"-3\""] {
+        for bad in ["3", "\"3", "\"x\"", "\"3.7\", \"4.1\"", "\"3.7-x\"", "\"\"", "\"-3\"", "\"+3\""] {
             assert_eq!(version(bad), None, "{bad}");
         }
     }

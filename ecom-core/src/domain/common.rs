@@ -554,9 +554,17 @@ mod tests {
         let read = attributes(
             r#"{"a":-0.0,"b":[1e16,-1e18,1.8e19],"c":{"d":1.2345678901234567e17},"e":1.0,"f":1e300,"g":1e-7}"#,
         );
-        let kept = r#"{"a":0.0,"b":[10000000000000000,-1000000000000000000,18000000000000000000],"c":{"d":123456789012345680},"e":1.0,"f":1e300,"g":1e-7}"#;
+        let kept = r#"{"a":0.0,"b":[10000000000000000,-1000000000000000000,18000000000000000000],"c":{"d":123456789012345660},"e":1.0,"f":1e300,"g":1e-7}"#;
         assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::from_str::<Value>(kept).unwrap());
         assert_eq!(attributes(&serde_json::to_string(&read).unwrap()), read);
+    }
+
+    #[test]
+    fn a_float_is_read_back_as_it_was_written() {
+        for json in [r#"{"a":7.250746992794981e+111}"#, r#"{"a":-3.48996740256245e-264}"#] {
+            let read = attributes(json);
+            assert_eq!(attributes(&serde_json::to_string(&read).unwrap()), read, "{json}");
+        }
     }
 
     #[derive(Debug, Deserialize)]

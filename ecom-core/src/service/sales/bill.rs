@@ -66,8 +66,12 @@ impl<'a> BillService<'a> {
     pub async fn get_by_number(&self, number: &str, deleted: IncludeDeleted) -> Result<Bill> {
         let reach = self.who.reach(Permission::BillsRead)?;
         self.who.require_shown(deleted)?;
-        let mut db = self.cx.storage.connect().await?;
         let gone = || Error::not_found(Entity::Bill, number);
+        // No number contains such a character, and not every database accepts it.
+        if number.contains(char::is_control) {
+            return Err(gone());
+        }
+        let mut db = self.cx.storage.connect().await?;
         let bill = db.bills().get_by_number(number, deleted).await?.ok_or_else(gone)?;
         check_owner(&mut *db, reach, bill.order_id, gone).await?;
         Ok(bill)

@@ -209,6 +209,7 @@ pub async fn r16_the_rows_of_others_do_not_exist_for_a_customer(f: &ShopFixture)
     for order in [&placed, &by_guest] {
         gone("read an order", orders.get(order.id, NO).await);
         gone("read an order by number", orders.get_by_number(&order.number, NO).await);
+        gone("read an order by a number with NUL", orders.get_by_number("\0", NO).await);
         gone("explain an order", orders.explain(order.id, NO).await);
         gone("read a history", orders.history(order.id, NO).await);
         let edit = OrderEdit::default().with(LineChange::quantity(order.lines[0].id, 2));
@@ -231,6 +232,7 @@ pub async fn r16_the_rows_of_others_do_not_exist_for_a_customer(f: &ShopFixture)
     let bills = shop.bills();
     gone("read a bill", bills.get(bill.id, NO).await);
     gone("read a bill by number", bills.get_by_number(&bill.number, NO).await);
+    gone("read a bill by a number with NUL", bills.get_by_number("\0", NO).await);
     let filter = BillFilter { order: Some(placed.id), ..BillFilter::default() };
     gone("list the bills of an order", bills.list(&filter, BillSort::default(), &page()).await);
     let reviews = shop.reviews();

@@ -107,8 +107,12 @@ impl<'a> OrderService<'a> {
     pub async fn get_by_number(&self, number: &str, deleted: IncludeDeleted) -> Result<Order> {
         let reach = self.who.reach(Permission::OrdersRead)?;
         self.who.require_shown(deleted)?;
-        let mut db = self.cx.storage.connect().await?;
         let gone = || Error::not_found(Entity::Order, number);
+        // No number contains such a character, and not every database accepts it.
+        if number.contains(char::is_control) {
+            return Err(gone());
+        }
+        let mut db = self.cx.storage.connect().await?;
         let id = db.orders().id_of_number(number).await?.ok_or_else(gone)?;
         db.orders().get(id, deleted).await?.filter(|order| reach.covers(order.customer_id)).ok_or_else(gone)
     }
