@@ -9,6 +9,7 @@ use ecom_core::access::Principal;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::UtoipaMethodRouter;
 
+use crate::admission::Admission;
 use crate::middleware::RateLimits;
 
 /// Settings of [`router`](crate::router).
@@ -112,15 +113,16 @@ impl HttpConfig {
 pub(crate) struct App {
     pub shop: Shop,
     pub config: HttpConfig,
+    /// Who is admitted to which route.
+    pub admission: Admission,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,
 }
 
 impl App {
-    pub fn new(shop: Shop, config: HttpConfig) -> Self {
-        let config = config.bounded();
+    pub fn new(shop: Shop, config: HttpConfig, admission: Admission) -> Self {
         let places = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
-        Self { shop, config, places }
+        Self { shop, config, admission, places }
     }
 }
 

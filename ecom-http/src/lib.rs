@@ -15,6 +15,7 @@
 //!
 //! With the feature `oidc`, `HttpKeySet` fetches the keys of an issuer of OpenID Connect, whose tokens a shop accepts.
 
+mod admission;
 mod app;
 mod cookie;
 mod dto;

@@ -140,6 +140,7 @@ pub(crate) fn frame() -> Document {
 fn complete(document: &mut Document, config: &HttpConfig) {
     use ErrorCode as C;
     inline_patches(document);
+    describe_optional_bodies(document);
     allow_picks(document);
     describe_creations(document);
     let all = [
@@ -410,6 +411,22 @@ fn describe_creations(document: &mut Document) {
         let name = format!("New_{name}");
         *body = Ref::from_schema_name(&name);
         components.schemas.insert(name, Schema::Object(creation).into());
+    }
+}
+
+/// Describes the bodies whose type is `Option`: they can be left out, but they cannot be null.
+fn describe_optional_bodies(document: &mut Document) {
+    for operation in document.paths.paths.values_mut().filter_map(|item| item.post.as_mut()) {
+        let Some(RefOr::T(body)) = &mut operation.request_body else { continue };
+        for content in body.content.values_mut() {
+            if let RefOr::T(Content { schema: Some(schema), .. }) = content
+                && let RefOr::T(Schema::OneOf(or_null)) = schema
+                && let Some(value @ RefOr::Ref(_)) = or_null.items.iter().find(|s| matches!(s, RefOr::Ref(_)))
+            {
+                *schema = value.clone();
+                body.required = Some(Required::False);
+            }
+        }
     }
 }
 

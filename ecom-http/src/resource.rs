@@ -4,7 +4,6 @@
 //! A resource implements [`Resource`], or [`Shown`] if it is only listed. The handlers of reads extract a [`Reply`],
 //! those of writes a [`Write`], and each returns the response of one of their methods.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -142,8 +141,15 @@ pub(crate) fn principal<'a>(parts: &'a Parts, app: &'a App) -> &'a Principal {
 }
 
 impl Reply {
-    fn of(parts: &Parts, app: &Arc<App>) -> Self {
-        let principal = principal(parts, app).clone();
+    /// Returns the parts of a request, or an error if the caller has not logged in and the route requires it. Handlers
+    /// extract this first, so that nothing else of such a request is read.
+    fn admitted(parts: &Parts, app: &Arc<App>) -> ApiResult<Self> {
+        let principal = principal(parts, app);
+        app.admission.check(parts, principal)?;
+        Ok(Self::of(parts, app, principal.clone()))
+    }
+
+    fn of(parts: &Parts, app: &Arc<App>, principal: Principal) -> Self {
         let if_none_match = parts.headers.get(IF_NONE_MATCH).cloned();
         let recording = parts.extensions.get().cloned();
         Self { app: app.clone(), target: RequestTarget::of(parts), principal, recording, if_none_match }
@@ -323,10 +329,10 @@ impl Reply {
 }
 
 impl FromRequestParts<Arc<App>> for Reply {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        Ok(Self::of(parts, app))
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Self::admitted(parts, app)
     }
 }
 
@@ -415,9 +421,10 @@ impl<T: From<Uuid> + Send> FromRequestParts<Arc<App>> for Write<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let reply = Reply::admitted(parts, app)?;
         let Id(id) = Id::from_request_parts(parts, app).await?;
         let Ok(if_match) = IfMatch::from_request_parts(parts, app).await;
-        Ok(Self { reply: Reply::of(parts, app), id, if_match })
+        Ok(Self { reply, id, if_match })
     }
 }
 

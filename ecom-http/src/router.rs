@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use crate::admission::Admission;
 use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
 use crate::headers::X_LAST_EVENT_ID;
@@ -63,8 +64,9 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 pub fn router(shop: Shop, config: HttpConfig) -> Router {
-    let app = Arc::new(App::new(shop, config));
-    let (routes, document) = documented(&app.config).split_for_parts();
+    let config = config.bounded();
+    let (routes, document) = documented(&config).split_for_parts();
+    let app = Arc::new(App::new(shop, config, Admission::of(&document)));
     let root_routes = app.config.root_routes;
     let routes = if root_routes {
         routes.merge(routes::docs::pages(openapi::Text::of(document, &app.config).into()))

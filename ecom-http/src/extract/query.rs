@@ -85,7 +85,17 @@ fn group<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
     for pair in query.split('&').filter(|pair| key(pair).is_some_and(|key| names.contains(&key.as_ref()))) {
         own.extend([pair, "&"]);
     }
-    serde_path_to_error::deserialize(serde_html_form::Deserializer::from_bytes(own.as_bytes())).map_err(|e| {
+    // The deserializer takes an empty value for an absent one, whatever the type is. A text may be empty, but an empty
+    // number or flag is refused, as any other text is.
+    for pair in own.split('&').filter(|pair| pair.ends_with('=') || !pair.contains('=')) {
+        if let Some((path, Err(error))) =
+            key(pair).map(|name| (name, read::<T>(&format!("{}=x", pair.trim_end_matches('=')))))
+            && error.path().to_string() == *path
+        {
+            return Err(explain(&path, &error.into_inner().to_string(), "query"));
+        }
+    }
+    read(&own).map_err(|e| {
         let path = e.path().to_string();
         let times = own.split('&').filter(|pair| key(pair).is_some_and(|key| *key == *path)).count();
         if times > 1 {
@@ -97,6 +107,10 @@ fn group<T: DeserializeOwned>(query: &str) -> ApiResult<T> {
         }
         explain(&path, &e.into_inner().to_string(), "query")
     })
+}
+
+fn read<T: DeserializeOwned>(query: &str) -> Result<T, serde_path_to_error::Error<serde_html_form::de::Error>> {
+    serde_path_to_error::deserialize(serde_html_form::Deserializer::from_bytes(query.as_bytes()))
 }
 
 /// Returns the names of the fields of a struct, which derived code hands to its deserializer.
@@ -159,6 +173,15 @@ mod tests {
             assert!(error.contains(&format!("\"field\": String(\"{field}\")")), "{query}: {error}");
         }
         assert!(<()>::read("").is_ok() && <()>::read("x=1").is_err());
+    }
+
+    #[test]
+    fn r17_an_empty_value_is_a_text_and_no_number() {
+        for query in ["page=", "page", "tag=a&p%61ge=", "page=&page=2"] {
+            let error = format!("{:?}", <(Numbered, Named)>::read(query).unwrap_err());
+            assert!(error.contains("\"field\": String(\"page\")"), "{query}: {error}");
+        }
+        assert_eq!(<(Named,)>::read("tag=&tag=a").unwrap().0.tag, ["", "a"]);
     }
 
     #[test]

@@ -416,7 +416,7 @@ mod tests {
         let search = ecom_search::TantivySearch::open(ecom_search::TantivyOptions::memory()).await.unwrap();
         let shop = Shop::new(ShopParts::new(Arc::new(storage), Arc::new(search))).unwrap();
         let config = HttpConfig::default().request_timeout(Duration::from_millis(20));
-        let app = Arc::new(App::new(shop, config));
+        let app = Arc::new(App::new(shop, config, crate::admission::Admission::default()));
         let router: Router = Router::new()
             .route("/panic", get(|| async { panic!("the secret of line 7") as StatusCode }))
             .route("/slow", get(|| async { tokio::time::sleep(Duration::from_secs(60)).await }))

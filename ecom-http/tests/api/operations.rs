@@ -1,6 +1,7 @@
 //! What all resources share: the error envelope, headers, paths, compression, mounting, health, CORS and documentation.
 
 use axum::Router;
+use ecom_core::access::Permission;
 use ecom_http::router;
 use serde_json::json;
 
@@ -278,11 +279,12 @@ async fn the_document_has_every_route_and_nothing_else() {
         assert_eq!(create, replace);
     }
     assert!(body("post", "/orders/{id}/lines")["properties"]["version"].is_object(), "a line is an edit of its order");
-    // Only operations whose path has an id can return 404, and only those with a body can return 408.
+    // Only operations whose path has an id can return 404, or a list that names an order, and only those with a body
+    // can return 408.
     for (path, item) in paths.iter().filter(|(path, _)| path.starts_with(API)) {
         for (method, operation) in item.as_object().unwrap() {
             let has = |status: &str| operation["responses"].get(status).is_some();
-            assert_eq!(has("404"), path.contains('{'), "{method} {path}");
+            assert_eq!(has("404"), path.contains('{') || path.ends_with("/bills"), "{method} {path}");
             assert_eq!(has("408"), operation.get("requestBody").is_some(), "{method} {path}");
             assert!(has("414") && has("431"), "{method} {path}");
         }
@@ -303,6 +305,33 @@ async fn the_document_has_every_route_and_nothing_else() {
     assert_eq!(patch["properties"]["price"]["oneOf"][0]["$ref"], "#/components/schemas/ExactDecimal");
     assert_eq!(patch["properties"]["price"]["oneOf"][1]["type"], "null");
     assert!(schemas["ProductInput"]["properties"].as_object().unwrap().contains_key("discount_percentage"));
+}
+
+#[tokio::test]
+async fn the_document_describes_what_requests_may_contain() {
+    let api = Api::new().await;
+    let doc = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
+    let schemas = &doc["components"]["schemas"];
+    let words: Vec<&str> = Permission::ALL.iter().map(|p| p.as_str()).collect();
+    assert_eq!(schemas["Permission"]["enum"], json!(words));
+    // A list of permissions may name one twice.
+    assert_eq!(schemas["RoleInput"]["properties"]["permissions"].get("uniqueItems"), None);
+    // A decimal is a text or a number.
+    assert_eq!(schemas["ExactDecimal"]["type"], json!(["string", "number"]));
+    // A body that may be missing is not required, and one that is there is no null.
+    for (path, is_required) in [("/admin/verify", false), ("/products/{id}/restore", false), ("/products", true)] {
+        let body = &doc["paths"][format!("{API}{path}")]["post"]["requestBody"];
+        assert_eq!(body["required"].as_bool().unwrap_or_default(), is_required, "{path}");
+        assert!(body["content"]["application/json"]["schema"]["$ref"].is_string(), "{path}: {body}");
+    }
+    api.call("POST", &format!("{API}/admin/verify"), &[], None).await.ok(202);
+    api.call("POST", &format!("{API}/admin/verify"), &[], Some("null")).await.refused(400, "BAD_REQUEST", "body");
+    // Every text can be asked for, and for every text a mail can be requested, so neither has the format of an address.
+    let parameters = doc["paths"][format!("{API}/customers")]["get"]["parameters"].as_array().unwrap();
+    let email = parameters.iter().find(|p| p["name"] == "email").unwrap();
+    assert_eq!(email["schema"].get("format"), None);
+    assert_eq!(api.get("/customers?email=null").await.ok(200).data(), json!([]));
+    assert_eq!(schemas["MailInput"]["properties"]["email"].get("format"), None);
 }
 
 #[tokio::test]

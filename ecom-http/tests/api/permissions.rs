@@ -490,6 +490,23 @@ async fn every_route_admits_whom_it_declares(staff: Api) {
     assert!(wrong.is_empty(), "{} requests are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+#[tokio::test]
+async fn a_stranger_is_refused_before_the_rest_of_the_request_is_read() {
+    let api = Api::with(HttpConfig::default().rate_limits(None)).await;
+    for route in routes().iter().filter(|route| !route.has(&Way::Open)) {
+        let path = format!("{API}{}?unknown=1", route.path.replace("{id}", "%ff").replace("{line_id}", "-"));
+        let headers = [("if-match", "3"), ("content-type", "text/plain"), ("idempotency-key", "")];
+        for path in [path.clone(), path.replace('?', "/?")] {
+            let answer = api.call(&route.method, &path, &headers, Some("{")).await;
+            answer.refused(401, "UNAUTHENTICATED", "");
+        }
+        // With the token of a cart, the request is read.
+        let headers = [&headers[..], &[("x-cart-token", "none")]].concat();
+        let answer = api.call(&route.method, &path, &headers, Some("{")).await;
+        assert_eq!(answer.status.as_u16() == 401, !route.has(&Way::CartToken), "{} {path}", route.method);
+    }
+}
+
 #[test]
 fn the_matrix_in_the_docs_is_that_of_the_routes() {
     let mut by_path: BTreeMap<String, Vec<Route>> = BTreeMap::new();

@@ -124,6 +124,7 @@ pub struct ApiKeyInput {
     #[setters(skip)]
     pub name: String,
     /// The permissions that the key grants, such as `stock:adjust`, at least one.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Permission>))]
     #[serde(default)]
     pub permissions: BTreeSet<Permission>,
     /// When the key expires; it does not if this is absent.
@@ -141,6 +142,7 @@ pub struct ApiKeyPatch {
     #[serde(default)]
     pub name: Patch<String>,
     /// The permissions that the key grants, all of them, at least one; null is refused.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Permission>>))]
     #[serde(default)]
     pub permissions: Patch<BTreeSet<Permission>>,
     /// When the key expires; null removes the expiry.

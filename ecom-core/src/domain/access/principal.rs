@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::id::{CustomerId, SessionId, UserId};
 
 macro_rules! permissions {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
+    // `$text` is not a `literal`, whose value utoipa would not see.
+    ($($(#[$doc:meta])* $variant:ident = $text:tt;)*) => {
         /// A permission: one verb on one kind of resource. Its text, such as `products:write`, is used in roles, in API
         /// keys and in the message of a refused call.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -240,6 +241,11 @@ impl Principal {
     /// Returns the user and the session of the principal, if it has logged in with a password.
     pub fn login(&self) -> Option<Login> {
         self.0.login
+    }
+
+    /// Returns true for the principal of callers who have not logged in ([`Self::anonymous`]).
+    pub fn is_anonymous(&self) -> bool {
+        self.0.is_anonymous
     }
 
     /// Returns true if the principal has a permission.

@@ -149,6 +149,7 @@ pub struct RoleInput {
     #[serde(default)]
     pub description: Option<String>,
     /// The permissions that the role grants, such as `stock:adjust`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Permission>))]
     #[serde(default)]
     pub permissions: BTreeSet<Permission>,
     /// The version of the role that the client read (R1). Only a replacement without `If-Match` uses it.
@@ -165,6 +166,7 @@ pub struct RolePatch {
     #[serde(default)]
     pub description: Patch<String>,
     /// The permissions that the role grants, all of them; null removes all.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Permission>>))]
     #[serde(default)]
     pub permissions: Patch<BTreeSet<Permission>>,
     /// The version of the role that the client read (R1), unless `If-Match` names it.

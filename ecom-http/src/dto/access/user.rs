@@ -162,8 +162,8 @@ pub(crate) struct VerifyEmailInput {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MailInput {
-    /// The email address.
-    #[schema(format = "email", example = "ada@example.com")]
+    /// The email address. The response to a text that is none is the same.
+    #[schema(example = "ada@example.com")]
     pub email: String,
 }
 

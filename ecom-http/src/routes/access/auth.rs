@@ -117,7 +117,10 @@ pub(crate) async fn login(
 /// `FORBIDDEN`.
 #[utoipa::path(
     post, path = "/auth/refresh", tag = "auth", security(()),
-    request_body(content = RefreshInput, description = "The body can be empty if the refresh token is a cookie."),
+    request_body(
+        content = Option<RefreshInput>,
+        description = "The body can be empty if the refresh token is a cookie."
+    ),
     responses((status = 200, description = "New tokens of the session", body = Item<TokensView>))
 )]
 pub(crate) async fn refresh(
@@ -144,7 +147,7 @@ pub(crate) async fn refresh(
 /// changes.
 #[utoipa::path(
     post, path = "/auth/logout", tag = "auth", security(()),
-    request_body(content = LogoutInput, description = "The body can be empty."),
+    request_body(content = Option<LogoutInput>, description = "The body can be empty."),
     responses((status = 204, description = "The session has ended"))
 )]
 pub(crate) async fn logout(

@@ -52,7 +52,6 @@ impl Shown for Session {
 #[into_params(parameter_in = Query)]
 pub(crate) struct UserParams {
     /// Lists only the user with this email address, ignoring case.
-    #[param(format = "email")]
     #[serde(default)]
     email: Option<String>,
     /// Lists only users with this role, given by its id.
@@ -173,7 +172,10 @@ pub(crate) async fn delete(w: Write<UserId>, Query((force, version)): Query<(For
 #[utoipa::path(
     post, path = "/users/{id}/restore", tag = "users",
     security(("bearer" = ["users:write"])), params(ById, IfMatchHeader, Version),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The restored user", body = Item<UserView>))
 )]
 pub(crate) async fn restore(

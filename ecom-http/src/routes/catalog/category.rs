@@ -270,7 +270,10 @@ pub(crate) async fn delete(w: Write<CategoryId>, Query((force, version)): Query<
 #[utoipa::path(
     post, path = "/categories/{id}/restore", tag = "categories",
     security(("bearer" = ["categories:write"])), params(ById, IfMatchHeader, Version),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The restored category", body = Item<CategoryView>))
 )]
 pub(crate) async fn restore(

@@ -258,7 +258,10 @@ pub(crate) async fn delete(w: Write<ProductId>, Query((force, version)): Query<(
 #[utoipa::path(
     post, path = "/products/{id}/restore", tag = "products",
     security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Version, Numbers),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The restored product", body = Item<ProductView>))
 )]
 pub(crate) async fn restore(

@@ -269,7 +269,10 @@ pub(crate) async fn delete(w: Write<SkuId>, Query((force, version)): Query<(Forc
 #[utoipa::path(
     post, path = "/skus/{id}/restore", tag = "skus",
     security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Version, Numbers),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The restored SKU", body = Item<SkuView>))
 )]
 pub(crate) async fn restore(

@@ -68,7 +68,7 @@ pub(crate) async fn reindex(
 /// `repair` is false. If such a job is queued already, the response has that one.
 #[utoipa::path(
     post, path = "/admin/verify", tag = "admin", security(("bearer" = ["index:write"])),
-    request_body(content = VerifyInput, description = "The body can be empty."),
+    request_body(content = Option<VerifyInput>, description = "The body can be empty."),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
 )]
 pub(crate) async fn verify(

@@ -13,7 +13,7 @@ use crate::extract::{
     ById, ByNumber, Cursor, Id, IfMatchHeader, Json, Key, Numbers, Pages, Query, Shape, ShowDeleted, moment, word,
 };
 use crate::headers::private;
-use crate::openapi::NotModified;
+use crate::openapi::{ErrorEnvelope, NotModified};
 use crate::resource::{Format, Reply, Resource, Shown, Write};
 
 impl Shown for Bill {
@@ -63,7 +63,10 @@ pub(crate) struct BillParams {
 #[utoipa::path(
     get, path = "/bills", tag = "bills",
     security(("bearer" = ["bills:read"]), ("bearer" = ["own"])), params(Pages, Cursor, Shape, ShowDeleted, BillParams),
-    responses((status = 200, description = "A page of bills and credit notes", body = List<BillView>))
+    responses(
+        (status = 200, description = "A page of bills and credit notes", body = List<BillView>),
+        (status = 404, description = "NOT_FOUND: a customer has named the order of another.", body = ErrorEnvelope),
+    )
 )]
 pub(crate) async fn list(
     reply: Reply,

@@ -76,7 +76,6 @@ pub(crate) struct CartParams {
     #[serde(default)]
     state: Option<String>,
     /// Lists only carts with this email address, ignoring case.
-    #[param(format = "email")]
     #[serde(default)]
     email: Option<String>,
 }
@@ -117,7 +116,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/carts", tag = "carts",
     security((), ("bearer" = ["carts:write"]), ("bearer" = ["own"])), params(Numbers),
-    request_body(content = CartInput, description = "The body can be empty."),
+    request_body(content = Option<CartInput>, description = "The body can be empty."),
     responses(
         (status = 201, description = "The created cart; `Location` has its path", body = Item<CartView>),
         (status = 200, description = "The open cart of the customer", body = Item<CartView>),

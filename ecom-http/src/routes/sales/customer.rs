@@ -78,7 +78,6 @@ pub(crate) struct CustomerParams {
     #[serde(default)]
     name: Option<String>,
     /// Lists only the customer with this email address, ignoring case.
-    #[param(format = "email")]
     #[serde(default)]
     email: Option<String>,
 }
@@ -196,7 +195,10 @@ pub(crate) async fn delete(w: Write<CustomerId>, Query((force, version)): Query<
 #[utoipa::path(
     post, path = "/customers/{id}/restore", tag = "customers",
     security(("bearer" = ["customers:write"])), params(ById, IfMatchHeader, Version),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The restored customer", body = Item<CustomerView>))
 )]
 pub(crate) async fn restore(

@@ -89,7 +89,6 @@ pub(crate) struct OrderParams {
     #[serde(default)]
     sort: Option<String>,
     /// Lists only orders whose buyer has this email address, ignoring case.
-    #[param(format = "email")]
     #[serde(default)]
     email: Option<String>,
     /// Lists only orders with this status: `pending`, `in_progress`, `delivered` or `canceled`.
@@ -340,7 +339,10 @@ pub(crate) async fn delete(w: Write<OrderId>, Query((version,)): Query<(Version,
 #[utoipa::path(
     post, path = "/orders/{id}/restore", tag = "orders",
     security(("bearer" = ["orders:write"])), params(ById, IfMatchHeader, Version, Numbers),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The restored order", body = Item<OrderView>))
 )]
 pub(crate) async fn restore(
@@ -544,7 +546,7 @@ pub(crate) async fn remove_line(
 #[utoipa::path(
     post, path = "/orders/{id}/cancel", tag = "orders",
     security(("bearer" = ["orders:write"]), ("bearer" = ["own"])), params(ById, OptionalIfMatchHeader, Numbers),
-    request_body(content = CancelInput, description = "The units to cancel. The body can be empty."),
+    request_body(content = Option<CancelInput>, description = "The units to cancel. The body can be empty."),
     responses((status = 200, description = "The order after the cancellation", body = Item<OrderView>))
 )]
 pub(crate) async fn cancel(
@@ -582,7 +584,10 @@ pub(crate) async fn cancel(
 #[utoipa::path(
     post, path = "/orders/{id}/start", tag = "orders",
     security(("bearer" = ["orders:write"])), params(ById, OptionalIfMatchHeader, Version, Numbers),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The order in progress", body = Item<OrderView>))
 )]
 pub(crate) async fn start(
@@ -604,7 +609,10 @@ pub(crate) async fn start(
 #[utoipa::path(
     post, path = "/orders/{id}/deliver", tag = "orders",
     security(("bearer" = ["orders:write"])), params(ById, OptionalIfMatchHeader, Version, Numbers),
-    request_body(content = VersionBody, description = "The version that the client read. The body can be empty."),
+    request_body(
+        content = Option<VersionBody>,
+        description = "The version that the client read. The body can be empty."
+    ),
     responses((status = 200, description = "The delivered order", body = Item<OrderView>))
 )]
 pub(crate) async fn deliver(
