@@ -89,10 +89,11 @@ async fn every_list_of_reviews_walks_an_index_and_sorts_nothing() -> TestResult 
         for (product, customer) in
             [(None, None), (Some(lamp.id), None), (None, Some(ada.id)), (Some(lamp.id), Some(ada.id))]
         {
-            for bounded in [false, true] {
+            for (bounded, active_only) in [(false, false), (true, false), (false, true), (true, true)] {
                 let bound = |tenths| Stars::from_tenths(tenths).ok().filter(|_| bounded);
                 let (min_rating, max_rating) = (bound(10), bound(40));
-                let filter = ReviewFilter { product, customer, min_rating, max_rating, ..ReviewFilter::default() };
+                let filter =
+                    ReviewFilter { product, customer, min_rating, max_rating, active_only, ..ReviewFilter::default() };
                 let key = if sort.is_by_rating() { SortKey::Int(20) } else { SortKey::Id };
                 let after = Some(Keyset { sort: sort.as_str().to_owned(), key, id: all[20].id.0 });
                 for paging in

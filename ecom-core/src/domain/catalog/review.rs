@@ -68,6 +68,9 @@ pub struct ReviewFilter {
     pub min_rating: Option<Stars>,
     /// The reviews with at most this rating.
     pub max_rating: Option<Stars>,
+    /// Whether only reviews of active products are listed. [`ReviewService::list`](crate::catalog::ReviewService::list)
+    /// sets it for principals who may not read other products.
+    pub active_only: bool,
     /// Whether the reviews of soft-deleted products are listed (R2).
     pub include_deleted: IncludeDeleted,
 }

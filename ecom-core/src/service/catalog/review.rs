@@ -73,7 +73,7 @@ impl<'a> ReviewService<'a> {
     }
 
     /// Returns a page of reviews and, with [`Paging::Offset`], how many match, counted up to
-    /// [`crate::config::ShopConfig::total_bound`].
+    /// [`crate::config::ShopConfig::total_bound`]. Reviews of products that the principal may not read are left out.
     ///
     /// # Errors
     /// `NotFound` if the filter names a product that does not exist, `Validation` if the lower bound of the rating is
@@ -92,6 +92,8 @@ impl<'a> ReviewService<'a> {
         {
             return Err(Error::not_found(Entity::Product, id));
         }
+        let reads_all = ProductService::new(self.cx, self.who).reads_all();
+        let filter = &ReviewFilter { active_only: filter.active_only || !reads_all, ..filter.clone() };
         let mut db = self.cx.storage.connect().await?;
         let page = db.reviews().list(filter, sort, paging).await?;
         if page.items.is_empty()

@@ -1,7 +1,7 @@
 //! Reviews, and the ratings of the products that they are about.
 
 use async_trait::async_trait;
-use ecom_core::catalog::{RatingSummary, Review, ReviewFilter, ReviewSort, ReviewTally};
+use ecom_core::catalog::{ProductStatus, RatingSummary, Review, ReviewFilter, ReviewSort, ReviewTally};
 use ecom_core::common::IncludeDeleted;
 use ecom_core::id::{CustomerId, ProductId, ReviewId};
 use ecom_core::money::{Rating, Stars};
@@ -97,6 +97,10 @@ fn filtered(b: &mut Builder<'_>, filter: &ReviewFilter, sort: Option<ReviewSort>
     }
     if let Some(max) = filter.max_rating.filter(|_| !(beyond_cursor && sort == Some(ReviewSort::RatingDesc))) {
         b.push(column).push("<= ").bind(tenths(max));
+    }
+    if filter.active_only {
+        // Not EXISTS, which MariaDB would turn into a join that begins with the products.
+        b.push(" AND (SELECT p.status FROM products p WHERE p.id = reviews.product_id) = ").bind(ProductStatus::Active);
     }
     if filter.include_deleted == IncludeDeleted::No {
         b.push(" AND deleted_at IS NULL");

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use crate::domain::catalog::product::{Product, ProductFilter, ProductSort, RatingSource, RatingSummary};
+use crate::domain::catalog::product::{
+    Product, ProductFilter, ProductSort, ProductStatus, RatingSource, RatingSummary,
+};
 use crate::domain::catalog::review::{Review, ReviewFilter, ReviewSort, ReviewTally};
 use crate::domain::common::{Audit, IncludeDeleted};
 use crate::domain::sales::customer::Customer;
@@ -409,7 +411,8 @@ pub async fn a_customer_is_held_as_it_is(storage: &Arc<dyn Storage>) {
 /// Both kinds of paging, with every filter.
 pub async fn every_sort_pages_through_all_reviews_exactly_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    let products: Vec<Product> = (0..3).map(|n| env.priced(&format!("P{n}"), 100, 1)).collect();
+    let mut products: Vec<Product> = (0..3).map(|n| env.priced(&format!("P{n}"), 100, 1)).collect();
+    products[1].status = ProductStatus::Draft;
     let customers: Vec<Customer> = (0..40).map(|n| env.customer("A", "B", &format!("c{n}@example.com"))).collect();
     env.insert_products(storage, &products).await.unwrap();
     env.insert_customers(storage, &customers, &[]).await.unwrap();
@@ -436,6 +439,8 @@ pub async fn every_sort_pages_through_all_reviews_exactly_once(storage: &Arc<dyn
         ReviewFilter { product: Some(products[0].id), max_rating: Some(stars(40)), ..at_least(10) },
         ReviewFilter { customer: Some(customers[3].id), ..with_deleted(&at_least(10)) },
         ReviewFilter { customer: Some(customers[3].id), ..of(&products[1]) },
+        ReviewFilter { active_only: true, ..ReviewFilter::default() },
+        ReviewFilter { active_only: true, ..at_least(10) },
     ];
     for &sort in ReviewSort::ALL {
         let mut sorted = rows.clone();
@@ -448,6 +453,8 @@ pub async fn every_sort_pages_through_all_reviews_exactly_once(storage: &Arc<dyn
         for filter in &filters {
             let matches = |r: &&Review| {
                 (filter.include_deleted == IncludeDeleted::Yes || r.audit.is_live())
+                    && (!filter.active_only
+                        || products.iter().any(|p| p.id == r.product_id && p.status == ProductStatus::Active))
                     && filter.product.is_none_or(|p| r.product_id == p)
                     && filter.customer.is_none_or(|c| r.customer_id == Some(c))
                     && filter.min_rating.is_none_or(|min| r.rating >= min)
