@@ -81,7 +81,17 @@ fn read(r: &Row) -> Result<Listing> {
     })
 }
 
+/// The changes of the direct and of the whole count of a category.
 type Change = (i64, i64);
+
+/// What must be written so that the listings of some products are right.
+pub(super) struct Listings {
+    /// The products whose rows are removed first.
+    replaced: Vec<Uuid>,
+    rows: Vec<Listing>,
+    /// The categories whose counts change, in id order.
+    counts: Vec<(Uuid, Change)>,
+}
 
 fn count_listing(counts: &mut BTreeMap<Uuid, Change>, category: Uuid, l: &Listing, by: i64) {
     if l.state == ProductStatus::Active.disk() {
@@ -111,9 +121,18 @@ impl SqlProducts<'_> {
         Ok(out)
     }
 
-    /// Makes `product_listings` and the counts of categories match `targets`. If `fresh`, the products have no rows
-    /// yet.
-    pub(super) async fn sync_listings(&mut self, targets: &[Listed], fresh: bool) -> Result<()> {
+    /// Makes `product_listings` and the counts of categories match `targets`.
+    pub(super) async fn sync_listings(&mut self, targets: &[Listed]) -> Result<()> {
+        let listings = self.plan_listings(targets, false).await?;
+        self.write_listings(&listings).await
+    }
+
+    /// Returns what must be written so that `product_listings` and the counts of categories match `targets`, and locks
+    /// the categories whose counts change. If `fresh`, the products have no rows yet.
+    ///
+    /// The locks come before every row that refers to a category. Such a row takes a shared lock of the category on
+    /// MySQL, and two writes that hold one cannot both change the counts.
+    pub(super) async fn plan_listings(&mut self, targets: &[Listed], fresh: bool) -> Result<Listings> {
         let mut categories: Vec<Uuid> = targets.iter().flat_map(|t| t.direct.iter().copied()).collect();
         categories.sort_unstable();
         categories.dedup();
@@ -168,28 +187,30 @@ impl SqlProducts<'_> {
             count_listing(&mut counts, key.1, l, 1);
         }
         counts.retain(|_, c| *c != (0, 0));
-        if !fresh {
-            let with_rows: Vec<Uuid> = ids.iter().copied().filter(|id| changed.contains(id)).collect();
-            for chunk in with_rows.chunks(MAX_LIST) {
-                let mut b = Builder::new("DELETE FROM product_listings WHERE product_id IN ");
-                b.list(chunk);
-                let (text, args) = b.done();
-                self.0.execute(text, args).await?;
-            }
+        let counts: Vec<(Uuid, Change)> = counts.into_iter().collect();
+        let counted: Vec<Uuid> = counts.iter().map(|(id, _)| *id).collect();
+        for chunk in counted.chunks(MAX_LIST) {
+            lock_rows(&mut self.0, "categories", "id", chunk).await?;
         }
-        let rows: Vec<&Listing> = wanted.values().filter(|l| changed.contains(&l.product)).collect();
-        LISTINGS.insert(&mut self.0, &rows).await?;
-        self.move_counts(&counts.into_iter().collect::<Vec<_>>()).await
+        let replaced = if fresh { Vec::new() } else { ids.into_iter().filter(|id| changed.contains(id)).collect() };
+        let rows = wanted.into_values().filter(|l| changed.contains(&l.product)).collect();
+        Ok(Listings { replaced, rows, counts })
     }
 
-    /// Adds to the counts of categories and increases their revisions, in id order.
-    async fn move_counts(&mut self, counts: &[(Uuid, Change)]) -> Result<()> {
-        if counts.len() > 1 {
-            let ids: Vec<Uuid> = counts.iter().map(|(id, _)| *id).collect();
-            for chunk in ids.chunks(MAX_LIST) {
-                lock_rows(&mut self.0, "categories", "id", chunk).await?;
-            }
+    /// Writes listings that were planned.
+    pub(super) async fn write_listings(&mut self, listings: &Listings) -> Result<()> {
+        for chunk in listings.replaced.chunks(MAX_LIST) {
+            let mut b = Builder::new("DELETE FROM product_listings WHERE product_id IN ");
+            b.list(chunk);
+            let (text, args) = b.done();
+            self.0.execute(text, args).await?;
         }
+        LISTINGS.insert(&mut self.0, &listings.rows).await?;
+        self.move_counts(&listings.counts).await
+    }
+
+    /// Adds to the counts of categories, which are locked, and increases their revisions.
+    async fn move_counts(&mut self, counts: &[(Uuid, Change)]) -> Result<()> {
         for chunk in counts.chunks(128) {
             let padded: Vec<&(Uuid, Change)> =
                 (0..case_size(chunk.len())).filter_map(|i| chunk.get(i).or(chunk.last())).collect();

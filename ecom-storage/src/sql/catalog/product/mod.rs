@@ -414,13 +414,16 @@ impl ProductRepository for SqlProducts<'_> {
     async fn insert(&mut self, products: &[Product]) -> Result<()> {
         PRODUCTS.insert(&mut self.0, products).await?;
         let all: Vec<&Product> = products.iter().collect();
+        let listings = self.plan_listings(&products.iter().map(Listed::of).collect::<Vec<_>>(), true).await?;
         self.insert_links(&all).await?;
         self.insert_tags(&all).await?;
-        self.sync_listings(&products.iter().map(Listed::of).collect::<Vec<_>>(), true).await
+        self.write_listings(&listings).await
     }
 
     async fn update(&mut self, before: &Product, after: &Product) -> Result<()> {
         WRITES.update(&mut self.0, before, after).await?;
+        let is_listed = !before.categories.is_empty() || !after.categories.is_empty();
+        let listings = if is_listed { Some(self.plan_listings(&[Listed::of(after)], false).await?) } else { None };
         if !before.categories.iter().map(|c| c.id).eq(after.categories.iter().map(|c| c.id)) {
             self.0.execute(&DELETE_LINKS, vec![after.id.into()]).await?;
             self.insert_links(&[after]).await?;
@@ -432,10 +435,10 @@ impl ProductRepository for SqlProducts<'_> {
         if before.audit.deleted_at != after.audit.deleted_at {
             self.0.execute(&HIDE_REVIEWS, vec![after.id.into(), after.audit.deleted_at.into()]).await?;
         }
-        if before.categories.is_empty() && after.categories.is_empty() {
-            return Ok(());
+        match listings {
+            Some(listings) => self.write_listings(&listings).await,
+            None => Ok(()),
         }
-        self.sync_listings(&[Listed::of(after)], false).await
     }
 
     async fn refresh_categories(&mut self, ids: &[ProductId]) -> Result<()> {
@@ -464,7 +467,7 @@ impl ProductRepository for SqlProducts<'_> {
                     t.direct.push(r.uuid(1)?);
                 }
             }
-            self.sync_listings(&targets.into_values().collect::<Vec<_>>(), false).await?;
+            self.sync_listings(&targets.into_values().collect::<Vec<_>>()).await?;
             let mut b = Builder::new("UPDATE products SET revision = revision + 1 WHERE id IN ");
             b.list(chunk);
             let (text, args) = b.done();
@@ -476,7 +479,7 @@ impl ProductRepository for SqlProducts<'_> {
     async fn purge(&mut self, product: &Product) -> Result<()> {
         let mut gone = Listed::of(product);
         gone.direct.clear();
-        self.sync_listings(&[gone], false).await?;
+        self.sync_listings(&[gone]).await?;
         for sql in [&DELETE_LINKS, &DELETE_TAGS, &DELETE_REVIEWS] {
             self.0.execute(sql, vec![product.id.into()]).await?;
         }
