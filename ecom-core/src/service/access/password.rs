@@ -122,8 +122,8 @@ impl Admitted<'_> {
     }
 }
 
-/// Lowers the priority of the current thread, so that the hashes of passwords, which take a processor for tens of
-/// milliseconds, do not hold up other requests. Only on Linux does `nice` apply to the calling thread alone.
+/// Lowers the priority of the current thread, so that other requests get most of the time of a processor while passwords
+/// are hashed. Only on Linux does `nice` apply to the calling thread alone.
 fn yield_to_others() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
