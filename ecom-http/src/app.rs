@@ -113,7 +113,7 @@ impl HttpConfig {
 pub(crate) struct App {
     pub shop: Shop,
     pub config: HttpConfig,
-    /// Who is admitted to which route.
+    /// Which routes refuse callers who have not logged in.
     pub admission: Admission,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,

@@ -21,8 +21,8 @@ use crate::text::check_text;
 pub struct AuditLogEntry {
     /// The id of the entry.
     pub id: AuditLogEntryId,
-    /// What was done: the name of the event of the edit, such as `product.updated`
-    /// ([`EventKind`](crate::platform::EventKind)), or `import.` and what was imported.
+    /// The name of the event of the edit ([`EventKind`](crate::platform::EventKind)), such as `product.updated`. For an
+    /// import, `import.` and the kind of its records, such as `import.products`.
     pub action: String,
     /// The id of what was edited, or of the import.
     pub aggregate_id: Uuid,
@@ -233,7 +233,7 @@ fn differing_rows(before: Vec<Value>, after: Vec<Value>) -> (Value, Value) {
 pub(crate) struct Import {
     /// The id of the import and of its entry.
     pub id: AuditLogEntryId,
-    /// What is imported, such as `products`.
+    /// The kind of the records, such as `products`.
     pub of: &'static str,
     /// The system that the records come from, if the caller has named it.
     pub source: Option<String>,

@@ -286,7 +286,7 @@ pub async fn r45_an_erasure_removes_the_values_of_a_customer_and_its_user(f: &Sh
         }
     }
     assert!(kept.iter().any(|e| e.customer_id == Some(eve.id) && e.after.is_some()));
-    // What is logged afterwards is erased by a repetition.
+    // A second erasure removes the values of entries that were written after the first one.
     shop.reviews().delete(review.id, v(1)).await.unwrap();
     assert!(json!(f.audit_log().await).to_string().contains("Ada liked"));
     shop.customers().erase(ada.id).await.unwrap();

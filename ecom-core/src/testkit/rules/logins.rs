@@ -733,7 +733,7 @@ pub async fn the_oldest_of_too_many_sessions_ends(f: &ShopFixture) {
     assert_eq!(f.shop.users().sessions(ada.id).await.unwrap().len(), 100);
 }
 
-/// What this process remembers of a token is enough for a request, and never more than the database says.
+/// A process answers from its memory until the token is revoked, and then asks the database.
 pub async fn r15_a_token_that_is_remembered_counts_until_it_is_revoked(f: &ShopFixture) {
     let shop = f.another(ShopConfig::default(), f.cache());
     let role = shop.roles().create(&RoleInput::new("packer", [Permission::StockRead])).await.unwrap();

@@ -249,7 +249,7 @@ pub async fn every_edit_has_one_entry_in_the_audit_log(f: &ShopFixture) {
         let of_event = (event.aggregate_id, &event.actor, event.occurred_at);
         assert_eq!((entry.aggregate_id, &entry.actor, entry.occurred_at), of_event, "write {way}");
         assert_eq!(&entry.actor, me().actor(), "write {way}");
-        // What is removed together with personal data has no values.
+        // The entries of an erasure and of the permanent deletion of a customer have no values.
         let has_values = entry.before.is_some() || entry.after.is_some();
         assert_eq!(has_values, !matches!(way, 19 | 38), "write {way}: {entry:#?}");
         assert!(!has_values || entry.before != entry.after, "write {way}: {entry:#?}");

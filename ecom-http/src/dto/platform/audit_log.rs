@@ -18,7 +18,7 @@ pub(crate) struct AuditLogEntryView<'a> {
     pub actor: &'a str,
     /// The kind of what was edited, such as `product`, or `import`.
     pub entity: &'a str,
-    /// What was done, such as `product.updated`, or `import.products`.
+    /// The kind of edit, such as `product.updated`; for an import, such as `import.products`.
     pub action: &'a str,
     /// The id of what was edited, or of the import.
     pub entity_id: Uuid,

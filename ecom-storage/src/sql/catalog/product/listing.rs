@@ -84,7 +84,7 @@ fn read(r: &Row) -> Result<Listing> {
 /// The changes of the direct and of the whole count of a category.
 type Change = (i64, i64);
 
-/// What must be written so that the listings of some products are right.
+/// The writes that make the listings of some products right.
 pub(super) struct Listings {
     /// The products whose rows are removed first.
     replaced: Vec<Uuid>,
