@@ -123,6 +123,12 @@ pub(crate) trait Audited: Sync {
 /// time of a soft deletion stays.
 pub(crate) fn fields<T: Serialize>(aggregate: &T, without: &[&str]) -> Map<String, Value> {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(aggregate) else { return Map::new() };
+    leave_out(&mut fields, without);
+    fields
+}
+
+/// Removes these fields, and those that [`fields`] leaves out of every row.
+pub(crate) fn leave_out(fields: &mut Map<String, Value>, without: &[&str]) {
     let deleted_at = fields.remove("audit").and_then(|mut audit| audit.get_mut("deleted_at").map(Value::take));
     for name in without {
         fields.remove(*name);
@@ -130,7 +136,6 @@ pub(crate) fn fields<T: Serialize>(aggregate: &T, without: &[&str]) -> Map<Strin
     if let Some(time) = deleted_at.filter(|time| !time.is_null()) {
         fields.insert("deleted_at".to_owned(), time);
     }
-    fields
 }
 
 /// The fields of an aggregate, by name.

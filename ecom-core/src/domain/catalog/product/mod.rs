@@ -15,7 +15,7 @@ pub(crate) use self::patch::require;
 use crate::domain::catalog::category::CategorySummary;
 use crate::domain::catalog::sku::{AvailabilityStatus, Sku};
 use crate::domain::common::{Attributes, Audit, ExternalRef, IncludeDeleted};
-use crate::domain::platform::audit_log::{Audited, fields};
+use crate::domain::platform::audit_log::{Audited, fields, leave_out};
 use crate::error::{Result, ValidationErrors};
 use crate::id::{CategoryId, ProductId};
 use crate::money::Currency;
@@ -152,10 +152,12 @@ impl Audited for Product {
     }
 
     fn document(&self) -> Map<String, Value> {
-        let mut document = fields(self, &["id", "revision", "rating", "skus"]);
-        // The ledger has the changes of stock.
-        let skus = self.skus.iter().map(|sku| fields(sku, &["product_id", "on_hand", "reserved"]).into());
-        document.insert("skus".to_owned(), Value::Array(skus.collect()));
+        let mut document = fields(self, &["id", "revision", "rating"]);
+        let skus = document.get_mut("skus").and_then(Value::as_array_mut);
+        for sku in skus.into_iter().flatten().filter_map(Value::as_object_mut) {
+            // The ledger has the changes of stock.
+            leave_out(sku, &["product_id", "on_hand", "reserved"]);
+        }
         document
     }
 }
