@@ -5,14 +5,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use ecom::Shop;
-use ecom::access::{ApiKey, Secret};
+use ecom::access::{ApiKey, BuiltInRole, Secret, UserFilter};
 use ecom::config::ServerConfig;
 use ecom::paging::Paging;
 
 use crate::Result;
 
 /// Makes sure that somebody can administer the shop: with the key of `ECOM_ADMIN_KEY`, with that of `admin.key` in the
-/// data directory, or with a new one if the shop has no key yet. A new key is written to `admin.key` and returned.
+/// data directory, or with a new one if the shop has neither a key nor a user with the role admin. A new key is written to
+/// `admin.key` and returned.
 pub async fn ensure(shop: &Shop, config: &ServerConfig) -> Result<Option<Secret>> {
     if let Some(secret) = &config.admin_key {
         shop.api_keys().ensure_admin(secret).await?;
@@ -31,7 +32,9 @@ pub async fn ensure(shop: &Shop, config: &ServerConfig) -> Result<Option<Secret>
         Err(e) => return Err(format!("admin.key in ECOM_DATA cannot be read: {e}").into()),
     }
     let (keys, _) = shop.api_keys().list(&Paging::first(1)).await?;
-    if !keys.items.is_empty() {
+    let admins = UserFilter { role: Some(BuiltInRole::Admin.id()), ..UserFilter::default() };
+    let (admins, _) = shop.users().list(&admins, &Paging::first(1)).await?;
+    if !keys.items.is_empty() || !admins.items.is_empty() {
         return Ok(None);
     }
     let secret = shop.api_keys().new_secret();
