@@ -38,15 +38,14 @@ const LOGIN_SECONDS: usize = 5;
 pub async fn run() {
     println!("access: over HTTP, {CONNECTIONS} connections");
     let b = shop(1_000).await;
-    let tokens = register(&b.shop).await;
+    let tokens = register(&b.shop, TOKENS).await;
     let bare = HttpConfig::default().access_log(false).rate_limits(None);
     let open = bare.clone().anonymous(Principal::trusted("bench"));
     let (closed, open) = (serve(router(b.shop.clone(), bare)).await, serve(router(b.shop.clone(), open)).await);
 
-    let path = format!("/api/v1/products/{}", b.products[42]);
-    let get = |header: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n");
-    let bearing: Vec<String> = tokens.iter().map(|token| get(&format!("Authorization: Bearer {token}\r\n"))).collect();
-    let anonymous = vec![get("")];
+    let with = |token: &String| get(&b, &format!("Authorization: Bearer {token}\r\n"));
+    let bearing: Vec<String> = tokens.iter().map(with).collect();
+    let anonymous = vec![get(&b, "")];
     pair(
         "by id from cache with one of 1,000 tokens, against no login",
         "0.9",
@@ -80,20 +79,23 @@ pub async fn run() {
         async || send(closed, &anonymous).await,
     )
     .await;
-    logins(&b, &get("")).await;
-    slow_clients(&b, &get("")).await;
+}
+
+/// The request that reads a product.
+fn get(b: &Bench, header: &str) -> String {
+    format!("GET /api/v1/products/{} HTTP/1.1\r\nHost: x\r\n{header}\r\n", b.products[42])
 }
 
 /// Registers users and returns an access token of each.
-async fn register(shop: &Shop) -> Vec<String> {
+async fn register(shop: &Shop, number: usize) -> Vec<String> {
     let start = Instant::now();
-    let mut tokens = Vec::with_capacity(TOKENS);
-    for n in 0..TOKENS {
+    let mut tokens = Vec::with_capacity(number);
+    for n in 0..number {
         let user = UserInput::new(email(n)).password(Secret::new(PASSWORD));
         let made = shop.auth().register(&user, None).await.expect("a user");
         tokens.push(made.access.reveal().to_owned());
     }
-    println!("  ({TOKENS} users made in {:.1?})", start.elapsed());
+    println!("  ({number} users made in {:.1?})", start.elapsed());
     tokens
 }
 
@@ -177,7 +179,10 @@ async fn exchange(io: &mut TcpStream, request: &str, response: &mut Vec<u8>) -> 
 }
 
 /// Prints how many of 200 logins a second succeed, and how long reads take meanwhile.
-async fn logins(b: &Bench, read: &str) {
+pub async fn logins() {
+    let b = &shop(1_000).await;
+    let read = &get(b, "");
+    register(&b.shop, ADDRESSES).await;
     let limits = RateLimits::default().trusted_proxies(vec!["127.0.0.1/32".parse().expect("a network")]);
     // The hashes are what limits the logins here.
     let limits = limits.address(Some(Quota::new(1_000_000, Duration::from_secs(1)))).login(None);
@@ -244,7 +249,9 @@ async fn attempt(at: SocketAddr, tally: &Arc<(AtomicUsize, AtomicUsize, AtomicUs
 /// Prints how long reads take while clients hold connections that they do not use: a quarter of them sends nothing, a
 /// quarter a byte of a head now and then, a quarter half of a body, and a quarter takes no response. A connection that
 /// the server closes is opened again.
-async fn slow_clients(b: &Bench, read: &str) {
+pub async fn slow_clients() {
+    let b = &shop(1_000).await;
+    let read = &get(b, "");
     let at = serve_with_limits(router(b.shop.clone(), HttpConfig::default().access_log(false).rate_limits(None))).await;
     let mut ratios = Vec::new();
     for round in 0..rounds(3) {

@@ -1,6 +1,7 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
-//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `http` and `access`;
+//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `http`, `access`,
+//! `logins` and `slow-clients`;
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
 //! it also runs `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines` (or one of them, such as
 //! `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush to disk as in
@@ -67,6 +68,12 @@ fn main() {
     }
     if is("access") {
         runtime.block_on(access::run());
+    }
+    if is("logins") {
+        runtime.block_on(access::logins());
+    }
+    if is("slow-clients") {
+        runtime.block_on(access::slow_clients());
     }
     #[cfg(feature = "postgres")]
     if is("postgres") {

@@ -298,7 +298,7 @@ impl Shop {
         }
         Ok(Self {
             cx: Context::new(Shared {
-                passwords: Passwords::new(parts.config.password_hashes),
+                passwords: Passwords::new(parts.config.password_hashes)?,
                 token_keys: TokenKeys::new(parts.secret_key),
                 oidc: parts.oidc.map(|issuer| Arc::new(Oidc::new(issuer))),
                 logins: Remembered::default(),

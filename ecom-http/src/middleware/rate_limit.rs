@@ -1,12 +1,14 @@
 //! Rate limits: which quota a request has, and for whom it counts.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderMap, HeaderName, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use bytes::Bytes;
 use derive_setters::Setters;
 use ecom_core::access::Principal;
 use ecom_core::port::{Quota, RateDecision, RateKey};
@@ -167,9 +169,24 @@ fn address_key(name: &str, address: IpAddr) -> RateKey {
 
 /// Adds the headers of a decision to a response.
 pub(super) fn with_limit(headers: &mut HeaderMap, decision: &RateDecision) {
-    headers.insert(X_RATELIMIT_LIMIT, decision.limit.into());
-    headers.insert(X_RATELIMIT_REMAINING, decision.remaining.into());
-    headers.insert(X_RATELIMIT_RESET, whole_seconds(decision.reset).into());
+    let numbers = [
+        (X_RATELIMIT_LIMIT, decision.limit.into()),
+        (X_RATELIMIT_REMAINING, decision.remaining.into()),
+        (X_RATELIMIT_RESET, whole_seconds(decision.reset)),
+    ];
+    // The values are parts of one text, because each would otherwise be allocated twice.
+    let (mut text, mut ends) = (String::with_capacity(32), [0; 3]);
+    for ((_, number), end) in numbers.iter().zip(&mut ends) {
+        let _ = write!(text, "{number}");
+        *end = text.len();
+    }
+    let (text, mut start) = (Bytes::from(text), 0);
+    for ((name, _), end) in numbers.into_iter().zip(ends) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
+            headers.insert(name, value);
+        }
+        start = end;
+    }
     if let Some(wait) = decision.retry_after {
         headers.insert(RETRY_AFTER, whole_seconds(wait).max(1).into());
     }

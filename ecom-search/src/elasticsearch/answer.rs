@@ -8,8 +8,9 @@ use ecom_core::search::Facet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::Failure;
+use super::error::refused;
 use super::query::name;
+use crate::remote::Failure;
 use crate::terms::{MAX_FACET_VALUES, split_spelling};
 
 /// The answer to a search.
@@ -186,7 +187,7 @@ impl Written {
                     written.refused.push((at, format!("{status} {}: {}", text("type"), text("reason"))));
                 }
                 // The index or the server is broken, and not the document.
-                _ => return Err(Failure::refused(u16::try_from(status).unwrap_or(500), &error)),
+                _ => return Err(refused(u16::try_from(status).unwrap_or(500), &error)),
             }
         }
         Ok(written)

@@ -8,13 +8,13 @@ use ::elasticsearch::http::Method;
 use ::elasticsearch::http::headers::HeaderMap;
 use ::elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use bytes::Bytes;
-use ecom_core::{Error, FieldCode, Result};
+use ecom_core::{Error, Result};
 use serde_json::Value;
 use url::Url;
 
 use super::config::{Authentication, ElasticsearchOptions};
-use super::error::Failure;
-use crate::remote::Gate;
+use super::error::refused;
+use crate::remote::{Failure, Gate, certificates};
 
 /// A call of the server.
 pub(super) struct Call<'a> {
@@ -37,7 +37,6 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(options: &ElasticsearchOptions) -> Result<Self> {
-        let unusable = |message: &str| Error::invalid("search", FieldCode::OutOfBounds, message);
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(options.server.clone())).disable_proxy();
         builder = match options.authentication.clone() {
             None => builder,
@@ -46,12 +45,7 @@ impl Client {
             Some(Authentication::Bearer(token)) => builder.auth(Credentials::Bearer(token)),
         };
         if let Some(path) = &options.certificates {
-            let pem = std::fs::read(path).map_err(|e| {
-                tracing::debug!(error = %e, "the certificates of the search server cannot be read");
-                unusable(&format!("must name a file of certificates that can be read ({})", e.kind()))
-            })?;
-            let certificates = Certificate::from_pem(&pem)
-                .map_err(|_| unusable("must name a file with at least one certificate in PEM"))?;
+            let certificates = certificates(path, |pem| Certificate::from_pem(pem).ok())?;
             builder = builder.cert_validation(CertificateValidation::Full(certificates));
         }
         let transport = builder.build().map_err(|e| Error::internal("making the client of the search server", e))?;
@@ -65,7 +59,7 @@ impl Client {
 
     /// Waits for a permit to search, and then makes the call. The wait counts against the limit of the call.
     pub(super) async fn search(&self, call: Call<'_>) -> Result<Value, Failure> {
-        let (_turn, limit) = self.gate.turn::<Failure>(call.limit).await?;
+        let (_turn, limit) = self.gate.turn(call.limit).await?;
         self.call(Call { limit, ..call }).await
     }
 
@@ -83,17 +77,17 @@ impl Client {
             call.body.clone(),
             None,
         );
-        let response = send.await.map_err(Failure::Unreachable)?;
+        let response = send.await.map_err(Failure::unreachable)?;
         // A redirection makes a GET without a body of every call.
         let (asked, answered) = (&self.server, response.url());
         if asked.origin() != answered.origin() || !answered.path().ends_with(call.path) {
             return Err(Failure::Redirected);
         }
         let status = response.status_code().as_u16();
-        let body = response.bytes().await.map_err(Failure::Unreachable)?;
+        let body = response.bytes().await.map_err(Failure::unreachable)?;
         let parsed = serde_json::from_slice(&body);
         if status >= 400 {
-            return Err(Failure::refused(status, &parsed.unwrap_or(Value::Null)));
+            return Err(refused(status, &parsed.unwrap_or(Value::Null)));
         }
         parsed.map_err(|_| Failure::Garbled("JSON"))
     }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use derive_setters::Setters;
-use ecom_core::{Error, FieldCode, Result, ValidationErrors};
+use ecom_core::{FieldCode, Result, ValidationErrors};
 use url::Url;
 
-use crate::remote::check_index;
+use crate::remote::{Limits, ServerUrl, bad, check_index, check_secret, number};
 
 /// How calls are authenticated. Its `Debug` shows no secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,12 +85,6 @@ impl fmt::Debug for ElasticsearchOptions {
     }
 }
 
-const FIELD: &str = "search";
-
-fn bad(code: FieldCode, message: impl Into<String>) -> Error {
-    Error::invalid(FIELD, code, message)
-}
-
 impl ElasticsearchOptions {
     /// Returns the options for a URL `elasticsearch+http://host`, `elasticsearch+https://host`, or the same with
     /// `opensearch`. It may contain a user and a password, a port (default 9200) and a path. Reserved characters are
@@ -124,30 +118,13 @@ impl ElasticsearchOptions {
             "opensearch" => true,
             _ => return Err(malformed()),
         };
-        let mut server = Url::parse(address).map_err(|_| malformed())?;
-        if !matches!(server.scheme(), "http" | "https") || !server.has_host() || server.fragment().is_some() {
-            return Err(malformed());
-        }
-        if server.port().is_none() {
-            // A port that is the default of the scheme is not kept, so it must be read from the text.
-            let authority = address.split("://").nth(1).unwrap_or("").split(['/', '?']).next().unwrap_or("");
-            let is_default_port = authority.ends_with(":80") || authority.ends_with(":443");
-            if !is_default_port {
-                server.set_port(Some(9200)).map_err(|()| malformed())?;
+        let ServerUrl { server, user, password, parameters } = ServerUrl::parse(address, 9200).ok_or_else(malformed)?;
+        let authentication = match (user, password) {
+            (None, None) => None,
+            (user, password) => {
+                Some(Authentication::Basic { user: user.unwrap_or_default(), password: password.unwrap_or_default() })
             }
-        }
-        let decoded = |text: &str| {
-            percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| malformed())
         };
-        let mut authentication = None;
-        if !server.username().is_empty() || server.password().is_some() {
-            let password = decoded(server.password().unwrap_or(""))?;
-            authentication = Some(Authentication::Basic { user: decoded(server.username())?, password });
-            server.set_username("").and_then(|()| server.set_password(None)).map_err(|()| malformed())?;
-        }
-        let parameters: Vec<(String, String)> =
-            server.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-        server.set_query(None);
         let mut options = Self {
             server,
             is_opensearch,
@@ -163,10 +140,7 @@ impl ElasticsearchOptions {
             bulk_bytes: 5_000_000,
         };
         for (name, value) in parameters {
-            let number = || {
-                let message = format!("must have a whole number as parameter `{name}`");
-                value.parse::<u64>().map_err(|_| bad(FieldCode::Malformed, message))
-            };
+            let number = || number(&name, &value);
             let millis = || number().map(Duration::from_millis);
             let small = || number().map(|n| u16::try_from(n).unwrap_or(u16::MAX));
             match name.as_str() {
@@ -215,28 +189,21 @@ impl ElasticsearchOptions {
         if self.replicas.is_some_and(|n| n > 16) {
             errors.out_of_bounds("replicas", "must be between 0 and 16");
         }
-        if !(10..=60_000).contains(&self.search_timeout.as_millis()) {
-            errors.out_of_bounds("search_timeout_ms", "must be between 10 and 60000");
-        }
-        if !(100..=600_000).contains(&self.write_timeout.as_millis()) {
-            errors.out_of_bounds("write_timeout_ms", "must be between 100 and 600000");
-        }
-        if !(1..=1024).contains(&self.concurrent_searches) {
-            errors.out_of_bounds("concurrent_searches", "must be between 1 and 1024");
-        }
+        let limits = Limits {
+            search_timeout: self.search_timeout,
+            write_timeout: self.write_timeout,
+            concurrent_searches: self.concurrent_searches,
+            bulk_bytes: self.bulk_bytes,
+        };
+        limits.check(&mut errors);
         if !(1..=10_000).contains(&self.bulk_documents) {
             errors.out_of_bounds("bulk_documents", "must be between 1 and 10000");
         }
-        if !(10_000..=90_000_000).contains(&self.bulk_bytes) {
-            errors.out_of_bounds("bulk_bytes", "must be between 10000 and 90000000");
-        }
         let secret = match &self.authentication {
-            Some(Authentication::ApiKey(secret) | Authentication::Bearer(secret)) => secret.as_str(),
-            _ => "x",
+            Some(Authentication::ApiKey(secret) | Authentication::Bearer(secret)) => Some(secret.as_str()),
+            _ => None,
         };
-        if secret.is_empty() || secret.chars().any(|c| !c.is_ascii_graphic()) {
-            errors.push(FIELD, FieldCode::Malformed, "must have an API key or token of visible ASCII characters");
-        }
+        check_secret(secret, "an API key or token", &mut errors);
         errors.into_result()
     }
 }

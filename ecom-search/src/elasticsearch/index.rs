@@ -31,11 +31,12 @@ use serde_json::{Value, json};
 use super::answer::Written;
 use super::client::{Call, Client};
 use super::config::ElasticsearchOptions;
-use super::error::Failure;
+use super::error::is_missing_index;
 use super::mapping::{
     CHECKPOINT, FORMAT, PROGRESS, checkpoint_document, document, field, new_index, progress_document, settings,
     tombstone,
 };
+use crate::remote::Failure;
 
 /// The pause before items are sent again for which the server was too busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
@@ -102,7 +103,7 @@ impl Indices {
     pub(super) async fn current(&self) -> Result<Option<String>, Failure> {
         let alias = self.alias();
         let answer = match self.client.call(self.administration(Method::Get, &alias, None)).await {
-            Err(failure) if failure.is_missing_index() => return Ok(None),
+            Err(failure) if is_missing_index(&failure) => return Ok(None),
             answer => answer?,
         };
         let (name, about) = answer.as_object().and_then(|o| o.iter().next()).ok_or(Failure::Garbled("an index"))?;
@@ -210,7 +211,7 @@ impl Indices {
             match self.client.call(self.administration(Method::Put, &generation, Some(&body))).await {
                 Ok(_) => return Ok(generation),
                 // Another process has made it at the same moment.
-                Err(Failure::Refused { kind, .. }) if kind == "resource_already_exists_exception" => {}
+                Err(Failure::Refused { code, .. }) if code == "resource_already_exists_exception" => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -285,7 +286,7 @@ impl Indices {
     pub(super) async fn remove(&self, generation: &str) {
         match self.client.call(self.administration(Method::Delete, generation, None)).await {
             Ok(_) => {}
-            Err(failure) if failure.is_missing_index() => {}
+            Err(failure) if is_missing_index(&failure) => {}
             Err(error) => tracing::warn!(%error, generation, "an index that is not in use was not removed"),
         }
     }
@@ -303,7 +304,7 @@ impl Indices {
     pub(super) async fn checkpoint(&self, generation: &str) -> Result<Stored, Failure> {
         let path = format!("{generation}/_doc/{CHECKPOINT}");
         let answer = match self.client.call(self.administration(Method::Get, &path, None)).await {
-            Err(Failure::Refused { status: 404, kind, .. }) if kind.is_empty() => return Ok(Stored::default()),
+            Err(Failure::Refused { status: 404, code, .. }) if code.is_empty() => return Ok(Stored::default()),
             answer => answer?,
         };
         Stored::of(&answer)
@@ -361,7 +362,7 @@ impl Indices {
         };
         match write.await {
             // Another process has replaced the generation meanwhile, and has removed it.
-            Err(failure) if failure.is_missing_index() => Err(Failure::Overtaken),
+            Err(failure) if is_missing_index(&failure) => Err(Failure::Overtaken),
             applied => applied,
         }
     }
@@ -433,8 +434,8 @@ impl Indices {
                 }
             } else {
                 if since.elapsed() + BUSY_PAUSE >= self.options.write_timeout {
-                    let (kind, reason) = ("es_rejected_execution_exception".to_owned(), "too busy".to_owned());
-                    return Err(Failure::Refused { status: 429, kind, reason });
+                    let (code, reason) = ("es_rejected_execution_exception".to_owned(), "too busy".to_owned());
+                    return Err(Failure::Refused { status: 429, code, reason });
                 }
                 items = busy;
                 tokio::time::sleep(BUSY_PAUSE).await;

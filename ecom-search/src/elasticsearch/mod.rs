@@ -30,10 +30,11 @@ use tokio::task::JoinHandle;
 use self::answer::Found;
 use self::client::{Call, Client};
 pub use self::config::{Authentication, ElasticsearchOptions};
-use self::error::Failure;
+use self::error::is_missing_index;
 use self::index::{Begun, Indices, Item};
 use self::query::Calls;
 use crate::ranking::BELOW_MATCHES;
+use crate::remote::Failure;
 
 /// An index on an Elasticsearch or OpenSearch server as [`SearchProvider`]. It is cheap to clone.
 ///
@@ -82,7 +83,7 @@ impl ElasticsearchSearch {
     fn found(answer: Result<Value, Failure>) -> Result<Found, Failure> {
         match answer {
             Ok(answer) => Found::of(answer),
-            Err(failure) if failure.is_missing_index() => Ok(Found::default()),
+            Err(failure) if is_missing_index(&failure) => Ok(Found::default()),
             Err(failure) => Err(failure),
         }
     }
@@ -163,7 +164,7 @@ impl SearchProvider for ElasticsearchSearch {
         let mut found = read().await;
         // Another process may replace and remove the generation between the two calls.
         for _ in 0..3 {
-            if !found.as_ref().is_err_and(Failure::is_missing_index) {
+            if !found.as_ref().is_err_and(is_missing_index) {
                 break;
             }
             found = read().await;

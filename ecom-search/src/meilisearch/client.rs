@@ -14,8 +14,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::config::MeilisearchOptions;
-use super::error::Failure;
-use crate::remote::Gate;
+use super::error::{failed_task, refused};
+use crate::remote::{Failure, Gate, certificates};
 
 /// The pauses between two looks at a task, at first and at most.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
@@ -52,13 +52,8 @@ impl Client {
         let mut builder =
             reqwest::Client::builder().no_proxy().redirect(Policy::none()).default_headers(headers).tcp_nodelay(true);
         if let Some(path) = &options.certificates {
-            let pem = std::fs::read(path).map_err(|e| {
-                tracing::debug!(error = %e, "the certificates of the search server cannot be read");
-                unusable(&format!("must name a file of certificates that can be read ({})", e.kind()))
-            })?;
-            let certificates = Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
-            let certificates =
-                certificates.ok_or_else(|| unusable("must name a file with at least one certificate in PEM"))?;
+            let parse = |pem: &[u8]| Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty());
+            let certificates = certificates(path, parse)?;
             builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
         }
         let http = builder.build().map_err(|e| Error::internal("making the client of the search server", e))?;
@@ -72,7 +67,7 @@ impl Client {
 
     /// Waits for a permit to search, and then makes the call. The wait counts against the limit of the call.
     pub(super) async fn search(&self, call: Call<'_>) -> Result<Value, Failure> {
-        let (_turn, limit) = self.gate.turn::<Failure>(call.limit).await?;
+        let (_turn, limit) = self.gate.turn(call.limit).await?;
         self.call(Call { limit, ..call }).await
     }
 
@@ -99,7 +94,7 @@ impl Client {
             match answer.get("status").and_then(Value::as_str) {
                 Some("succeeded") => return Ok(()),
                 Some("enqueued" | "processing") => {}
-                Some("failed" | "canceled") => return Err(Failure::task(&answer["error"])),
+                Some("failed" | "canceled") => return Err(failed_task(&answer["error"])),
                 _ => return Err(Failure::Garbled("the status of a task")),
             }
             if since.elapsed() + pause >= limit {
@@ -117,7 +112,7 @@ impl Client {
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let lost = |e: reqwest::Error| Failure::Unreachable(e.without_url());
+        let lost = |e: reqwest::Error| Failure::unreachable(e.without_url());
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
         if status.is_redirection() {
@@ -126,7 +121,7 @@ impl Client {
         let body = response.bytes().await.map_err(lost)?;
         let parsed = serde_json::from_slice(&body);
         if !status.is_success() {
-            return Err(Failure::refused(status.as_u16(), &parsed.unwrap_or(Value::Null)));
+            return Err(refused(status.as_u16(), &parsed.unwrap_or(Value::Null)));
         }
         parsed.map_err(|_| Failure::Garbled("JSON"))
     }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use derive_setters::Setters;
-use ecom_core::{Error, FieldCode, Result, ValidationErrors};
+use ecom_core::{FieldCode, Result, ValidationErrors};
 use url::Url;
 
-use crate::remote::check_index;
+use crate::remote::{Limits, ServerUrl, bad, check_index, check_secret, number};
 
 /// Settings of a [`super::MeilisearchSearch`].
 #[derive(Clone, PartialEq, Eq, Setters)]
@@ -51,12 +51,6 @@ impl fmt::Debug for MeilisearchOptions {
     }
 }
 
-const FIELD: &str = "search";
-
-fn bad(code: FieldCode, message: impl Into<String>) -> Error {
-    Error::invalid(FIELD, code, message)
-}
-
 impl MeilisearchOptions {
     /// Returns the options for a URL `meilisearch+http://:key@host` or `meilisearch+https://:key@host`. The key, a port
     /// (default 7700) and a path may be left out. Reserved characters are percent-encoded. Parameters:
@@ -76,33 +70,12 @@ impl MeilisearchOptions {
         let malformed =
             || bad(FieldCode::Malformed, "must be `meilisearch+http://<host>` or `meilisearch+https://<host>`");
         let address = url.strip_prefix("meilisearch+").ok_or_else(malformed)?;
-        let mut server = Url::parse(address).map_err(|_| malformed())?;
-        if !matches!(server.scheme(), "http" | "https") || !server.has_host() || server.fragment().is_some() {
-            return Err(malformed());
+        let ServerUrl { mut server, user, password: key, parameters } =
+            ServerUrl::parse(address, 7700).ok_or_else(malformed)?;
+        if user.is_some() {
+            let message = "must have the key after a colon: `meilisearch+http://:<key>@<host>`";
+            return Err(bad(FieldCode::Malformed, message));
         }
-        if server.port().is_none() {
-            // A port that is the default of the scheme is not kept, so it must be read from the text.
-            let authority = address.split("://").nth(1).unwrap_or("").split(['/', '?']).next().unwrap_or("");
-            let is_default_port = authority.ends_with(":80") || authority.ends_with(":443");
-            if !is_default_port {
-                server.set_port(Some(7700)).map_err(|()| malformed())?;
-            }
-        }
-        if !server.username().is_empty() {
-            return Err(bad(
-                FieldCode::Malformed,
-                "must have the key after a colon: `meilisearch+http://:<key>@<host>`",
-            ));
-        }
-        let mut key = None;
-        if let Some(password) = server.password() {
-            let decoded = percent_encoding::percent_decode_str(password).decode_utf8();
-            key = Some(decoded.map_err(|_| malformed())?.into_owned());
-            server.set_password(None).map_err(|()| malformed())?;
-        }
-        let parameters: Vec<(String, String)> =
-            server.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-        server.set_query(None);
         if !server.path().ends_with('/') {
             server.set_path(&format!("{}/", server.path()));
         }
@@ -117,10 +90,7 @@ impl MeilisearchOptions {
             bulk_bytes: 20_000_000,
         };
         for (name, value) in parameters {
-            let number = || {
-                let message = format!("must have a whole number as parameter `{name}`");
-                value.parse::<u64>().map_err(|_| bad(FieldCode::Malformed, message))
-            };
+            let number = || number(&name, &value);
             match name.as_str() {
                 "index" => options.index = value,
                 "api_key" if options.key.is_some() => {
@@ -148,22 +118,14 @@ impl MeilisearchOptions {
     pub(super) fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
         check_index(&self.index, &mut errors);
-        if !(10..=60_000).contains(&self.search_timeout.as_millis()) {
-            errors.out_of_bounds("search_timeout_ms", "must be between 10 and 60000");
-        }
-        if !(100..=600_000).contains(&self.write_timeout.as_millis()) {
-            errors.out_of_bounds("write_timeout_ms", "must be between 100 and 600000");
-        }
-        if !(1..=1024).contains(&self.concurrent_searches) {
-            errors.out_of_bounds("concurrent_searches", "must be between 1 and 1024");
-        }
-        if !(10_000..=90_000_000).contains(&self.bulk_bytes) {
-            errors.out_of_bounds("bulk_bytes", "must be between 10000 and 90000000");
-        }
-        let key = self.key.as_deref().unwrap_or("x");
-        if key.is_empty() || key.chars().any(|c| !c.is_ascii_graphic()) {
-            errors.push(FIELD, FieldCode::Malformed, "must have a key of visible ASCII characters");
-        }
+        let limits = Limits {
+            search_timeout: self.search_timeout,
+            write_timeout: self.write_timeout,
+            concurrent_searches: self.concurrent_searches,
+            bulk_bytes: self.bulk_bytes,
+        };
+        limits.check(&mut errors);
+        check_secret(self.key.as_deref(), "a key", &mut errors);
         errors.into_result()
     }
 }

@@ -1,111 +1,36 @@
-//! Converts failures of calls and tasks into the errors of the library.
+//! Reads the errors of Meilisearch.
 
-use ecom_core::{Dependency, Error};
 use serde_json::Value;
 
-use crate::remote::{Failed, Stop};
+use crate::remote::{Failure, first_chars};
 
-/// Why a call failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The server answered with an error.
-    #[error("the search server answered {status}: {code}: {reason}")]
-    Refused { status: u16, code: String, reason: String },
-    /// The server accepted a task and could not carry it out.
-    #[error("a task of the search server failed: {code}: {reason}")]
-    Task { code: String, reason: String },
-    /// The server answered with something else than the call expects.
-    #[error("the answer of the search server lacks {0}")]
-    Garbled(&'static str),
-    #[error("the search server cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
-    #[error("the search server did not answer within the time limit")]
-    TooSlow,
-    #[error("the search server has failed several calls; it is tried again in a moment")]
-    Resting,
-    #[error("the server redirects calls to another address: set that one in the URL")]
-    Redirected,
-    #[error("the provider is closed")]
-    Closed,
-    #[error("an index named `{0}` exists that ecom did not make: remove it, or set another `index` in the URL")]
-    Foreign(String),
-    #[error("another process has moved the index on")]
-    Overtaken,
-    #[error("an earlier call has failed, so the new index cannot be completed")]
-    BuildIsGone,
-}
-
-/// Returns a text of an answer, of which a log or an error shows only the beginning.
 fn text(of: &Value, name: &str) -> String {
-    of.get(name).and_then(Value::as_str).unwrap_or("").chars().take(500).collect()
+    first_chars(of.get(name).and_then(Value::as_str))
 }
 
-impl Failure {
-    /// Returns the failure of an answer with an error status. `body` is what the server says about it.
-    pub(super) fn refused(status: u16, body: &Value) -> Self {
-        Self::Refused { status, code: text(body, "code"), reason: text(body, "message") }
-    }
-
-    /// Returns the failure of a task that ended with `error`.
-    pub(super) fn task(error: &Value) -> Self {
-        Self::Task { code: text(error, "code"), reason: text(error, "message") }
-    }
-
-    /// Returns whether the call that failed has certainly written nothing.
-    pub(super) const fn wrote_nothing(&self) -> bool {
-        !matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Garbled(_) | Self::Refused { status: 500.., .. })
-    }
-
-    pub(super) fn is_missing_index(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } | Self::Task { code, .. } if code == "index_not_found")
-    }
-
-    /// Returns whether the server refuses the documents of a call, and not the call.
-    pub(super) fn blames_documents(&self) -> bool {
-        match self {
-            Self::Refused { status: 413, .. } => true,
-            Self::Task { code, .. } => {
-                code.starts_with("invalid_document")
-                    || matches!(
-                        code.as_str(),
-                        "malformed_payload" | "missing_document_id" | "max_fields_limit_exceeded"
-                    )
-            }
-            _ => false,
-        }
-    }
-
-    /// Returns the error of a read.
-    pub(super) fn reading(self) -> Error {
-        Error::unavailable(Dependency::Search, self)
-    }
-
-    /// Returns the error of a write.
-    pub(super) fn writing(self) -> Error {
-        Error::Unavailable {
-            dependency: Dependency::Search,
-            outcome_unknown: !self.wrote_nothing(),
-            source: Some(self.into()),
-        }
-    }
+/// Returns the failure of an answer with an error status. `body` is what the server says about it.
+pub(super) fn refused(status: u16, body: &Value) -> Failure {
+    Failure::Refused { status, code: text(body, "code"), reason: text(body, "message") }
 }
 
-impl Failed for Failure {
-    fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Refused { status: 429 | 502 | 503 | 504, .. })
-    }
-
-    fn blames_server(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TooSlow | Self::Refused { status: 502..=504, .. })
-    }
+/// Returns the failure of a task that ended with `error`.
+pub(super) fn failed_task(error: &Value) -> Failure {
+    Failure::Task { code: text(error, "code"), reason: text(error, "message") }
 }
 
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::TooSlow => Self::TooSlow,
-            Stop::Resting => Self::Resting,
-            Stop::Closed => Self::Closed,
+/// Returns whether a call failed because its index does not exist.
+pub(super) fn is_missing_index(failure: &Failure) -> bool {
+    failure.has_code("index_not_found")
+}
+
+/// Returns whether the server refuses the documents of a call, and not the call.
+pub(super) fn blames_documents(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused { status: 413, .. } => true,
+        Failure::Task { code, .. } => {
+            code.starts_with("invalid_document")
+                || matches!(code.as_str(), "malformed_payload" | "missing_document_id" | "max_fields_limit_exceeded")
         }
+        _ => false,
     }
 }

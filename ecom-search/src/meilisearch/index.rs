@@ -33,11 +33,12 @@ use serde_json::{Value, json};
 
 use super::client::{Call, Client};
 use super::config::MeilisearchOptions;
-use super::error::Failure;
+use super::error::{blames_documents, is_missing_index};
 use super::mapping::{
     CHECKPOINT_ID, FORMAT, MARK, PROGRESS, WORD_ID, checkpoint_document, checkpoint_id, document, field, mark,
     progress_document, settings, tombstone, word_document, word_id,
 };
+use crate::remote::Failure;
 
 /// The pause before a write is sent again for which the server was too busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
@@ -187,7 +188,7 @@ impl Indexes {
         let body = json!({"ids": ids, "fields": fields, "limit": ids.len()});
         let call = Call { is_repeatable: true, limit, ..self.administration(Method::POST, &path, Some(&body)) };
         let answer = match self.client.call(call).await {
-            Err(failure) if failure.is_missing_index() => return Ok(None),
+            Err(failure) if is_missing_index(&failure) => return Ok(None),
             answer => answer?,
         };
         let mut present = Present::default();
@@ -289,7 +290,7 @@ impl Indexes {
         let body = json!([{"indexes": [name, generation.name], "rename": true}]);
         match self.carry_out(Method::POST, "swap-indexes", Some(&body)).await {
             // Another process was faster.
-            Err(failure) if failure.is_missing_index() => return Ok(None),
+            Err(failure) if is_missing_index(&failure) => return Ok(None),
             renamed => renamed?,
         }
         // The server may list earlier tasks under either name.
@@ -385,7 +386,7 @@ impl Indexes {
     pub(super) async fn remove(&self, name: &str) {
         match self.carry_out(Method::DELETE, &format!("indexes/{name}"), None).await {
             Ok(()) => {}
-            Err(failure) if failure.is_missing_index() => {}
+            Err(failure) if is_missing_index(&failure) => {}
             Err(error) => tracing::warn!(%error, name, "an index that is not in use was not removed"),
         }
     }
@@ -501,7 +502,7 @@ impl Indexes {
             };
             match written {
                 Ok(()) => {}
-                Err(failure) if !failure.blames_documents() => return Err(failure),
+                Err(failure) if !blames_documents(&failure) => return Err(failure),
                 Err(failure) => match items.as_slice() {
                     [item] if item.id.starts_with(MARK) => return Err(failure),
                     [item] => {

@@ -27,8 +27,9 @@ use ecom_core::search::SearchRequest;
 
 use self::client::Client;
 pub use self::config::MeilisearchOptions;
-use self::error::Failure;
+use self::error::blames_documents;
 use self::index::{Change, Generation, Indexes, Item};
+use crate::remote::Failure;
 
 /// The most tasks of a rebuild that the server has not ended yet. It carries several that wait out together.
 const TASKS_UNDER_WAY: usize = 8;
@@ -162,7 +163,7 @@ impl Build {
         while self.sent.len() > most {
             let Some((task, items)) = self.sent.pop_front() else { break };
             match self.indexes.client.finished(task, self.indexes.options.write_timeout).await {
-                Err(failure) if failure.blames_documents() => {
+                Err(failure) if blames_documents(&failure) => {
                     self.refused += self.indexes.write_at_once(&generation.name, items).await?;
                 }
                 ended => ended?,
@@ -190,7 +191,7 @@ impl Build {
             self.wait(&generation, TASKS_UNDER_WAY - 1).await?;
             match self.indexes.send(&generation.name, &items).await {
                 Ok(task) => self.sent.push_back((task, items)),
-                Err(failure) if failure.blames_documents() => {
+                Err(failure) if blames_documents(&failure) => {
                     self.refused += self.indexes.write_at_once(&generation.name, items).await?;
                 }
                 Err(failure) => return Err(failure),

@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::Call;
-use super::error::Failure;
+use super::error::is_missing_index;
 use super::index::Indexes;
 use super::mapping::{edits, field, split_spelled, without_letters};
 use super::query::{Filters, Typos, all, any, filters, is_one_of, mistyped, not, products};
 use super::rank::{Candidate, Ranking, Wanted};
 use crate::ranking::{BELOW_MATCHES, PINNED};
+use crate::remote::Failure;
 use crate::terms::MAX_FACET_VALUES;
 
 /// The most matches that are sorted by their scores. If there are more, the best of them are found by filters
@@ -130,7 +131,7 @@ impl Indexes {
 
     fn found(answer: Result<Value, Failure>, count: usize) -> Result<Vec<Found>, Failure> {
         let mut answer = match answer {
-            Err(failure) if failure.is_missing_index() => {
+            Err(failure) if is_missing_index(&failure) => {
                 return Ok(std::iter::repeat_with(Found::default).take(count).collect());
             }
             answer => answer?,

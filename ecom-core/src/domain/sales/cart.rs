@@ -539,17 +539,19 @@ pub struct PricedLine {
     pub title: String,
     /// The values of the SKU's options.
     pub option_values: BTreeMap<String, String>,
-    /// The current unit price (R21).
+    /// The current unit price (R21). If the line is unavailable, it is the price that the shopper last confirmed,
+    /// because the prices of drafts are not public.
     pub unit_price: Money,
-    /// The quantity times the current unit price; `None` if it is above [`MAX_AMOUNT`](crate::sales::MAX_AMOUNT).
+    /// The quantity times the unit price; `None` if it is above [`MAX_AMOUNT`](crate::sales::MAX_AMOUNT).
     pub line_total: Option<Money>,
-    /// How many pieces of the SKU can be sold; `None` if its stock is not tracked.
+    /// How many pieces of the SKU can be sold: 0 if the line is unavailable, `None` if the stock of the SKU is not
+    /// tracked.
     pub available: Option<i64>,
     /// True if the unit price is not the one that the shopper last confirmed.
     pub price_changed: bool,
     /// True if the SKU cannot be sold any more: it or its product was deleted, or the product is not active.
     pub unavailable: bool,
-    /// True if the lines of this SKU have more pieces, in sum, than can be sold.
+    /// True if the lines of this SKU have more pieces, in sum, than can be sold. False if the line is unavailable.
     pub insufficient_stock: bool,
 }
 
@@ -575,9 +577,10 @@ impl PricedCart {
             .iter()
             .filter_map(|line| {
                 let offer = offers.get(&line.sku_id)?;
-                let unit_price = offer.unit_price();
-                let available = offer.available();
-                let short = available.is_some_and(|a| i128::from(a) < wanted[&line.sku_id]);
+                let is_for_sale = offer.is_for_sale();
+                let unit_price = if is_for_sale { offer.unit_price() } else { line.seen_price };
+                let available = if is_for_sale { offer.available() } else { Some(0) };
+                let short = is_for_sale && available.is_some_and(|a| i128::from(a) < wanted[&line.sku_id]);
                 Some(PricedLine {
                     line: line.clone(),
                     product_id: offer.product_id,
@@ -588,7 +591,7 @@ impl PricedCart {
                     line_total: line_total(line.quantity, unit_price),
                     available,
                     price_changed: unit_price != line.seen_price,
-                    unavailable: !offer.is_for_sale(),
+                    unavailable: !is_for_sale,
                     insufficient_stock: short,
                 })
             })

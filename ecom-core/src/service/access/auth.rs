@@ -410,9 +410,10 @@ impl<'a> AuthService<'a> {
             }
             _ => Ok(()),
         };
+        // First, so that attempts beyond what can be computed do not reach the database.
+        let turn = self.cx.passwords.admit()?;
         let known = self.cx.storage.connect().await?.sessions().failures(address).await?;
         known.map_or(Ok(()), refuse)?;
-        let turn = self.cx.passwords.admit()?;
         let count = |mut tx: Tx<'static>| async move {
             tx.sessions().note_failure(address, now).await?;
             // Attempts that have come in between are as recent as this one, which is not counted if it must wait for

@@ -1,12 +1,13 @@
 //! Hashes of passwords: argon2id, of which a bounded number is computed at a time, so that logins leave processors for
 //! everything else.
 
+use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
-use argon2::password_hash::phc::PasswordHash as Phc;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash as Phc, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::domain::access::secret::Secret;
@@ -26,8 +27,8 @@ const WAITING: usize = 32;
 /// Computes and verifies the hashes of passwords.
 #[derive(Debug)]
 pub(crate) struct Passwords {
-    /// A permit for each hash that is computed at a time.
-    running: Arc<Semaphore>,
+    /// Has no tasks, only a thread for each hash that is computed at a time. `None` once the passwords are dropped.
+    threads: Option<Runtime>,
     /// A permit for each caller that computes or waits.
     admitted: Semaphore,
     /// The hash that stands for that of a user who does not exist, made by the first login.
@@ -36,12 +37,20 @@ pub(crate) struct Passwords {
 
 impl Passwords {
     /// Returns the passwords of a shop, which computes at most `at_once` hashes at a time.
-    pub fn new(at_once: NonZeroUsize) -> Self {
-        Self {
-            running: Arc::new(Semaphore::new(at_once.get())),
+    ///
+    /// # Errors
+    /// `Internal` if the operating system refuses.
+    pub fn new(at_once: NonZeroUsize) -> Result<Self> {
+        let threads = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(at_once.get())
+            .thread_name("ecom-password")
+            .on_thread_start(yield_to_others)
+            .build();
+        Ok(Self {
+            threads: Some(threads.map_err(|e| Error::internal("starting the threads of passwords", e))?),
             admitted: Semaphore::new(at_once.get() * (WAITING + 1)),
             nobody: Arc::default(),
-        }
+        })
     }
 
     /// Returns a place in the queue of those who wait for a hash.
@@ -70,6 +79,15 @@ impl Passwords {
     }
 }
 
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // The task that drops a shop must not wait for the hashes.
+            threads.shutdown_background();
+        }
+    }
+}
+
 /// A place in the queue of those who wait for a hash.
 pub(crate) struct Admitted<'a> {
     passwords: &'a Passwords,
@@ -80,7 +98,7 @@ impl Admitted<'_> {
     /// Returns the hash of a password. The first bytes of `random` are its salt.
     ///
     /// # Errors
-    /// `Unavailable` if no thread can be started, `Internal`.
+    /// `Internal`.
     pub async fn hash(&self, password: &Secret, random: [u8; 32]) -> Result<PasswordHash> {
         let password = password.clone();
         self.compute(move || hash(&password, &random[..16])).await?
@@ -89,51 +107,49 @@ impl Admitted<'_> {
     /// Returns whether a password has this hash. It takes as long for a user without one as for a wrong password.
     ///
     /// # Errors
-    /// `Unavailable` if no thread can be started, `Internal`.
+    /// `Internal`.
     pub async fn verify(&self, password: &Secret, hash: Option<&PasswordHash>) -> Result<bool> {
         let exists = hash.is_some();
         let (password, hash, nobody) = (password.clone(), hash.cloned(), self.passwords.nobody.clone());
         let is_right = self.compute(move || {
             // Made by the first login, whoever it is.
             let nobody = nobody.get_or_init(nobodys_hash);
-            let hash = hash.as_ref().unwrap_or(nobody);
-            let parsed = Phc::new(hash.reveal()).ok();
-            parsed.is_some_and(|p| algorithm().verify_password(password.reveal().as_bytes(), &p).is_ok())
+            matches(&password, hash.as_ref().unwrap_or(nobody)).unwrap_or(false)
         });
         Ok(is_right.await? && exists)
     }
 
-    /// Runs a computation on a thread of its own, after those that came before.
+    /// Runs a computation on one of the threads, after those that came before.
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let closed = |e| Error::internal("the queue of logins", e);
-        let running = self.passwords.running.clone().acquire_owned().await.map_err(closed)?;
-        let (done, computed) = tokio::sync::oneshot::channel();
-        let compute = move || {
-            yield_to_others();
-            // If the caller is gone, nobody needs the result.
-            let _ = done.send(work());
-            // Held until the end of the computation, also if its caller is gone.
-            drop(running);
+        let Some(threads) = &self.passwords.threads else {
+            return Err(Error::Internal { context: "the shop is gone", source: None });
         };
-        // Not a blocking thread of the runtime, because the priority of a thread cannot be raised again.
-        let thread = std::thread::Builder::new().name("ecom-password".to_owned()).spawn(compute);
-        thread.map_err(|e| Error::unavailable(Dependency::Logins, e))?;
+        let (done, computed) = tokio::sync::oneshot::channel();
+        threads.spawn_blocking(move || {
+            // If the caller is gone, nobody needs the result.
+            if !done.is_closed() {
+                let _ = done.send(work());
+            }
+        });
         computed.await.map_err(|e| Error::internal("a login", e))
     }
 }
 
-/// Lowers the priority of the current thread, so that other requests get most of the time of a processor while passwords
-/// are hashed. Only on Linux does `nice` apply to the calling thread alone.
+/// Makes the current thread one that any other thread interrupts at once, so that requests do not wait while passwords
+/// are hashed. A thread of a lower priority would first end its slice of some milliseconds.
 fn yield_to_others() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "the priority of a thread cannot be lowered");
+    {
+        use thread_priority::unix::{
+            NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+        };
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let lowest = thread_priority::ThreadPriority::Min;
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), lowest, idle) {
+            tracing::debug!(?error, "the scheduling policy of a thread cannot be changed");
+        }
     }
 }
-
-/// How much the priority of a thread is lowered, of 19 steps. The lowest one would starve logins under load.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
 
 fn algorithm() -> Argon2<'static> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
@@ -146,18 +162,59 @@ fn nobodys_hash() -> PasswordHash {
 }
 
 fn hash(password: &Secret, salt: &[u8]) -> Result<PasswordHash> {
-    let hashed = algorithm().hash_password_with_salt(password.reveal().as_bytes(), salt);
-    let hashed = hashed.map_err(|e| Error::internal("hashing a password", e))?;
+    let hashed = encoded(&algorithm(), password, salt).map_err(|e| Error::internal("hashing a password", e))?;
     Ok(PasswordHash::new(hashed.to_string()))
+}
+
+/// Returns the text of a hash, from which [`matches`] reads all that it needs.
+fn encoded(algorithm: &Argon2<'_>, password: &Secret, salt: &[u8]) -> argon2::password_hash::Result<Phc> {
+    Ok(Phc {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(algorithm.params())?,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(output(algorithm, password, salt, Params::DEFAULT_OUTPUT_LEN)?),
+    })
+}
+
+/// Returns whether a password has a hash, which an earlier release may have made with other parameters. The time of the
+/// comparison does not depend on the hashes.
+fn matches(password: &Secret, hash: &PasswordHash) -> argon2::password_hash::Result<bool> {
+    let parsed = Phc::new(hash.reveal())?;
+    let (Some(salt), Some(expected)) = (parsed.salt, parsed.hash) else { return Ok(false) };
+    let version = parsed.version.map_or(Ok(Version::default()), Version::try_from)?;
+    let algorithm = Algorithm::try_from(parsed.algorithm.as_str())?;
+    let algorithm = Argon2::new(algorithm, version, Params::try_from(&parsed)?);
+    Ok(output(&algorithm, password, &salt, expected.len())? == expected)
+}
+
+/// Returns the bytes of a hash. Each thread keeps the memory that a hash fills, because the kernel takes milliseconds to
+/// provide it and to take it back, in which it interrupts nothing.
+fn output(
+    algorithm: &Argon2<'_>,
+    password: &Secret,
+    salt: &[u8],
+    length: usize,
+) -> argon2::password_hash::Result<Output> {
+    thread_local!(static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) });
+    let mut bytes = [0; Output::MAX_LENGTH];
+    let bytes = bytes.get_mut(..length).ok_or(argon2::password_hash::Error::OutputSize)?;
+    MEMORY.with_borrow_mut(|memory| {
+        memory.resize(memory.len().max(algorithm.params().block_count()), Block::default());
+        algorithm.hash_password_into_with_memory(password.reveal().as_bytes(), salt, bytes, memory)
+    })?;
+    Ok(Output::new(bytes)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::PasswordHasher as _;
+
     use super::*;
 
     #[tokio::test]
     async fn a_password_has_its_hash_and_no_other() {
-        let passwords = Passwords::new(NonZeroUsize::MIN);
+        let passwords = Passwords::new(NonZeroUsize::MIN).unwrap();
         let right = Secret::new("correct horse");
         let hash = passwords.hash(&right, [2; 32]).await.unwrap();
         assert!(hash.reveal().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.reveal());
@@ -167,14 +224,21 @@ mod tests {
         assert!(!passwords.admit().unwrap().verify(&right, None).await.unwrap());
         assert!(!passwords.admit().unwrap().verify(&right, Some(&PasswordHash::new("nonsense"))).await.unwrap());
         assert_ne!(passwords.hash(&right, [3; 32]).await.unwrap(), hash, "another salt");
-        let weak = "$argon2id$v=19$m=4096,t=1,p=1$AgICAgICAgICAgICAgICAg$SgGWZQkaeMNEAgc3GIxMGw";
-        assert!(Passwords::is_outdated(&PasswordHash::new(weak)));
+        let params = Params::new(4096, 1, 2, Some(16)).unwrap();
+        let weak = Argon2::new(Algorithm::Argon2i, Version::V0x10, params);
+        let weak = weak.hash_password_with_salt(b"correct horse", &[2; 16]).unwrap();
+        let weak = PasswordHash::new(weak.to_string());
+        assert!(Passwords::is_outdated(&weak));
+        assert!(passwords.admit().unwrap().verify(&right, Some(&weak)).await.unwrap(), "another algorithm and length");
+        assert!(!passwords.admit().unwrap().verify(&Secret::new("x"), Some(&weak)).await.unwrap());
     }
 
     #[tokio::test]
     async fn callers_beyond_the_limit_are_refused_at_once() {
-        let passwords = Arc::new(Passwords::new(NonZeroUsize::MIN));
-        let running = passwords.running.clone().acquire_owned().await.unwrap();
+        let passwords = Arc::new(Passwords::new(NonZeroUsize::MIN).unwrap());
+        // Occupies the only thread.
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        passwords.threads.as_ref().unwrap().spawn_blocking(move || held.recv());
         let waiting: Vec<_> = (0..=WAITING)
             .map(|_| {
                 let passwords = passwords.clone();
@@ -186,7 +250,7 @@ mod tests {
         }
         let refused = passwords.hash(&Secret::new("x"), [0; 32]).await.unwrap_err();
         assert!(matches!(refused, Error::Unavailable { dependency: Dependency::Logins, .. }), "{refused:?}");
-        drop(running);
+        drop(go_on);
         for caller in waiting {
             assert!(!caller.await.unwrap().unwrap());
         }

@@ -106,7 +106,8 @@ impl World {
             .iter()
             .map(|line| {
                 let sku = &self.skus[&line.sku_id];
-                let (unit_price, is_for_sale) = self.offered(line.sku_id).unwrap();
+                let (current, is_for_sale) = self.offered(line.sku_id).unwrap();
+                let unit_price = if is_for_sale { current } else { line.seen_price };
                 let wanted: i64 = cart.lines.iter().filter(|l| l.sku_id == line.sku_id).map(|l| l.quantity).sum();
                 PricedLine {
                     line: line.clone(),
@@ -116,10 +117,10 @@ impl World {
                     option_values: sku.option_values.clone(),
                     unit_price,
                     line_total: amount(i128::from(line.quantity) * i128::from(unit_price.minor())),
-                    available: sku.track_stock.then_some(sku.on_hand),
+                    available: if is_for_sale { sku.track_stock.then_some(sku.on_hand) } else { Some(0) },
                     price_changed: unit_price != line.seen_price,
                     unavailable: !is_for_sale,
-                    insufficient_stock: sku.track_stock && wanted > sku.on_hand,
+                    insufficient_stock: is_for_sale && sku.track_stock && wanted > sku.on_hand,
                 }
             })
             .collect();

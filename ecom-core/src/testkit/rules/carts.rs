@@ -180,7 +180,8 @@ pub async fn a_cart_is_priced_at_each_read_which_writes_nothing(f: &ShopFixture)
 
     let lamp = f.patch(&lamp, json!({ "discount_percentage": "0" })).await.unwrap();
     f.adjust(sku_of(&lamp), -2).await.unwrap();
-    let pen = f.patch(&pen, json!({ "status": "archived" })).await.unwrap();
+    let pen = f.patch(&pen, json!({ "status": "draft" })).await.unwrap();
+    let pen = f.patch(&pen, json!({ "price": "0.50" })).await.unwrap();
     let (before, log) = (f.snapshot().await, f.log().await.len());
     let cart = f.carts().get(id, STAFF).await.unwrap();
     let line = &cart.lines[0];
@@ -188,6 +189,7 @@ pub async fn a_cart_is_priced_at_each_read_which_writes_nothing(f: &ShopFixture)
     assert!(line.price_changed && line.insufficient_stock && !line.unavailable);
     let line = &cart.lines[1];
     assert!(line.unavailable && !line.price_changed && !line.insufficient_stock);
+    assert_eq!((line.unit_price, line.available), (usd(999), Some(0)), "not the price and the stock of the draft");
     assert_eq!((line.line_total, cart.subtotal), (Some(usd(5 * 999)), Some(usd(2 * 999))), "only what can be sold");
     assert_eq!((f.snapshot().await, f.log().await.len()), (before, log), "a read writes nothing");
 
@@ -197,7 +199,8 @@ pub async fn a_cart_is_priced_at_each_read_which_writes_nothing(f: &ShopFixture)
     assert!(!confirmed.lines[0].price_changed);
     assert_eq!(confirmed.cart.lines[0].seen_price, usd(999));
     f.patch(&pen, json!({ "status": "active" })).await.unwrap();
-    assert_eq!(f.carts().get(id, STAFF).await.unwrap().subtotal, Some(usd(7 * 999)));
+    let cart = f.carts().get(id, STAFF).await.unwrap();
+    assert_eq!((cart.lines[1].price_changed, cart.subtotal), (true, Some(usd(2 * 999 + 5 * 50))));
 }
 
 /// Two lines of one SKU are short together, although each alone is not.

@@ -126,19 +126,20 @@ pub(crate) struct CartLineView<'a> {
     /// The number of pieces.
     #[schema(example = 2)]
     pub quantity: i64,
-    /// The current unit price.
+    /// The current unit price; if the line is unavailable, the one that the shopper last confirmed.
     pub unit_price: Amount,
     /// The unit price that the shopper last confirmed.
     pub seen_price: Amount,
-    /// The quantity times the current unit price; null if it is above 10^15 minor units.
+    /// The quantity times the unit price; null if it is above 10^15 minor units.
     pub line_total: Option<Amount>,
-    /// How many pieces of the SKU can be sold; null if its stock is not tracked.
+    /// How many pieces of the SKU can be sold: 0 if the line is unavailable, null if the stock of the SKU is not
+    /// tracked.
     pub available: Option<i64>,
     /// Whether the unit price is not the one that the shopper last confirmed.
     pub price_changed: bool,
     /// Whether the SKU cannot be sold any more, because it or its product was deleted or the product is not active.
     pub unavailable: bool,
-    /// Whether the lines of this SKU have more pieces, in sum, than can be sold.
+    /// Whether the lines of this SKU have more pieces, in sum, than can be sold. False if the line is unavailable.
     pub insufficient_stock: bool,
 }
 
