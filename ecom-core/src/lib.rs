@@ -264,7 +264,7 @@ pub mod search {
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
-    pub use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
+    pub use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};

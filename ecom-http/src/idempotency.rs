@@ -11,8 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use ecom_core::id::CustomerId;
-use ecom_core::platform::{IdempotencyKey, KeyedCall, Once, RequestHash, StoredAnswer};
+use ecom_core::platform::{AnswerSubject, IdempotencyKey, KeyedCall, Once, RequestHash, StoredAnswer};
 use ecom_core::{Error, ErrorCode, FieldCode, Tx};
 use futures::future::{BoxFuture, FutureExt as _};
 use http_body_util::BodyExt as _;
@@ -178,7 +177,7 @@ struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
-    about: Option<CustomerId>,
+    about: Option<AnswerSubject>,
 }
 
 /// The first line of a stored response.
@@ -197,7 +196,7 @@ impl Answer {
         let (parts, body) = response.into_parts();
         let body = body.collect().now_or_never().ok_or(Error::Internal { context: STORING, source: None })?;
         let body = body.map_err(|e| Error::internal(STORING, e))?.to_bytes();
-        let about = parts.extensions.get().map(|About(customer)| *customer);
+        let about = parts.extensions.get().map(|About(subject)| *subject);
         Ok(Self { status: parts.status, headers: parts.headers, body, about })
     }
 
@@ -226,7 +225,7 @@ impl Answer {
             headers.append(name, HeaderValue::try_from(value).map_err(|e| Error::internal(READING, e))?);
         }
         let status = StatusCode::from_u16(head.status).map_err(|e| Error::internal(READING, e))?;
-        Ok(Self { status, headers, body: Bytes::copy_from_slice(body), about: stored.customer() })
+        Ok(Self { status, headers, body: Bytes::copy_from_slice(body), about: stored.subject() })
     }
 
     fn response(self) -> Response {

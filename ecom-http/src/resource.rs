@@ -18,9 +18,9 @@ use bytes::Bytes;
 use ecom_core::access::Principal;
 use ecom_core::common::{Cached, ExpectedVersion, Lookup};
 use ecom_core::config::ShopConfig;
-use ecom_core::id::CustomerId;
 use ecom_core::money::Currency;
 use ecom_core::paging::{Page, Total};
+use ecom_core::platform::AnswerSubject;
 use ecom_core::{ActingShop, Error, FieldCode, Shop, ValidationErrors};
 use serde::Serialize;
 use uuid::Uuid;
@@ -58,15 +58,15 @@ pub(crate) trait Resource: Shown {
         self.stamp().id.to_string()
     }
 
-    /// Returns the customer whose personal data the representation contains.
-    fn customer(&self) -> Option<CustomerId> {
+    /// Returns whose personal data the representation contains.
+    fn subject(&self) -> Option<AnswerSubject> {
         None
     }
 }
 
-/// The customer whose personal data a response contains, as an extension of the response.
+/// Whose personal data a response contains, as an extension of the response.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct About(pub CustomerId);
+pub(crate) struct About(pub AnswerSubject);
 
 /// The shop of a request that may write, as an extension of the request. It notes the last event of the write.
 #[derive(Debug, Clone)]
@@ -207,8 +207,8 @@ impl Reply {
     pub(crate) fn private<R: Resource>(&self, resource: &R, format: &Format) -> ApiResult {
         let response = self.document(StatusCode::OK, resource, format)?;
         let mut response = private(response, Some(resource.stamp().tag(&format.variant())));
-        if let Some(customer) = resource.customer() {
-            response.extensions_mut().insert(About(customer));
+        if let Some(subject) = resource.subject() {
+            response.extensions_mut().insert(About(subject));
         }
         Ok(response)
     }

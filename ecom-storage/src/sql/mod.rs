@@ -62,6 +62,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_search_log"),
     migration!(10, "0010_access"),
     migration!(11, "0011_audit_log"),
+    migration!(12, "0012_guest_answers"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

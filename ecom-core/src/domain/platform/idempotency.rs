@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::domain::access::principal::Principal;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
@@ -130,14 +131,24 @@ impl fmt::Debug for RequestHash {
     }
 }
 
+/// Whose personal data a stored answer contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerSubject {
+    /// That of a customer.
+    Customer(CustomerId),
+    /// That of the guest who has the cart or the order with this id. Either can become a customer's later; the erasure
+    /// of the customer then removes the answer too.
+    Guest(Uuid),
+}
+
 /// The answer of a call, as it is stored with its key: bytes that the library does not interpret.
 ///
 /// The database stores them in clear. An answer that contains a secret must not be stored. If an answer contains
-/// personal data of a customer, [`StoredAnswer::about`] names the customer, so that an erasure (R45) finds it.
+/// personal data, [`StoredAnswer::about`] says whose, so that an erasure (R45) finds it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredAnswer {
     bytes: Vec<u8>,
-    about: Option<CustomerId>,
+    about: Option<AnswerSubject>,
 }
 
 impl StoredAnswer {
@@ -149,16 +160,16 @@ impl StoredAnswer {
         Self { bytes: bytes.into(), about: None }
     }
 
-    /// Names the customer whose personal data the answer contains. The erasure of the customer removes the answer, and
-    /// a repetition of the call then fails with `IDEMPOTENCY_ANSWER_ERASED`.
+    /// Says whose personal data the answer contains. The erasure of the customer removes the answer, and a repetition
+    /// of the call then fails with `IDEMPOTENCY_ANSWER_ERASED`.
     #[must_use]
-    pub fn about(mut self, customer: Option<CustomerId>) -> Self {
-        self.about = customer;
+    pub fn about(mut self, subject: Option<AnswerSubject>) -> Self {
+        self.about = subject;
         self
     }
 
-    /// Returns the customer whose personal data the answer contains.
-    pub const fn customer(&self) -> Option<CustomerId> {
+    /// Returns whose personal data the answer contains.
+    pub const fn subject(&self) -> Option<AnswerSubject> {
         self.about
     }
 

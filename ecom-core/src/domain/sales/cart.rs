@@ -16,6 +16,7 @@ use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::secret::SecretHash;
 use crate::domain::catalog::category::check_external;
 use crate::domain::common::{Attributes, Audit, ExternalRef, Patch};
+use crate::domain::platform::idempotency::AnswerSubject;
 use crate::domain::sales::customer::{MAX_EMAIL, check_email};
 use crate::domain::sales::offer::Offer;
 use crate::domain::sales::pricing::within_limit;
@@ -67,6 +68,11 @@ impl Cart {
     /// Returns true if the token opens this cart. The comparison takes the same time for every wrong token.
     pub fn is_opened_by(&self, token: &CartToken) -> bool {
         self.token_hash.as_ref().is_some_and(|hash| *hash == token.hash())
+    }
+
+    /// Returns whose personal data the cart contains, for the answers that are stored with idempotency keys.
+    pub fn subject(&self) -> AnswerSubject {
+        self.customer_id.map_or(AnswerSubject::Guest(self.id.0), AnswerSubject::Customer)
     }
 
     /// Refuses a cart that can no longer be changed.

@@ -58,8 +58,10 @@ port! {
         /// (R42).
         async fn release(&mut self, keys: &[IdempotencyKey]) -> Result<()>;
 
-        /// Removes the stored answers about a customer (R45), and returns how many. Their keys stay: a claim by the
-        /// same request finds [`Claimed::Erased`].
+        /// Removes the stored answers about a customer (R45), and returns how many. Those about the cart or the order
+        /// of a guest are among them if it is the customer's now, and so are those about a cart that the customer's
+        /// cart has taken over, or that an order of the customer was made from. The keys stay: a claim by the same
+        /// request finds [`Claimed::Erased`].
         async fn erase(&mut self, customer: CustomerId, at: Timestamp) -> Result<u64>;
 
         /// Removes at most `limit` keys that expired before `before`, oldest first. Returns how many.

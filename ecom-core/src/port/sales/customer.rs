@@ -47,9 +47,10 @@ port! {
         async fn update(&mut self, before: &Customer, after: &Customer) -> Result<()>;
 
         /// Writes `after`, which has no personal data (R45), over `before`, which this transaction has locked. Removes
-        /// the addresses of the customer, its carts in any state, and the carts that were merged into them, for good.
-        /// Writes [`User::erased`] over the users of the customer, soft-deleted ones too, at the time and by the actor
-        /// of `after`'s last edit, and removes their sessions and one-time tokens for good.
+        /// the addresses of the customer, its carts in any state, the carts of guests that its orders were made from,
+        /// and the carts that were merged into any of these, for good. Writes [`User::erased`] over the users of the
+        /// customer, soft-deleted ones too, at the time and by the actor of `after`'s last edit, and removes their
+        /// sessions and one-time tokens for good.
         ///
         /// [`User::erased`]: crate::access::User::erased
         ///

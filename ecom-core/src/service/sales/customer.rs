@@ -312,12 +312,13 @@ impl CustomerService<'_> {
     /// Erases the personal data of a customer, live or soft-deleted, and returns the customer as it is then (R45).
     ///
     /// The customer is soft-deleted for ever, with [`Customer::ERASED_NAME`] as its names, without attributes and
-    /// external reference, and with an email that nobody can have. Its addresses and carts are removed for good. Its
-    /// orders, soft-deleted ones too, lose the buyer, the addresses, the tracking reference, the attributes, those of
-    /// their lines too, the external reference and the data of their histories, and keep their numbers, lines and
-    /// amounts. They can still be started, delivered, edited and canceled. The answers about the customer that are
-    /// stored with idempotency keys are removed. Its reviews keep their comments and the id of the customer. The actors
-    /// of rows and events stay as they are, and so do orders and carts of guests.
+    /// external reference, and with an email that nobody can have. Its addresses and carts are removed for good, and so
+    /// are the carts of guests that its orders were made from. Its orders, soft-deleted ones too, lose the buyer, the
+    /// addresses, the tracking reference, the attributes, those of their lines too, the external reference and the data
+    /// of their histories, and keep their numbers, lines and amounts. They can still be started, delivered, edited and
+    /// canceled. The answers about the customer that are stored with idempotency keys are removed, also those about
+    /// orders that were a guest's before. Its reviews keep their comments and the id of the customer. The actors of
+    /// rows and events stay as they are, and so do the orders and carts that are a guest's.
     ///
     /// The call needs no version, and a repetition changes nothing. The customer and its first 500 orders are erased in
     /// one transaction, and further orders in transactions of 500. If the call fails, some of the orders may not be
@@ -365,6 +366,8 @@ impl CustomerService<'_> {
                 Roles::load_in(tx).await?.require_all(&user.roles, self.who)?;
                 end_all(tx, user.id, now, SessionEnd::UserBlocked, self.who).await?;
             }
+            // An answer about a cart that was a guest's is found by the cart, which is removed next.
+            tx.idempotency().erase(id, now).await?;
             tx.customers().erase(&before, &after).await?;
             let change = Change::edited(EventKind::CustomerErased, &before, &after, self.who.actor());
             tx.emit(change.without_data()).await?;
@@ -429,8 +432,8 @@ async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Resul
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 ///
 /// ```
-/// # async fn app(shop: ecom_core::Shop, customer: ecom_core::id::CustomerId) -> Result<(), Box<dyn std::error::Error>> {
-/// use ecom_core::sales::AddressInput;
+/// # async fn app(shop: ecom_core::Shop, customer: ecom_core::id::CustomerId) -> Result<(), Box<dyn std::error::Error>>
+/// { use ecom_core::sales::AddressInput;
 ///
 /// let home = AddressInput::new("St James's Square", "London").number("12").country("GB");
 /// let home = shop.addresses().create(customer, &home).await?;

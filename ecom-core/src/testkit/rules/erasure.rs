@@ -12,7 +12,7 @@ use crate::config::ShopConfig;
 use crate::domain::catalog::product::Product;
 use crate::domain::catalog::review::ReviewInput;
 use crate::domain::common::{Attributes, DeleteMode, ExpectedVersion, IncludeDeleted};
-use crate::domain::platform::idempotency::{RequestHash, StoredAnswer};
+use crate::domain::platform::idempotency::{AnswerSubject, RequestHash, StoredAnswer};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::bill::BillPatch;
 use crate::domain::sales::cart::{CartAccess, CartInput};
@@ -369,7 +369,7 @@ pub async fn r45_stored_answers_about_a_customer_are_erased(f: &ShopFixture) {
         calls
             .run(&key, RequestHash::of([b"1".as_slice()]), |mut tx| async move {
                 let order = shop.orders().place_in(&mut tx, input).await?;
-                let answer = StoredAnswer::json(&order.buyer)?.about(of);
+                let answer = StoredAnswer::json(&order.buyer)?.about(of.map(AnswerSubject::Customer));
                 Ok((order, answer, tx))
             })
             .await

@@ -355,8 +355,9 @@ pub(crate) struct OrderChangeView<'a> {
     pub to: OrderStatus,
     /// What changed: an object that depends on the kind. `edited`: `lines` with `line_id` and the quantities `from` and
     /// `to`, empty if only the discount changed. `units_canceled`: `lines` with `line_id` and `quantity`. `billed`:
-    /// `bill_id`, and `paid`, which is true if the change set the status of the bill to paid. Empty for all other
-    /// kinds, and for all changes before an erasure of the personal data (R45).
+    /// `bill_id`, and `paid`, which is true if the change set the status of the bill to paid. `patched`: `customer_id`,
+    /// if the order was a guest's and became that of this customer. Empty for all other kinds, and for all changes
+    /// before an erasure of the personal data (R45).
     #[schema(value_type = Object)]
     pub data: &'a serde_json::Value,
     /// The actor who made the change.

@@ -2,6 +2,7 @@
 
 use ecom_core::access::{Session, UserAccount, UserFilter, UserInput, UserPatch};
 use ecom_core::id::{CustomerId, RoleId, UserId};
+use ecom_core::platform::AnswerSubject;
 use ecom_core::{Error, ValidationErrors};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -33,8 +34,8 @@ impl Resource for UserAccount {
         Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
     }
 
-    fn customer(&self) -> Option<CustomerId> {
-        self.customer_id
+    fn subject(&self) -> Option<AnswerSubject> {
+        self.customer_id.map(AnswerSubject::Customer)
     }
 }
 

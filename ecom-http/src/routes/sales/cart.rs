@@ -2,6 +2,7 @@
 //! permission. No response may be stored by a cache.
 
 use ecom_core::id::{CartId, CartLineId, CustomerId};
+use ecom_core::platform::AnswerSubject;
 use ecom_core::sales::{
     CartFilter, CartInput, CartLineInput, CartLinePatch, CartPatch, CartState, CheckoutInput, CreatedCart, Order,
     PricedCart,
@@ -38,8 +39,8 @@ impl Resource for PricedCart {
         Stamp { id: self.cart.id.0, version: self.cart.audit.version, revision: self.cart.audit.version }
     }
 
-    fn customer(&self) -> Option<CustomerId> {
-        self.cart.customer_id
+    fn subject(&self) -> Option<AnswerSubject> {
+        Some(self.cart.subject())
     }
 }
 
@@ -59,8 +60,8 @@ impl Resource for CreatedCart {
         self.cart.stamp()
     }
 
-    fn customer(&self) -> Option<CustomerId> {
-        self.cart.customer()
+    fn subject(&self) -> Option<AnswerSubject> {
+        self.cart.subject()
     }
 }
 

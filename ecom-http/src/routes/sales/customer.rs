@@ -2,6 +2,7 @@
 //! them.
 
 use ecom_core::id::{AddressId, CustomerId};
+use ecom_core::platform::AnswerSubject;
 use ecom_core::sales::{
     Address, AddressFilter, AddressInput, AddressPatch, Customer, CustomerFilter, CustomerInput, CustomerPatch,
     CustomerSort,
@@ -38,8 +39,8 @@ impl Resource for Customer {
         Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
     }
 
-    fn customer(&self) -> Option<CustomerId> {
-        self.erased_at.is_none().then_some(self.id)
+    fn subject(&self) -> Option<AnswerSubject> {
+        self.erased_at.is_none().then_some(AnswerSubject::Customer(self.id))
     }
 }
 
@@ -61,8 +62,8 @@ impl Resource for Address {
         Stamp { id: self.id.0, version: self.audit.version, revision }
     }
 
-    fn customer(&self) -> Option<CustomerId> {
-        Some(self.customer_id)
+    fn subject(&self) -> Option<AnswerSubject> {
+        Some(AnswerSubject::Customer(self.customer_id))
     }
 }
 

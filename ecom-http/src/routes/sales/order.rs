@@ -2,6 +2,7 @@
 
 use ecom_core::common::ExpectedVersion;
 use ecom_core::id::{CustomerId, OrderId, OrderLineId, ProductId, SkuId};
+use ecom_core::platform::AnswerSubject;
 use ecom_core::sales::{
     DeliveryMethod, Order, OrderChange, OrderEdit, OrderExplanation, OrderFilter, OrderInput, OrderLine,
     OrderLineFilter, OrderPatch, OrderSort, OrderStatus, SalesConflict,
@@ -41,8 +42,8 @@ impl Resource for Order {
         Stamp { id: self.id.0, version: self.audit.version, revision: self.audit.version }
     }
 
-    fn customer(&self) -> Option<CustomerId> {
-        self.customer_id.filter(|_| self.erased_at.is_none())
+    fn subject(&self) -> Option<AnswerSubject> {
+        Order::subject(self)
     }
 }
 

@@ -8,14 +8,16 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::CustomerId;
-use ecom_core::platform::{IdempotencyKey, RequestHash, StoredAnswer};
+use ecom_core::platform::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
 use ecom_core::port::{Claim, Claimed, IdempotencyRepository};
 use ecom_core::{Error, Result};
+use uuid::Uuid;
 
 use crate::sql::engine::builder::{Builder, case_size};
 use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::pool::SqlStorage;
 use crate::sql::engine::repository::SqlRepository;
-use crate::sql::engine::value::Row;
+use crate::sql::engine::value::{Row, Value};
 
 /// The keys of a SQL database.
 pub type SqlIdempotency<'c> = SqlRepository<'c, dyn IdempotencyRepository>;
@@ -24,12 +26,24 @@ pub type SqlIdempotency<'c> = SqlRepository<'c, dyn IdempotencyRepository>;
 const AT_ONCE: usize = 128;
 
 static FOUND: Sql = Sql::new(
-    "SELECT scope, idempotency_key, request_hash, answer, customer_id, erased_at FROM idempotency_keys WHERE ",
+    "SELECT scope, idempotency_key, request_hash, answer, customer_id, guest_id, erased_at FROM idempotency_keys \
+     WHERE ",
 );
 static CLAIM: Sql =
     Sql::new("INSERT INTO idempotency_keys (scope, idempotency_key, request_hash, created_at, expires_at) VALUES ");
-static ERASE: Sql =
-    Sql::new("UPDATE idempotency_keys SET answer = NULL, customer_id = NULL, erased_at = $2 WHERE customer_id = $1");
+static ERASE: Sql = Sql::new(
+    "UPDATE idempotency_keys SET answer = NULL, customer_id = NULL, guest_id = NULL, erased_at = $2 \
+     WHERE customer_id = $1",
+);
+/// The keys of answers about carts and orders that were a guest's and are a customer's now. `CROSS JOIN` makes SQLite
+/// begin with the few carts and orders, and not with all answers.
+static ONCE_GUESTS: Sql = Sql::new(
+    "WITH RECURSIVE own (id) AS (SELECT id FROM orders WHERE customer_id = $1 \
+     UNION SELECT cart_id FROM orders WHERE customer_id = $1 AND cart_id IS NOT NULL \
+     UNION SELECT id FROM carts WHERE customer_id = $1 \
+     UNION SELECT c.id FROM own o JOIN carts c ON c.merged_into = o.id) \
+     SELECT k.scope, k.idempotency_key FROM own CROSS JOIN idempotency_keys k WHERE k.guest_id = own.id",
+);
 static EXPIRED: Sql =
     Sql::new("SELECT scope, idempotency_key FROM idempotency_keys WHERE expires_at < $1 ORDER BY expires_at LIMIT $2");
 
@@ -61,6 +75,37 @@ fn one_of<'q>(b: &mut Builder<'q>, keys: &'q [Name<'q>]) {
     b.push(")");
 }
 
+/// Adds the assignment of a column whose value depends on the key.
+fn set<'q>(
+    b: &mut Builder<'q>,
+    column: &str,
+    answers: &'q [(IdempotencyKey, StoredAnswer)],
+    value: impl Fn(&'q StoredAnswer) -> Value<'q>,
+) {
+    b.push(column).push(" = CASE");
+    padded(b, "", answers, |b, (key, answer)| {
+        b.push(" WHEN scope = ").bind(key.scope()).push(" AND idempotency_key = ").bind(key.key());
+        b.push(" THEN ").bind(value(answer));
+    });
+    b.push(" ELSE ").push(column).push(" END");
+}
+
+/// Returns the customer whom an answer is about.
+fn customer(answer: &StoredAnswer) -> Option<CustomerId> {
+    match answer.subject() {
+        Some(AnswerSubject::Customer(id)) => Some(id),
+        _ => None,
+    }
+}
+
+/// Returns the cart or the order of a guest that an answer is about.
+fn guest(answer: &StoredAnswer) -> Option<Uuid> {
+    match answer.subject() {
+        Some(AnswerSubject::Guest(id)) => Some(id),
+        _ => None,
+    }
+}
+
 /// What a row has, besides its key.
 struct Found {
     hash: RequestHash,
@@ -72,9 +117,10 @@ impl Found {
     fn read(r: &Row) -> Result<Self> {
         let hash: [u8; RequestHash::LENGTH] =
             r.bytes(2)?.try_into().map_err(|e| Error::internal("reading the hash of a request", e))?;
-        let about = r.opt_uuid(4)?.map(CustomerId);
+        let customer = r.opt_uuid(4)?.map(|id| AnswerSubject::Customer(CustomerId(id)));
+        let about = customer.or(r.opt_uuid(5)?.map(AnswerSubject::Guest));
         let answer = r.opt_bytes(3)?.map(|bytes| StoredAnswer::new(bytes).about(about));
-        Ok(Self { hash: hash.into(), answer, erased: r.opt_time(5)?.is_some() })
+        Ok(Self { hash: hash.into(), answer, erased: r.opt_time(6)?.is_some() })
     }
 
     fn claimed(&self, claim: &Claim) -> Claimed {
@@ -84,6 +130,16 @@ impl Found {
             None if self.erased => Claimed::Erased,
             None => Claimed::New,
         }
+    }
+}
+
+impl SqlStorage {
+    /// Returns the plan that the database makes for the answers that were about a guest, for tests that check the use
+    /// of indexes.
+    #[doc(hidden)]
+    pub async fn explain_answers_about_guests(&self, customer: CustomerId) -> Result<Vec<String>> {
+        let text = format!("EXPLAIN QUERY PLAN {}", ONCE_GUESTS.prepared(self.dialect()).text);
+        self.read_rows(text, vec![customer.into()]).await?.iter().map(|r| r.string(3)).collect()
     }
 }
 
@@ -157,19 +213,15 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
     async fn store(&mut self, answers: &[(IdempotencyKey, StoredAnswer)]) -> Result<()> {
         for chunk in answers.chunks(AT_ONCE) {
             let names: Vec<Name<'_>> = chunk.iter().map(|(key, _)| name(key)).collect();
-            let mut b = Builder::new("UPDATE idempotency_keys SET answer = CASE");
-            padded(&mut b, "", chunk, |b, (key, answer)| {
-                b.push(" WHEN scope = ").bind(key.scope()).push(" AND idempotency_key = ").bind(key.key());
-                b.push(" THEN ").bind(answer.as_bytes());
-            });
-            b.push(" ELSE answer END");
-            if chunk.iter().any(|(_, answer)| answer.customer().is_some()) {
-                b.push(", customer_id = CASE");
-                padded(&mut b, "", chunk, |b, (key, answer)| {
-                    b.push(" WHEN scope = ").bind(key.scope()).push(" AND idempotency_key = ").bind(key.key());
-                    b.push(" THEN ").bind(answer.customer());
-                });
-                b.push(" ELSE customer_id END");
+            let mut b = Builder::new("UPDATE idempotency_keys SET ");
+            set(&mut b, "answer", chunk, |answer| answer.as_bytes().into());
+            if chunk.iter().any(|(_, answer)| customer(answer).is_some()) {
+                b.push(", ");
+                set(&mut b, "customer_id", chunk, |answer| customer(answer).into());
+            }
+            if chunk.iter().any(|(_, answer)| guest(answer).is_some()) {
+                b.push(", ");
+                set(&mut b, "guest_id", chunk, |answer| guest(answer).into());
             }
             b.push(" WHERE ");
             one_of(&mut b, &names);
@@ -192,7 +244,18 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
     }
 
     async fn erase(&mut self, customer: CustomerId, at: Timestamp) -> Result<u64> {
-        Ok(self.0.execute(&ERASE, vec![customer.into(), at.into()]).await?)
+        let mut erased = self.0.execute(&ERASE, vec![customer.into(), at.into()]).await?;
+        let rows = self.0.fetch_all(&ONCE_GUESTS, vec![customer.into()]).await?;
+        let mut keys = rows.iter().map(|r| Ok((r.text(0)?, r.text(1)?))).collect::<Result<Vec<Name<'_>>>>()?;
+        keys.sort_unstable();
+        for chunk in keys.chunks(AT_ONCE) {
+            let mut b = Builder::new("UPDATE idempotency_keys SET answer = NULL, guest_id = NULL, erased_at = ");
+            b.bind(at).push(" WHERE guest_id IS NOT NULL AND ");
+            one_of(&mut b, chunk);
+            let (text, args) = b.done();
+            erased += self.0.execute(text, args).await?;
+        }
+        Ok(erased)
     }
 
     async fn sweep(&mut self, before: Timestamp, limit: u32) -> Result<u64> {

@@ -60,9 +60,10 @@ static HIDE_ADDRESSES: Sql = Sql::new("UPDATE addresses SET deleted_at = $2 WHER
 static DELETE_ADDRESSES: Sql = Sql::new("DELETE FROM addresses WHERE customer_id = $1");
 static RELEASE_REVIEWS: Sql =
     Sql::new("UPDATE reviews SET customer_id = NULL, version = version + 1 WHERE customer_id = $1");
-/// The carts of a customer, and those that were merged into them.
+/// The carts of a customer, those of guests that its orders were made from, and those that were merged into them.
 static CARTS_OF: Sql = Sql::new(
     "WITH RECURSIVE own (id) AS (SELECT id FROM carts WHERE customer_id = $1 \
+     UNION SELECT c.id FROM orders o JOIN carts c ON c.id = o.cart_id WHERE o.customer_id = $1 \
      UNION SELECT c.id FROM own o JOIN carts c ON c.merged_into = o.id) SELECT id FROM own ORDER BY id",
 );
 static DELETE_CUSTOMER: Sql = Sql::new("DELETE FROM customers WHERE id = $1");
@@ -114,7 +115,7 @@ impl SqlCustomers<'_> {
         }
     }
 
-    /// Removes the carts of a customer whom the transaction has locked, and those that were merged into them, for good.
+    /// Removes the carts of [`CARTS_OF`] for good. The transaction has locked the customer.
     async fn purge_carts(&mut self, id: CustomerId) -> Result<()> {
         let mut locked: Vec<uuid::Uuid> = Vec::new();
         loop {

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::domain::common::{Actor, Attributes, Audit, ExternalRef, IncludeDeleted};
+use crate::domain::platform::idempotency::AnswerSubject;
 use crate::domain::sales::bill::{Bill, BillKind, BillStatus};
 use crate::domain::sales::customer::{Address, AddressInput};
 use crate::domain::words::words;
@@ -192,7 +193,8 @@ pub struct Order {
     pub number: String,
     /// The cart that the order was made from.
     pub cart_id: Option<CartId>,
-    /// The customer; `None` for a guest.
+    /// The customer; `None` for a guest. The order of a guest becomes a customer's if a user of that customer verifies
+    /// the email address of the order.
     pub customer_id: Option<CustomerId>,
     /// The buyer, as it was when the order was placed.
     pub buyer: Buyer,
@@ -237,6 +239,13 @@ impl Order {
     /// Returns the currency of all amounts of the order.
     pub const fn currency(&self) -> Currency {
         self.totals.total.currency()
+    }
+
+    /// Returns whose personal data the order contains, for the answers that are stored with idempotency keys; `None` if
+    /// it was erased.
+    pub fn subject(&self) -> Option<AnswerSubject> {
+        let subject = self.customer_id.map_or(AnswerSubject::Guest(self.id.0), AnswerSubject::Customer);
+        self.erased_at.is_none().then_some(subject)
     }
 
     /// Returns true if the order contains none of the data that an erasure clears.
@@ -358,8 +367,9 @@ pub struct OrderChange {
     pub to: OrderStatus,
     /// What changed, as a JSON object. `edited`: `lines` with `line_id` and the quantities `from` and `to`, empty if
     /// only the discount changed. `units_canceled`: `lines` with `line_id` and `quantity`. `billed`: `bill_id`, and
-    /// `paid`, which is true if the change set the status of the bill to paid. Empty for all other kinds, and for all
-    /// changes before an erasure of the personal data (R45).
+    /// `paid`, which is true if the change set the status of the bill to paid. `patched`: `customer_id`, if the order
+    /// was a guest's and became that of this customer. Empty for all other kinds, and for all changes before an erasure
+    /// of the personal data (R45).
     pub data: Value,
     /// The actor who made the change.
     pub actor: Actor,
@@ -375,7 +385,7 @@ words! {
         Placed = "placed",
         /// Its lines or its discount were edited.
         Edited = "edited",
-        /// Its delivery, tracking or attributes were edited.
+        /// Its delivery, tracking or attributes were edited, or the order of a guest became that of a customer.
         Patched = "patched",
         /// One of its bills was edited or paid.
         Billed = "billed",

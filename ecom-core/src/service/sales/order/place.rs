@@ -492,8 +492,8 @@ impl<'c> Keys<'c> {
             if let Some(keyed) = &call.keyed {
                 // The erasure of the customer removes the answer, also one that does not say whom it is about (R45).
                 let answer = keyed.answer(&record.order, event)?;
-                let customer = answer.customer().or(record.order.customer_id);
-                answers.insert(at, (keyed.key.clone(), answer.about(customer)));
+                let subject = answer.subject().or_else(|| record.order.subject());
+                answers.insert(at, (keyed.key.clone(), answer.about(subject)));
             }
             results.push(Ok((Once::Ran(record), event)));
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::platform::idempotency::{IdempotencyKey, RequestHash, StoredAnswer};
+use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
+use crate::domain::sales::cart::{Cart, CartState};
 use crate::error::ErrorCode;
 use crate::id::{CustomerId, IdSource as _};
 use crate::port::platform::idempotency::{Claim, Claimed};
@@ -27,6 +28,7 @@ suite! {
         r42_a_key_counts_until_it_is_swept,
         r42_a_sweep_removes_the_oldest_expired_keys,
         r45_answers_about_a_customer_are_erased_and_their_keys_stay,
+        r45_answers_about_carts_and_orders_that_were_a_guests_are_erased_with_their_customer,
         an_answer_survives_byte_by_byte,
         an_answer_needs_a_claim,
     ]
@@ -319,7 +321,7 @@ pub async fn an_answer_needs_a_claim(storage: &Arc<dyn Storage>) {
 pub async fn r45_answers_about_a_customer_are_erased_and_their_keys_stay(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let [ada, bob] = [CustomerId(env.ids.next()), CustomerId(env.ids.next())];
-    let about = [Some(ada), None, Some(bob), Some(ada)];
+    let about = [Some(ada), None, Some(bob), Some(ada)].map(|id| id.map(AnswerSubject::Customer));
     let claims: Vec<Claim> = (0..4).map(|n| claim(&env, &key("s", &n.to_string()), "a")).collect();
     let answers: Vec<_> =
         claims.iter().zip(about).map(|(c, about)| (c.key.clone(), answer("made").about(about))).collect();
@@ -339,4 +341,47 @@ pub async fn r45_answers_about_a_customer_are_erased_and_their_keys_stay(storage
     assert_eq!(found(storage, &[other]).await, [Claimed::Reused], "another request reuses the key");
     let after = claims[0].expires_at + Duration::from_secs(1);
     assert_eq!(attempt!(storage, idempotency.sweep(after, 10)).unwrap(), 4, "erased keys are swept as others");
+}
+
+/// A guest's order or cart has become a customer's since the answer was stored. The answers about those that are still
+/// a guest's, or another customer's, stay.
+pub async fn r45_answers_about_carts_and_orders_that_were_a_guests_are_erased_with_their_customer(
+    storage: &Arc<dyn Storage>,
+) {
+    let env = Env::default();
+    let (ada, bob) = (env.customer("Ada", "L", "ada@example.com"), env.customer("Bob", "B", "bob@example.com"));
+    env.insert_customers(storage, &[ada.clone(), bob.clone()], &[]).await.unwrap();
+    let open = Cart { customer_id: Some(ada.id), ..env.cart() };
+    let merged = Cart { state: CartState::Merged, merged_into: Some(open.id), ..env.cart() };
+    let ordered = Cart { state: CartState::Ordered, ..env.cart() };
+    let guests = env.cart();
+    let mut orders = [env.order(), env.order(), env.order()];
+    (orders[0].order.customer_id, orders[0].order.cart_id) = (Some(ada.id), Some(ordered.id));
+    orders[1].order.customer_id = Some(bob.id);
+    env.insert_orders(storage, &orders).await.unwrap();
+    let about = [orders[0].order.id.0, ordered.id.0, open.id.0, merged.id.0];
+    let stays = [orders[1].order.id.0, orders[2].order.id.0, guests.id.0];
+    attempt!(storage, carts.insert(&[open, merged, ordered.clone(), guests])).unwrap();
+    // More answers about one order than a statement names keys.
+    let about = about.into_iter().chain(std::iter::repeat_n(orders[0].order.id.0, 300)).chain(stays);
+    let about: Vec<AnswerSubject> = about.map(AnswerSubject::Guest).chain([AnswerSubject::Customer(ada.id)]).collect();
+    let claims: Vec<Claim> = (0..about.len()).map(|n| claim(&env, &key("s", &n.to_string()), "a")).collect();
+    let answers: Vec<_> =
+        claims.iter().zip(&about).map(|(c, about)| (c.key.clone(), answer("made").about(Some(*about)))).collect();
+    claim_all(storage, &claims, &answers).await;
+    let mut expected: Vec<Claimed> = answers.iter().map(|(_, a)| Claimed::Answered(a.clone())).collect();
+    assert_eq!(found(storage, &claims).await, expected, "an answer says whom it is about");
+
+    assert_eq!(attempt!(storage, idempotency.erase(ada.id, env.now())).unwrap(), 305);
+    expected[..304].fill(Claimed::Erased);
+    expected[307] = Claimed::Erased;
+    assert_eq!(found(storage, &claims).await, expected);
+    assert_eq!(attempt!(storage, idempotency.erase(ada.id, env.now())).unwrap(), 0, "an answer is erased once");
+    // An order remembers its cart after the cart is removed.
+    let late = claim(&env, &key("s", "late"), "a");
+    let about_cart = answer("made").about(Some(AnswerSubject::Guest(ordered.id.0)));
+    claim_all(storage, std::slice::from_ref(&late), &[(late.key.clone(), about_cart)]).await;
+    attempt!(storage, carts.purge(&[ordered.id])).unwrap();
+    assert_eq!(attempt!(storage, idempotency.erase(ada.id, env.now())).unwrap(), 1);
+    assert_eq!(found(storage, &[late]).await, [Claimed::Erased]);
 }

@@ -464,8 +464,8 @@ pub async fn r05_purge_removes_a_customer_with_its_addresses(storage: &Arc<dyn S
     attempt!(storage, customers.purge(a.id)).expect("a purge of a row that does not exist must succeed");
 }
 
-/// Live and soft-deleted customers are erased. Their carts in every state are removed, and those of guests that were
-/// merged into them, directly or by way of others.
+/// Live and soft-deleted customers are erased. Their carts in every state are removed, and those of guests that their
+/// orders were made from, or that were merged into one of these, directly or by way of others.
 pub async fn r45_an_erasure_leaves_a_row_without_addresses_and_carts(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let lamp = env.priced("Lamp", 100, 1);
@@ -481,10 +481,16 @@ pub async fn r45_an_erasure_leaves_a_row_without_addresses_and_carts(storage: &A
     let own = Cart { state: CartState::Merged, merged_into: Some(open.id), ..of(&a, 3) };
     let near = Cart { state: CartState::Merged, merged_into: Some(ordered.id), ..env.full_cart(None, "4", line()) };
     let far = Cart { state: CartState::Merged, merged_into: Some(near.id), ..env.full_cart(None, "5", line()) };
+    let bought = Cart { state: CartState::Ordered, ..env.full_cart(None, "8", line()) };
+    let mut linked = env.order_of(&lamp, 1);
+    (linked.order.customer_id, linked.order.cart_id) = (Some(a.id), Some(bought.id));
     let (kept, guest) = (of(&c, 6), env.full_cart(None, "a@example.com", line()));
+    let mut of_guest = env.order_of(&lamp, 1);
+    of_guest.order.cart_id = Some(guest.id);
+    env.insert_orders(storage, &[linked, of_guest]).await.unwrap();
     let other = Cart { state: CartState::Merged, merged_into: Some(kept.id), ..env.full_cart(None, "7", line()) };
     let stays = [kept.clone(), guest.clone(), other.clone()];
-    attempt!(storage, carts.insert(&[open, ordered, own, near, far, kept, guest, other])).unwrap();
+    attempt!(storage, carts.insert(&[open, ordered, own, near, far, bought, kept, guest, other])).unwrap();
 
     let mut moved = a.erased(env.now(), &env.actor);
     let mut stale = a.clone();
