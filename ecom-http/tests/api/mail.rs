@@ -160,6 +160,59 @@ async fn r20_a_login_takes_over_the_cart_of_a_guest() {
     m.end().await;
 }
 
+/// The answers to a guest's requests are erased with the customer that the guest has become.
+#[tokio::test]
+async fn r45_orders_of_a_guest_become_those_of_the_customer() {
+    let m = Mailed::new().await;
+    let pen = m.api.product(json!({"title": "Pen", "price": 2, "stock": 20})).await;
+    let line = json!({"sku_id": id(&pen["skus"][0]), "quantity": 2, "unit_price": 2});
+    let cart = m.api.write("POST", "/carts", json!({"email": ADA})).await.ok(201).data();
+    let path = format!("{API}/carts/{}", id(&cart));
+    let keyed = [("x-cart-token", cart["token"].as_str().unwrap()), ("idempotency-key", "1")];
+    let guest = async |what: &str, body: &Value| {
+        m.api.call("POST", &format!("{path}/{what}"), &keyed, Some(&body.to_string())).await
+    };
+    let of_cart = async || m.api.call("GET", &format!("{path}/order"), &keyed[..1], None).await;
+    let buyer = json!({"first_name": "Ada", "last_name": "Lovelace", "email": "Ada@Example.com"});
+    let checkout = json!({"customer": buyer, "delivery_method": "on_hand"});
+    guest("lines", &line).await.ok(200);
+    let order = guest("checkout", &checkout).await.ok(201).data();
+    let own = format!("/orders/{}", id(&order));
+    let history = format!("{own}/history");
+    m.register(ADA).await;
+    let token = m.token("verify_email", "").await;
+    assert_eq!(m.api.get(&own).await.ok(200).data()["customer_id"], Value::Null);
+    let user = m.auth("verify", &json!({"token": token})).await.ok(200).data();
+    assert!(user["customer_id"].is_string(), "{user}");
+
+    let tokens = m.auth("login", &json!({"email": ADA, "password": "correct horse"})).await.ok(200).data();
+    let authorization = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
+    let ada = async |path: &str| {
+        kept_private(
+            m.api.call("GET", &format!("{API}{path}"), &[("authorization", &authorization)], None).await.ok(200),
+        )
+    };
+    let listed = ada("/orders").await.data();
+    assert_eq!((listed.as_array().unwrap().len(), id(&listed[0])), (1, id(&order)));
+    let read = ada(&own).await.data();
+    assert_eq!((&read["customer_id"], &read["version"]), (&user["customer_id"], &json!(2)));
+    let last = ada(&history).await.data()[1].clone();
+    assert_eq!((&last["kind"], &last["data"]), (&json!("patched"), &json!({"customer_id": user["customer_id"]})));
+    assert_eq!(of_cart().await.ok(200).data(), read, "the token of the cart still opens the order");
+    assert_eq!(guest("checkout", &checkout).await.ok(201).header("idempotency-replayed"), "true");
+
+    let customer = user["customer_id"].as_str().unwrap();
+    m.api.call("POST", &format!("{API}/customers/{customer}/erase"), &[], None).await.ok(200);
+    for (what, body) in [("lines", &line), ("checkout", &checkout)] {
+        guest(what, body).await.refused(409, "IDEMPOTENCY_ANSWER_ERASED", "Idempotency-Key");
+    }
+    let erased = m.api.get(&own).await.ok(200).data();
+    assert!(erased["erased_at"].is_string() && !erased.to_string().to_lowercase().contains(ADA), "{erased}");
+    assert_eq!(m.api.get(&history).await.ok(200).data()[1]["data"], json!({}));
+    of_cart().await.refused(404, "NOT_FOUND", "");
+    m.end().await;
+}
+
 #[tokio::test]
 async fn mails_that_failed_are_jobs_to_run_again() {
     let m = Mailed::new().await;

@@ -429,3 +429,19 @@ async fn lists_of_the_audit_log_walk_an_index_and_sort_nothing() -> TestResult {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn what_was_a_guests_is_found_by_indexes() -> TestResult {
+    let (_dir, s) = file().await;
+    let ada = Env::default().customer("Ada", "L", "ada@example.com");
+    let orders = s.explain_orders_of_guests(&ada.email).await?.join("\n");
+    assert!(orders.starts_with("SEARCH orders USING INDEX orders_email (email_key=?)"), "{orders}");
+    let answers = s.explain_answers_about_guests(ada.id).await?;
+    let about = answers.join("\n");
+    // The recursion reads what it has found.
+    let scans: Vec<_> = answers.iter().filter(|step| step.starts_with("SCAN")).collect();
+    assert_eq!(scans, ["SCAN o", "SCAN own"], "{about}");
+    assert!(about.ends_with("SEARCH k USING INDEX idempotency_keys_guest (guest_id=?)"), "{about}");
+    assert_eq!(about.matches("orders_customer (customer_id=?)").count(), 2, "{about}");
+    Ok(())
+}

@@ -120,6 +120,21 @@ port! {
             by: &Actor,
         ) -> Result<Vec<(OrderId, i64)>>;
 
+        /// Makes the orders of guests with an email address those of a customer, whom the transaction holds, and
+        /// returns them with their new versions, by id. Soft-deleted orders are among them, erased ones are not.
+        /// Addresses that differ in more than the case of ASCII letters can belong to different people, so they are
+        /// different. Each order is locked (R24), gets the customer, the next version, and an entry of its history of
+        /// the kind [`ChangeKind::Patched`](crate::sales::ChangeKind::Patched) with the `customer_id`.
+        ///
+        /// It needs a fixed number of statements for 128 orders.
+        async fn link(
+            &mut self,
+            email: &str,
+            customer: CustomerId,
+            at: Timestamp,
+            by: &Actor,
+        ) -> Result<Vec<(OrderId, i64)>>;
+
         /// Returns the history of an order, oldest first.
         async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;
 

@@ -1,4 +1,4 @@
-//! The customer of a user that has verified its email address.
+//! The customer of a user that has verified its email address, and the orders that become the customer's.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::customer::CustomerService;
 
-/// Returns the customer that a user becomes once its email address is verified, or `None` if its customer does not
-/// change.
+/// Returns the live customer that a user is once its email address is verified, or `None` if it is none.
 ///
-/// It is the live customer with the same email, ignoring the case of ASCII letters,
-/// unless another user is that customer. If there is none, a user with the
-/// role `customer` becomes a new one, if its name has at least two words: the last word is the last name. The
-/// transaction then holds a lock on the customer, and must not have locked the user before (R24).
+/// A user that is a customer stays that one. Otherwise, it becomes the live customer with the same email, ignoring the
+/// case of ASCII letters, unless another user is that customer. If there is none, a user with the role `customer`
+/// becomes a new one, if its name has at least two words: the last word is the last name. The transaction then holds a
+/// lock on the customer, and must not have locked the user before (R24).
 pub(super) async fn customer_of(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result<Option<CustomerId>> {
-    if user.customer_id.is_some() {
-        return Ok(None);
+    if let Some(own) = user.customer_id {
+        let held = tx.customers().hold(&[own]).await?.pop();
+        return Ok(held.filter(|c| c.audit.is_live()).map(|c| c.id));
     }
     let found = tx.customers().find_by_emails(std::slice::from_ref(&user.email)).await?.pop();
     let Some(found) = found else { return new_customer(cx, tx, user).await };
@@ -51,6 +51,19 @@ async fn new_customer(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result
     tx.or_next_name(inserted, |field| field == "email")?;
     tx.emit(Change::created(EventKind::CustomerCreated, &customer, who.actor())).await?;
     Ok(Some(customer.id))
+}
+
+/// Makes the orders that guests have placed with the email address of a user those of its customer, whom the
+/// transaction holds. The user must have just proven that the address is its own: whoever only registers it gets no
+/// orders (R45).
+///
+/// Orders are the last rows that such a transaction locks (R24). The stored answers about them need no change, because
+/// they name the orders.
+pub(super) async fn link_orders(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User, customer: CustomerId) -> Result<()> {
+    let by = user.actor();
+    let linked = tx.orders().link(&user.email, customer, cx.now(), &by).await?;
+    let edited = |(id, version)| Change::event_only(EventKind::OrderUpdated, id, version, &by);
+    tx.emit_all(linked.into_iter().map(edited).collect()).await
 }
 
 /// Splits a name before its last word.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::auth::{AuthService, address};
-use super::link::customer_of;
+use super::link::{customer_of, link_orders};
 use super::role::Roles;
 use super::user::{account, written};
 use crate::domain::access::principal::{Permission, Principal};
@@ -14,7 +14,7 @@ use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{CartAccess, CartToken, PricedCart};
 use crate::error::{Conflict, Error, FieldCode, Result, ValidationErrors};
-use crate::id::{CartId, UserId};
+use crate::id::{CartId, CustomerId, UserId};
 use crate::port::rate_limiter::{Quota, RateKey};
 use crate::port::storage::Repositories as _;
 use crate::service::run::transaction::{Change, Tx};
@@ -83,6 +83,11 @@ impl AuthService<'_> {
     /// a user with the role `customer` whose name has at least two words becomes a new customer; the last word is the
     /// last name. A user that is a customer already stays that one.
     ///
+    /// The orders that guests have placed with the address become those of the customer, soft-deleted ones too: it
+    /// reads and edits them as its own, and its erasure erases them (R45). An address that differs in more than the
+    /// case of ASCII letters is another one. The token of a guest's cart still opens the order that was made from it.
+    /// An order that a guest places with the address later stays the guest's, until the address is proven again.
+    ///
     /// # Errors
     /// `Validation` on `token` if it was used, if a newer mail has replaced it, or if it has expired; also if the user
     /// was blocked or deleted, or has another address or password since, and if the caller is another user.
@@ -99,13 +104,16 @@ impl AuthService<'_> {
         let found = &found;
         let verify = |mut tx: Tx<'static>| async move {
             tx.started();
-            let (before, mut after) = self.redeem(&mut tx, found).await?;
+            let Redeemed { before, mut after, customer } = self.redeem(&mut tx, found).await?;
             if after != before {
                 let who = Principal::new(after.actor(), []);
                 after.audit.edited(self.cx.now(), who.actor());
                 update(&mut tx, &before, &after).await?;
                 let change = Change::edited(EventKind::UserUpdated, &before, &after, who.actor());
                 written(&mut tx, change, None, self.cx.now(), &who).await?;
+            }
+            if let Some(customer) = customer {
+                link_orders(self.cx, &mut tx, &after, customer).await?;
             }
             let roles = Roles::load_in(&mut tx).await?;
             tx.ended(Ok(account(&after, &roles))).map(|done| (done, tx))
@@ -114,7 +122,8 @@ impl AuthService<'_> {
     }
 
     /// Sets a new password by the token of a mail. All sessions of the user end, and its other tokens are void. The
-    /// mail also proves that the address is the user's own, as in [`Self::verify_email`].
+    /// mail also proves that the address is the user's own, so the user becomes a customer, and orders of guests become
+    /// those of the customer, as in [`Self::verify_email`].
     ///
     /// # Errors
     /// `Validation` on `token` as [`Self::verify_email`], and on `password` if it cannot be one; `Unavailable`, also if
@@ -130,7 +139,7 @@ impl AuthService<'_> {
         let (found, hash, failures) = (&found, &hash, &failures);
         let reset = |mut tx: Tx<'static>| async move {
             tx.started();
-            let (before, mut after) = self.redeem(&mut tx, found).await?;
+            let Redeemed { before, mut after, customer } = self.redeem(&mut tx, found).await?;
             let now = self.cx.now();
             let who = Principal::new(after.actor(), []);
             after.password = Some(hash.clone());
@@ -142,6 +151,9 @@ impl AuthService<'_> {
             let ends = Some(SessionEnd::PasswordChanged);
             let change = Change::edited(EventKind::UserUpdated, &before, &after, who.actor());
             written(&mut tx, change, ends, now, &who).await?;
+            if let Some(customer) = customer {
+                link_orders(self.cx, &mut tx, &after, customer).await?;
+            }
             tx.ended(Ok(())).map(|()| ((), tx))
         };
         self.cx.write(reset).await
@@ -166,9 +178,8 @@ impl AuthService<'_> {
         found.filter(|found| self.cx.now() < found.expires_at).ok_or_else(void)
     }
 
-    /// Takes a token in a transaction, and locks its user. Returns the user as it is, and with a verified address and
-    /// its customer.
-    async fn redeem(&self, tx: &mut Tx<'_>, found: &OneTimeToken) -> Result<(User, User)> {
+    /// Takes a token in a transaction, and locks its user.
+    async fn redeem(&self, tx: &mut Tx<'_>, found: &OneTimeToken) -> Result<Redeemed> {
         let is_right = |user: &User| user.is_active() && user.email == found.email;
         let user = tx.users().get(found.user_id, IncludeDeleted::No).await?.filter(is_right).ok_or_else(void)?;
         // Customers are locked before users.
@@ -187,8 +198,18 @@ impl AuthService<'_> {
             customer_id: before.customer_id.or(customer),
             ..before.clone()
         };
-        Ok((before, after))
+        Ok(Redeemed { before, after, customer })
     }
+}
+
+/// The user of a token that was taken.
+struct Redeemed {
+    /// The user as it is.
+    before: User,
+    /// The user with a verified address and its customer.
+    after: User,
+    /// The customer, if it is live. The transaction holds it.
+    customer: Option<CustomerId>,
 }
 
 /// Writes a user that the transaction has locked.

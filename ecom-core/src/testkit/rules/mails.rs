@@ -57,16 +57,16 @@ tests! {
     ]
 }
 
-const ADA: &str = "ada@example.com";
+pub(super) const ADA: &str = "ada@example.com";
 const PASSWORD: &str = "correct horse";
-const VERIFY: &str = "verify_email";
-const RESET: &str = "reset_password";
+pub(super) const VERIFY: &str = "verify_email";
+pub(super) const RESET: &str = "reset_password";
 
 /// A shop that sends mails to a postbox, and its background work.
-struct Mailed {
-    shop: Shop,
+pub(super) struct Mailed {
+    pub(super) shop: Shop,
     postbox: Arc<Postbox>,
-    background: Background,
+    pub(super) background: Background,
 }
 
 fn process(f: &ShopFixture, postbox: &Arc<Postbox>) -> Shop {
@@ -87,7 +87,7 @@ fn process(f: &ShopFixture, postbox: &Arc<Postbox>) -> Shop {
     .unwrap()
 }
 
-fn mailed(f: &ShopFixture) -> Mailed {
+pub(super) fn mailed(f: &ShopFixture) -> Mailed {
     let postbox = Postbox::new();
     let shop = process(f, &postbox);
     let background = shop.start();
@@ -95,26 +95,26 @@ fn mailed(f: &ShopFixture) -> Mailed {
 }
 
 impl Mailed {
-    async fn register(&self, email: &str, name: Option<&str>) -> Tokens {
+    pub(super) async fn register(&self, email: &str, name: Option<&str>) -> Tokens {
         let input = UserInput { name: name.map(str::to_owned), ..UserInput::new(email) }.password(PASSWORD);
         self.shop.auth().register(&input, None).await.unwrap()
     }
 
     /// Returns the token of a mail, once one has arrived that is not `before`.
-    async fn token(&self, to: &str, kind: &str, before: Option<&Secret>) -> Secret {
+    pub(super) async fn token(&self, to: &str, kind: &str, before: Option<&Secret>) -> Secret {
         let before = before.map(Secret::reveal);
         let found = || self.postbox.token(to, kind).filter(|token| Some(token.reveal()) != before);
         until(&format!("a mail of the kind {kind} to {to}"), async || found().is_some()).await;
         found().unwrap()
     }
 
-    async fn reset(&self, before: Option<&Secret>) -> Secret {
+    pub(super) async fn reset(&self, before: Option<&Secret>) -> Secret {
         self.shop.auth().request_password_reset(ADA).await.unwrap();
         self.token(ADA, RESET, before).await
     }
 
     /// Registers a user and verifies its address.
-    async fn verified(&self, email: &str, name: Option<&str>) -> UserAccount {
+    pub(super) async fn verified(&self, email: &str, name: Option<&str>) -> UserAccount {
         self.register(email, name).await;
         let token = self.token(email, VERIFY, None).await;
         self.shop.auth().verify_email(Principal::system(), &token).await.unwrap()
@@ -141,7 +141,7 @@ fn counters(name: &str) -> JobCounters {
 }
 
 /// Checks that a token is refused, and with which field.
-fn is_void<T: std::fmt::Debug>(outcome: Result<T>, what: &str) {
+pub(super) fn is_void<T: std::fmt::Debug>(outcome: Result<T>, what: &str) {
     assert_eq!(fields(outcome, what).into_keys().collect::<Vec<_>>(), ["token"], "{what}");
 }
 

@@ -11,6 +11,7 @@ mod consumers;
 mod customers;
 mod erasure;
 mod errors;
+mod guest_orders;
 mod idempotency;
 mod imports;
 mod index;
@@ -115,6 +116,7 @@ suite! {
         own_rows: __shop_own_rows,
         logins: __shop_logins,
         mails: __shop_mails,
+        guest_orders: __shop_guest_orders,
         oidc: __shop_oidc,
         idempotency: __shop_idempotency,
     }

@@ -201,7 +201,8 @@ pub(crate) async fn change_password(
 ///
 /// Takes the token of a mail, which can be used once, from the user to whom it was sent. The user becomes the customer
 /// with the same email address, unless another user is that customer. If there is none, and the name of the user has at
-/// least two words, the user becomes a new customer. A caller with `users:write` can verify the address of any user.
+/// least two words, the user becomes a new customer. The orders that guests have placed with the address become those
+/// of the customer. A caller with `users:write` can verify the address of any user.
 #[utoipa::path(
     post, path = "/auth/verify", tag = "auth", security(("bearer" = [])), request_body = VerifyEmailInput,
     responses((status = 200, description = "The user, whose email address is verified", body = Item<UserView>))
@@ -262,7 +263,7 @@ pub(crate) async fn forgot_password(
 /// Reset a password
 ///
 /// Takes the token of a mail, which can be used once. All sessions of the user end, and tokens of other mails are void.
-/// The mail also proves that the email address is the user's own, as `/auth/verify` does.
+/// The mail also proves that the email address is the user's own, with the same effects as `/auth/verify`.
 #[utoipa::path(
     post, path = "/auth/reset-password", tag = "auth", security(()), request_body = ResetInput,
     responses((status = 204, description = "The password is set"))

@@ -178,11 +178,15 @@ static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE ord
 
 static NOT_ERASED: Sql =
     Sql::new("SELECT id FROM orders WHERE customer_id = $1 AND erased_at IS NULL ORDER BY id LIMIT $2");
-static STATES: Sql = Sql::new("SELECT id, version, status FROM orders WHERE erased_at IS NULL AND id IN ");
+static OF_GUESTS: Sql = Sql::new(
+    "SELECT id, email FROM orders WHERE email_key = $1 AND customer_id IS NULL AND erased_at IS NULL ORDER BY id",
+);
+static STATES: Sql =
+    Sql::new("SELECT id, version, status, customer_id, email FROM orders WHERE erased_at IS NULL AND id IN ");
 static ERASE: Sql = Sql::new(
     "UPDATE orders SET first_name = NULL, last_name = NULL, email = NULL, email_key = NULL, telephone = NULL, \
      shipping_address = NULL, billing_address = NULL, tracking = NULL, source = NULL, external_id = NULL, \
-     version = version + 1, attributes = ",
+     attributes = ",
 );
 // A subselect that ends at the first line: what sells well has very many.
 static SOLD_SKUS: Sql = Sql::new(
@@ -301,6 +305,17 @@ fn read_change(r: &Row) -> Result<OrderChange> {
     })
 }
 
+/// How many orders a statement changes at once.
+const AT_ONCE: usize = 512;
+
+/// What the entries of one change of many orders have in common.
+struct Entry<'a> {
+    kind: ChangeKind,
+    data: serde_json::Value,
+    at: Timestamp,
+    by: &'a Actor,
+}
+
 /// The orders of a SQL database.
 pub type SqlOrders<'c> = SqlRepository<'c, dyn OrderRepository>;
 
@@ -373,6 +388,44 @@ impl SqlOrders<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// Locks orders (R24), and returns an entry of the history for each of them that was not erased and `is_meant`, by
+    /// its customer and its email. An entry leaves the status as it is.
+    async fn entries(
+        &mut self,
+        ids: &[OrderId],
+        entry: &Entry<'_>,
+        is_meant: impl Fn(Option<CustomerId>, Option<&str>) -> bool + Send + Sync,
+    ) -> Result<Vec<OrderChange>> {
+        lock_rows(&mut self.0, "orders", "id", ids).await?;
+        let read = |r: &Row| {
+            if !is_meant(r.opt_uuid(3)?.map(CustomerId), r.opt_string(4)?.as_deref()) {
+                return Ok(None);
+            }
+            let (version, status) = (r.i64(1)? + 1, r.stored(2)?);
+            Ok(Some(OrderChange {
+                order_id: OrderId(r.uuid(0)?),
+                seq: version,
+                kind: entry.kind,
+                from: Some(status),
+                to: status,
+                data: entry.data.clone(),
+                actor: entry.by.clone(),
+                at: entry.at,
+            }))
+        };
+        Ok(self.rows(&STATES, ids, "id", read).await?.into_iter().flatten().collect())
+    }
+
+    /// Runs an UPDATE of orders that are locked. `b` ends with the assignment of a column; those of the next version,
+    /// the time and the actor are added.
+    async fn edit(&mut self, mut b: Builder<'_>, ids: &[OrderId], entry: &Entry<'_>) -> Result<()> {
+        b.push(", version = version + 1, updated_at = ").bind(entry.at);
+        b.push(", updated_by = ").bind(entry.by.as_str().to_owned()).push(" WHERE id IN ").list(ids);
+        let (text, args) = b.done();
+        self.0.execute(text, args).await?;
+        Ok(())
     }
 
     /// Takes the next `count` values of the counter of a kind of document.
@@ -500,6 +553,14 @@ impl SqlStorage {
     ) -> Result<Vec<String>> {
         let (text, args) = list_lines_statement(self.dialect(), filter, sort, paging)?;
         self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+    }
+
+    /// Returns the plan that the database makes for the orders of guests with an email address, for tests that check
+    /// the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_orders_of_guests(&self, email: &str) -> Result<Vec<String>> {
+        let text = format!("EXPLAIN QUERY PLAN {}", OF_GUESTS.prepared(self.dialect()).text);
+        self.read_rows(text, vec![fold_key(email).into()]).await?.iter().map(|r| r.string(3)).collect()
     }
 
     /// Returns the plan that the database makes for a list of orders, for tests that check the use of indexes.
@@ -652,32 +713,17 @@ impl OrderRepository for SqlOrders<'_> {
         let rows = self.0.fetch_all(&NOT_ERASED, vec![customer.into(), i64::from(limit).into()]).await?;
         let found = rows.iter().map(|r| Ok(OrderId(r.uuid(0)?))).collect::<Result<Vec<_>>>()?;
         let mut erased = Vec::with_capacity(found.len());
-        for ids in found.chunks(MAX_LIST) {
-            lock_rows(&mut self.0, "orders", "id", ids).await?;
-            let entry = |r: &Row| {
-                let (version, status) = (r.i64(1)? + 1, r.stored(2)?);
-                Ok(OrderChange {
-                    order_id: OrderId(r.uuid(0)?),
-                    seq: version,
-                    kind: ChangeKind::Erased,
-                    from: Some(status),
-                    to: status,
-                    data: serde_json::json!({}),
-                    actor: by.clone(),
-                    at,
-                })
-            };
-            let entries = self.rows(&STATES, ids, "id", entry).await?;
+        for ids in found.chunks(AT_ONCE) {
+            let entry = Entry { kind: ChangeKind::Erased, data: serde_json::json!({}), at, by };
+            let entries = self.entries(ids, &entry, |_, _| true).await?;
             let ids: Vec<OrderId> = entries.iter().map(|e| e.order_id).collect();
             if ids.is_empty() {
                 continue;
             }
             let empty = Attributes::default();
             let mut b = Builder::on(&ERASE, self.0.dialect());
-            b.bind(Value::json(&empty)?).push(", erased_at = ").bind(at).push(", updated_at = ").bind(at);
-            b.push(", updated_by = ").bind(by.as_str()).push(" WHERE id IN ").list(&ids);
-            let (text, args) = b.done();
-            self.0.execute(text, args).await?;
+            b.bind(Value::json(&empty)?).push(", erased_at = ").bind(at);
+            self.edit(b, &ids, &entry).await?;
             for of_orders in ["UPDATE order_lines SET attributes = ", "UPDATE order_changes SET data = "] {
                 let mut b = Builder::new(of_orders);
                 b.bind(Value::json(&empty)?).push(" WHERE order_id IN ").list(&ids);
@@ -688,6 +734,40 @@ impl OrderRepository for SqlOrders<'_> {
             erased.extend(entries.iter().map(|e| (e.order_id, e.seq)));
         }
         Ok(erased)
+    }
+
+    async fn link(
+        &mut self,
+        email: &str,
+        customer: CustomerId,
+        at: Timestamp,
+        by: &Actor,
+    ) -> Result<Vec<(OrderId, i64)>> {
+        // The key is the same for some addresses that can belong to different people.
+        let is_equal = |found: Option<&str>| found.is_some_and(|found| found.eq_ignore_ascii_case(email));
+        let rows = self.0.fetch_all(&OF_GUESTS, vec![fold_key(email).into()]).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for r in &rows {
+            if is_equal(r.opt_string(1)?.as_deref()) {
+                found.push(OrderId(r.uuid(0)?));
+            }
+        }
+        let mut linked = Vec::with_capacity(found.len());
+        for ids in found.chunks(AT_ONCE) {
+            let data = serde_json::json!({ "customer_id": customer });
+            let entry = Entry { kind: ChangeKind::Patched, data, at, by };
+            let entries = self.entries(ids, &entry, |customer, email| customer.is_none() && is_equal(email)).await?;
+            let ids: Vec<OrderId> = entries.iter().map(|e| e.order_id).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let mut b = Builder::new("UPDATE orders SET customer_id = ");
+            b.bind(customer);
+            self.edit(b, &ids, &entry).await?;
+            CHANGES.insert(&mut self.0, &entries).await?;
+            linked.extend(entries.iter().map(|e| (e.order_id, e.seq)));
+        }
+        Ok(linked)
     }
 
     async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>> {

@@ -33,6 +33,8 @@ tests! {
         orders_are_found_by_the_carts_that_they_were_made_from,
         ids_are_read_in_chunks,
         r45_orders_of_a_customer_are_erased_in_parts,
+        r45_orders_of_guests_are_linked_to_a_customer_by_their_email,
+        r45_orders_that_are_linked_twice_at_once_are_linked_once,
         movements_are_summed_by_line,
         the_lock_of_orders_makes_writers_wait_for_each_other,
         the_number_of_statements_does_not_depend_on_the_number_of_lines,
@@ -388,6 +390,114 @@ pub async fn r45_orders_of_a_customer_are_erased_in_parts(storage: &Arc<dyn Stor
     }
     let of_ada = OrderFilter { customer: Some(ada.id), ..by_email };
     assert_eq!(read!(storage, orders.count(&of_ada, 9)).count, 4, "erased orders stay those of the customer");
+}
+
+fn of_guest(env: &Env, email: &str) -> OrderRecord {
+    let mut record = env.order();
+    record.order.buyer.email = Some(email.to_owned());
+    record
+}
+
+/// The orders of others, of customers, and of addresses that only look alike stay as they are, and so do erased ones.
+pub async fn r45_orders_of_guests_are_linked_to_a_customer_by_their_email(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let lamp = products(&env, storage, 1).await.remove(0);
+    let (ada, bob) = (customer(&env, storage, "ada@straße.de").await, customer(&env, storage, "bob@example.com").await);
+    let full = |email: &str| {
+        let mut record = env.full_order(&ada, &lamp);
+        (record.order.customer_id, record.order.erased_at) = (None, None);
+        record.order.buyer.email = Some(email.to_owned());
+        record
+    };
+    let mut erased = full("ada@straße.de");
+    erased.order.erased_at = Some(env.now());
+    let mut own = of_guest(&env, "ada@straße.de");
+    own.order.customer_id = Some(ada.id);
+    let mut others = of_guest(&env, "ada@straße.de");
+    others.order.customer_id = Some(bob.id);
+    let all = [
+        full("ada@straße.de"),
+        deleted(&env, &full("Ada@STRAßE.de")),
+        of_guest(&env, "ADA@straße.DE"),
+        of_guest(&env, "ada@strasse.de"),
+        of_guest(&env, "ada@STRASSE.de"),
+        of_guest(&env, "grace@example.com"),
+        erased,
+        own,
+        others,
+    ];
+    env.insert_orders(storage, &all).await.unwrap();
+    let actor = Actor::new("user:ada");
+    let at = env.now();
+    let linked = attempt!(storage, orders.link("ada@straße.de", ada.id, at, &actor)).unwrap();
+    let mut expected: Vec<_> = all[..3].iter().map(|r| (r.order.id, r.order.audit.version + 1)).collect();
+    expected.sort_unstable();
+    assert_eq!(linked, expected, "the orders are returned by id, with their new versions");
+    for (n, before) in all.iter().enumerate() {
+        let id = before.order.id;
+        let (found, history) = (record(storage, id).await.unwrap(), read!(storage, orders.history(id)));
+        if n >= 3 {
+            assert_eq!((&found, history.len()), (before, 1), "order {n} must not change");
+            continue;
+        }
+        let mut expected = before.clone();
+        expected.order.customer_id = Some(ada.id);
+        expected.order.audit.edited(at, &actor);
+        assert_eq!(found, expected, "only the customer of order {n} changes");
+        let placed = env.order_change(before, ChangeKind::Placed);
+        let entry = OrderChange {
+            seq: placed.seq + 1,
+            kind: ChangeKind::Patched,
+            from: Some(before.order.status),
+            data: json!({ "customer_id": ada.id }),
+            actor: actor.clone(),
+            at,
+            ..placed.clone()
+        };
+        assert_eq!(history, [placed, entry]);
+    }
+    assert_eq!(attempt!(storage, orders.link("ada@straße.de", bob.id, at, &actor)).unwrap(), [], "linked once");
+    assert_eq!(attempt!(storage, orders.link("nobody@example.com", ada.id, at, &actor)).unwrap(), []);
+
+    // Few orders and many of them need as many statements. The last address has more than one statement changes.
+    let mut counted = Vec::new();
+    for (n, count) in [2, 128, 700].into_iter().enumerate() {
+        let email = format!("{n}@example.com");
+        let orders: Vec<OrderRecord> = (0..count).map(|_| of_guest(&env, &email)).collect();
+        env.insert_orders(storage, &orders).await.unwrap();
+        let before = storage.statements();
+        let linked = attempt!(storage, orders.link(&email, ada.id, at, &actor)).unwrap();
+        counted.push(storage.statements() - before);
+        assert_eq!(linked.len(), count);
+    }
+    assert_eq!(counted[0], counted[1], "the number of statements does not depend on the number of orders");
+    let of_ada = OrderFilter { customer: Some(ada.id), ..OrderFilter::default() };
+    assert_eq!(read!(storage, orders.count(&of_ada, 9_999)).count, 2 + 1 + 2 + 128 + 700);
+}
+
+/// Transactions that link the same orders wait for each other, and the later ones find none.
+pub async fn r45_orders_that_are_linked_twice_at_once_are_linked_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let (ada, bob) = (customer(&env, storage, "ada@example.com").await, customer(&env, storage, "b@example.com").await);
+    let all: Vec<OrderRecord> = (0..40).map(|_| of_guest(&env, "guest@example.com")).collect();
+    env.insert_orders(storage, &all).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..6 {
+        let (storage, to, at) = (storage.clone(), if n % 2 == 0 { ada.id } else { bob.id }, env.now());
+        tasks.spawn(async move {
+            let actor = Actor::new("user:x");
+            attempt!(&storage, orders.link("guest@example.com", to, at, &actor)).map(|linked| (to, linked.len()))
+        });
+    }
+    let done = tasks.join_all().await;
+    let linked: Vec<_> = done.into_iter().map(Result::unwrap).filter(|(_, linked)| *linked > 0).collect();
+    let [(to, count)] = linked[..] else { panic!("one transaction links all orders: {linked:?}") };
+    assert_eq!(count, 40);
+    for before in &all {
+        let found = record(storage, before.order.id).await.unwrap().order;
+        assert_eq!((found.customer_id, found.audit.version), (Some(to), before.order.audit.version + 1));
+        assert_eq!(read!(storage, orders.history(found.id)).len(), 2);
+    }
 }
 
 /// Soft-deleted orders are among them.
