@@ -210,6 +210,8 @@ impl ElasticsearchOptions {
 
 #[cfg(test)]
 mod tests {
+    use ecom_core::Error;
+
     use super::*;
 
     #[test]

@@ -132,6 +132,8 @@ impl MeilisearchOptions {
 
 #[cfg(test)]
 mod tests {
+    use ecom_core::Error;
+
     use super::*;
 
     #[test]

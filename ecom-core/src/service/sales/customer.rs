@@ -432,8 +432,9 @@ async fn lock(tx: &mut Tx<'_>, id: CustomerId, deleted: IncludeDeleted) -> Resul
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists.
 ///
 /// ```
-/// # async fn app(shop: ecom_core::Shop, customer: ecom_core::id::CustomerId) -> Result<(), Box<dyn std::error::Error>>
-/// { use ecom_core::sales::AddressInput;
+/// # use ecom_core::{Shop, id::CustomerId};
+/// # async fn app(shop: Shop, customer: CustomerId) -> Result<(), Box<dyn std::error::Error>> {
+/// use ecom_core::sales::AddressInput;
 ///
 /// let home = AddressInput::new("St James's Square", "London").number("12").country("GB");
 /// let home = shop.addresses().create(customer, &home).await?;
