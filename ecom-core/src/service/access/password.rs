@@ -53,6 +53,16 @@ impl Passwords {
         })
     }
 
+    /// Occupies one of the threads until the result is dropped, so that tests see who waits for a hash.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn occupy(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, held) = std::sync::mpsc::channel();
+        if let Some(threads) = &self.threads {
+            threads.spawn_blocking(move || held.recv());
+        }
+        release
+    }
+
     /// Returns a place in the queue of those who wait for a hash.
     ///
     /// # Errors
@@ -237,8 +247,7 @@ mod tests {
     async fn callers_beyond_the_limit_are_refused_at_once() {
         let passwords = Arc::new(Passwords::new(NonZeroUsize::MIN).unwrap());
         // Occupies the only thread.
-        let (go_on, held) = std::sync::mpsc::channel::<()>();
-        passwords.threads.as_ref().unwrap().spawn_blocking(move || held.recv());
+        let go_on = passwords.occupy();
         let waiting: Vec<_> = (0..=WAITING)
             .map(|_| {
                 let passwords = passwords.clone();

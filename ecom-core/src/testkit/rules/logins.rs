@@ -1,6 +1,8 @@
 //! Logins: passwords, sessions and their tokens, API keys, and how soon a change of them counts.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -35,6 +37,7 @@ tests! {
     __shop_logins: [
         a_login_makes_a_principal_with_the_permissions_of_its_roles,
         r16_a_wrong_password_and_an_unknown_user_are_refused_alike,
+        r16_a_login_of_nobody_waits_for_a_hash_too,
         failed_logins_have_to_wait,
         of_many_guesses_at_once_few_are_tried,
         a_refresh_token_is_exchanged_once,
@@ -145,6 +148,23 @@ pub async fn r16_a_wrong_password_and_an_unknown_user_are_refused_alike(f: &Shop
     is_code(f.shop.auth().login(&"x".repeat(100_000), &Secret::new("y"), None).await, ErrorCode::InvalidCredentials);
 }
 
+/// The time of a refusal does not tell which email addresses have users: each of them needs a hash.
+pub async fn r16_a_login_of_nobody_waits_for_a_hash_too(f: &ShopFixture) {
+    user(f, &[]).await;
+    let without = UserInput::new("machine@example.com");
+    f.shop.users().create(&without).await.unwrap();
+    let shop = f.another(ShopConfig::default().password_hashes(NonZeroUsize::MIN), f.cache());
+    for email in [EMAIL, "machine@example.com", "nobody@example.com", "no address"] {
+        let release = shop.cx.passwords.occupy();
+        let (auth, wrong) = (shop.auth(), Secret::new("wrong"));
+        let mut login = pin!(auth.login(email, &wrong, None));
+        let waited = tokio::time::timeout(Duration::from_millis(300), login.as_mut()).await;
+        assert!(waited.is_err(), "{email}: nothing was hashed, but the login returns {waited:?}");
+        drop(release);
+        is_code(login.await, ErrorCode::InvalidCredentials);
+    }
+}
+
 /// After five failures, each further attempt waits twice as long.
 pub async fn failed_logins_have_to_wait(f: &ShopFixture) {
     user(f, &[]).await;
@@ -183,6 +203,14 @@ pub async fn of_many_guesses_at_once_few_are_tried(f: &ShopFixture) {
     assert_eq!((tried, waiting), (LoginFailures::FREE as usize, 25), "{refusals:?}");
 }
 
+/// Returns a refresh token that names the same session, and that nobody has issued.
+fn of_another_family(token: &Secret) -> Secret {
+    let mut forged = token.reveal().to_owned();
+    let changed = if forged.as_bytes()[30] == b'A' { "B" } else { "A" };
+    forged.replace_range(30..31, changed);
+    Secret::new(forged)
+}
+
 /// A refresh token that is used again ends its session, and only that one.
 pub async fn a_refresh_token_is_exchanged_once(f: &ShopFixture) {
     user(f, &[]).await;
@@ -201,10 +229,8 @@ pub async fn a_refresh_token_is_exchanged_once(f: &ShopFixture) {
     // Another session of the same user goes on.
     assert!(is_accepted(&f.shop, &bystander.access).await);
     // A token that nobody has issued ends no session, even if it names one.
-    let mut forged = bystander.refresh.reveal().to_owned();
-    let changed = if forged.as_bytes()[30] == b'A' { "B" } else { "A" };
-    forged.replace_range(30..31, changed);
-    for other in [&*forged, "", "x", "ecom_x", &"A".repeat(64)] {
+    let forged = of_another_family(&bystander.refresh);
+    for other in [forged.reveal(), "", "x", "ecom_x", &"A".repeat(64)] {
         is_code(f.shop.auth().refresh(&Secret::new(other)).await, ErrorCode::Unauthenticated);
     }
     let next = f.shop.auth().refresh(&bystander.refresh).await.unwrap();
@@ -240,8 +266,11 @@ pub async fn a_logout_ends_both_tokens(f: &ShopFixture) {
         is_code(f.shop.auth().refresh(&tokens.refresh).await, ErrorCode::Unauthenticated);
     }
     let tokens = login(&f.shop).await.unwrap();
-    f.shop.auth().logout_by_refresh(&Secret::new("nonsense")).await.unwrap();
-    assert!(is_accepted(&f.shop, &tokens.access).await);
+    // Whoever knows the id of a session alone does not end it.
+    for other in [Secret::new("nonsense"), of_another_family(&tokens.refresh)] {
+        f.shop.auth().logout_by_refresh(&other).await.unwrap();
+        assert!(is_accepted(&f.shop, &tokens.access).await);
+    }
     f.shop.auth().logout_by_refresh(&tokens.refresh).await.unwrap();
     assert!(!is_accepted(&f.shop, &tokens.access).await);
     is_code(f.shop.auth().logout(Principal::system()).await, ErrorCode::Unauthenticated);
@@ -668,6 +697,18 @@ pub async fn nobody_grants_what_they_lack(f: &ShopFixture) {
     refused(shop.api_keys().create(&ApiKeyInput::new("mine", [StockAdjust])).await.map(drop));
     refused(shop.api_keys().patch(key.id, v(1), ApiKeyPatch::default()).await.map(drop));
     refused(shop.api_keys().delete(key.id, v(1)).await);
+    // Whoever decides which customer a login is, or how it logs in, could act as the customer.
+    let customer = own.customers().create(&CustomerInput::new("Ada", "Lovelace", EMAIL)).await.unwrap();
+    let linked = UserInput { customer_id: Some(customer.id), ..UserInput::new(EMAIL) };
+    refused(shop.users().create(&linked).await.map(drop));
+    let plain = own.users().create(&UserInput::new("plain@example.com")).await.unwrap();
+    let link = UserPatch { customer_id: Patch::Set(customer.id), ..UserPatch::default() };
+    refused(shop.users().patch(plain.id, v(1), link).await.map(drop));
+    let linked = own.users().create(&linked).await.unwrap();
+    let password = UserPatch { password: Patch::Set(Secret::new(PASSWORD)), ..UserPatch::default() };
+    refused(shop.users().patch(linked.id, v(1), password).await.map(drop));
+    let email = UserPatch { email: Patch::Set("eve@example.com".to_owned()), ..UserPatch::default() };
+    refused(shop.users().patch(linked.id, v(1), email).await.map(drop));
     // A manager can grant every permission that it has.
     shop.roles().create(&RoleInput::new("reader", [OrdersRead])).await.unwrap();
     shop.users().create(&UserInput::new("reader@example.com").role("reader")).await.unwrap();
@@ -772,4 +813,13 @@ pub async fn r15_a_token_that_is_remembered_counts_until_it_is_revoked(f: &ShopF
             shop.roles().patch(role.id, (role.audit.version + 1).into(), all).await.unwrap();
         }
     }
+    // A token expires although its session was read a moment before.
+    let tokens = login(&shop).await.unwrap();
+    f.clock.advance(Duration::from_secs(15 * 60 - 1));
+    auth.authenticate(&tokens.access).await.unwrap();
+    let remembers = shop.cx.cache.local::<Roles>(&CacheKey::Roles).is_some();
+    assert_eq!(auth.authenticate_now(&tokens.access).is_some(), remembers);
+    f.clock.advance(Duration::from_secs(1));
+    assert!(auth.authenticate_now(&tokens.access).is_none());
+    assert!(!is_accepted(&shop, &tokens.access).await);
 }
