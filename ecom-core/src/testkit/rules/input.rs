@@ -5,16 +5,22 @@ use uuid::Uuid;
 
 use super::ShopFixture;
 use super::support::{adjustment, category_input, fields, from, me, v};
+use crate::access::{UserFilter, UserInput};
 use crate::domain::catalog::category::CategoryInput;
 use crate::domain::catalog::product::{ProductFilter, ProductInput, ProductSort};
 use crate::domain::catalog::sku::SkuInput;
-use crate::domain::common::Attributes;
+use crate::domain::common::{Attributes, IncludeDeleted};
+use crate::domain::platform::audit_log::AuditLogFilter;
 use crate::domain::search::query::{SearchFilter, SearchQuery};
 use crate::domain::stock::inventory::StockAdjustment;
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{ErrorCode, FieldCode, Result};
+use crate::error::{Error, ErrorCode, FieldCode, Result};
 use crate::id::SkuId;
 use crate::paging::Paging;
+use crate::sales::{
+    AddressFilter, AddressInput, CartFilter, CartInput, CustomerFilter, CustomerInput, CustomerSort, DeliveryMethod,
+    OrderFilter, OrderInput, OrderLineInput, OrderSort,
+};
 use crate::service::catalog::product::ProductListQuery;
 use crate::testkit::code_of;
 use crate::testkit::sample::usd;
@@ -25,6 +31,7 @@ tests! {
         r17_bad_skus_name_each_field_and_leave_nothing,
         r17_bad_categories_name_each_field_and_leave_nothing,
         r17_what_nothing_can_be_called_is_not_looked_up,
+        r17_a_text_is_never_a_part_of_a_statement,
         r17_bad_adjustments_leave_nothing,
         r17_searches_out_of_bounds_are_refused_field_by_field,
     ]
@@ -283,6 +290,99 @@ pub async fn r17_what_nothing_can_be_called_is_not_looked_up(f: &ShopFixture) {
             );
         }
     }
+}
+
+/// A text with the syntax of SQL or of a pattern is stored and compared as it is.
+pub async fn r17_a_text_is_never_a_part_of_a_statement(f: &ShopFixture) {
+    let staff = f.shop.acting_as(me());
+    let quoted = "Rob'); DROP TABLE customers; -- 100%_\\";
+    let input = CustomerInput::new(quoted, quoted, "o'brien@example.com");
+    let customer = staff.customers().create(&input).await.unwrap();
+    staff.addresses().create(customer.id, &AddressInput::new(quoted, quoted)).await.unwrap();
+    let product = json!({ "title": quoted, "brand": quoted, "tags": ["clock'; --"], "price": 1, "stock": 9 });
+    let product = f.product(product).await;
+    let line = OrderLineInput::new(product.skus[0].id, 1, product.skus[0].price.amount());
+    staff.orders().place(&OrderInput::new(customer.id, DeliveryMethod::OnHand).line(line)).await.unwrap();
+    let cart = CartInput { email: Some("o'brien@example.com".to_owned()), ..CartInput::default() };
+    staff.carts().create(&cart).await.unwrap();
+    staff.users().create(&UserInput::new("o'brien@example.com")).await.unwrap();
+    let before = f.snapshot().await;
+    let page = Paging::first(10);
+    // How many rows each list has for a text; none if the text is refused.
+    let found = async |text: &str| {
+        let (some, shop) = (|| Some(text.to_owned()), &staff);
+        let mut counts = Vec::new();
+        let mut count = |what: &str, outcome: Result<usize>| match outcome {
+            Ok(n) => counts.push(n),
+            Err(Error::Validation(_) | Error::NotFound { .. }) => counts.push(0),
+            Err(other) => panic!("{what} {text}: {other:?}"),
+        };
+        let filter = CustomerFilter { name: some(), ..CustomerFilter::default() };
+        let customers = shop.customers().list(&filter, CustomerSort::NameAsc, &page).await;
+        count("customers by name", customers.map(|(page, _)| page.items.len()));
+        let filter = CustomerFilter { email: some(), ..CustomerFilter::default() };
+        let customers = shop.customers().list(&filter, CustomerSort::NameAsc, &page).await;
+        count("customers by email", customers.map(|(page, _)| page.items.len()));
+        for filter in [
+            AddressFilter { city: some(), ..AddressFilter::default() },
+            AddressFilter { street: some(), ..AddressFilter::default() },
+        ] {
+            let addresses = shop.addresses().list(&filter, &page).await;
+            count("addresses", addresses.map(|(page, _)| page.items.len()));
+        }
+        for filter in [
+            ProductFilter { brand: some(), ..ProductFilter::default() },
+            ProductFilter { tag: some(), ..ProductFilter::default() },
+        ] {
+            let query = ProductListQuery { filter, sort: ProductSort::TitleAsc, paging: page.clone() };
+            count("products", shop.products().list(&query).await.map(|found| found.page.items.len()));
+        }
+        count("products by slug", shop.products().get_by_slug(text).await.map(|_| 1));
+        count("SKUs by code", shop.skus().get_by_code(text).await.map(|_| 1));
+        count("SKUs by barcode", shop.skus().find_by_barcode(text).await.map(|found| found.len()));
+        let filter = OrderFilter { email: some(), ..OrderFilter::default() };
+        let orders = shop.orders().list(&filter, OrderSort::PlacedAsc, &page).await;
+        count("orders by email", orders.map(|(page, _)| page.items.len()));
+        count("orders by number", shop.orders().get_by_number(text, IncludeDeleted::Yes).await.map(|_| 1));
+        count("bills by number", shop.bills().get_by_number(text, IncludeDeleted::Yes).await.map(|_| 1));
+        let filter = CartFilter { email: some(), ..CartFilter::default() };
+        count("carts by email", shop.carts().list(&filter, &page).await.map(|(page, _)| page.items.len()));
+        let filter = UserFilter { email: some(), ..UserFilter::default() };
+        count("users by email", shop.users().list(&filter, &page).await.map(|(page, _)| page.items.len()));
+        for filter in [
+            AuditLogFilter { actor: some(), ..AuditLogFilter::default() },
+            AuditLogFilter { entity: some(), ..AuditLogFilter::default() },
+            AuditLogFilter { action: some(), ..AuditLogFilter::default() },
+        ] {
+            let entries = shop.audit_log().list(&filter, &page).await;
+            count("audit log", entries.map(|(page, _)| page.items.len()));
+        }
+        counts
+    };
+    let by_name = [1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(found(quoted).await, by_name);
+    let by_email = [0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0];
+    assert_eq!(found("o'brien@example.com").await, by_email);
+    let by_tag = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(found("clock'; --").await, by_tag);
+    for text in [
+        "' OR '1'='1",
+        "x' OR 1=1 --",
+        "') OR 1=1 --",
+        "\\' OR 1=1 --",
+        "\" OR \"\"=\"",
+        "x'; DELETE FROM customers; --",
+        "x' UNION SELECT * FROM users --",
+        "$1",
+        "?",
+        "%",
+        "_ob%",
+        "rob[^a]",
+        "*",
+    ] {
+        assert_eq!(found(text).await, [0; 17], "{text}");
+    }
+    assert_eq!(f.snapshot().await, before);
 }
 
 /// A bad adjustment in a batch fails without the others.
