@@ -490,3 +490,43 @@ impl Builder {
         json!({"term": {field: {"value": value}}})
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ecom_core::search::Synonyms;
+
+    use super::*;
+
+    /// Returns the body of the call for a text that is also a brand, a tag, and the name and value of an attribute.
+    fn body(text: &str) -> Value {
+        let own = || text.to_owned();
+        let filter = SearchFilter {
+            brands: vec![own()],
+            tags: vec![own()],
+            attributes: vec![(own(), own())],
+            ..SearchFilter::default()
+        };
+        let query = SearchQuery { text: own(), filter, facets: Facet::ALL.to_vec(), ..SearchQuery::default() };
+        let request = SearchRequest::new(query, &Synonyms::default()).unwrap();
+        let calls = Calls::new(&request);
+        json!([calls.page(), calls.most(1, &[], 0, 10), calls.spellings(&[own()])])
+    }
+
+    /// Empties the texts of a body, and leaves its structure, with the names in it.
+    fn emptied(body: Value) -> Value {
+        match body {
+            Value::Array(items) => items.into_iter().map(emptied).collect(),
+            Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, emptied(value))).collect(),
+            Value::String(_) => Value::String(String::new()),
+            other => other,
+        }
+    }
+
+    #[test]
+    fn a_text_is_a_value_and_never_a_clause() {
+        let plain = emptied(body("desk lamp"));
+        for text in ["desk\":{\"lamp", "desk\"}},{\"lamp\":{}}", "desk\\\" \\lamp", "{desk: {lamp}}"] {
+            assert_eq!(emptied(body(text)), plain, "{text}");
+        }
+    }
+}
