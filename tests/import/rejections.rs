@@ -112,3 +112,45 @@ async fn dead_letters_go_to_a_file_only_where_there_are_any() {
     let none = ImportOptions::default().batch(0);
     assert!(shop.import().products(Cursor::new(Vec::new()), none, |_| {}).await.is_err());
 }
+
+/// A record is data: an import opens no file and fetches no URL that a record names, and no file is named by a record.
+#[tokio::test]
+async fn a_path_in_a_record_leads_to_no_file() {
+    const SECRET: &str = "what only this machine knows";
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret.txt");
+    std::fs::write(&secret, SECRET).unwrap();
+    let path = secret.to_str().unwrap();
+    let shop = shop().await;
+    let mut records = Vec::new();
+    let texts = [path.to_owned(), format!("file://{path}"), format!("@{path}"), format!("../../../../../..{path}")];
+    for (n, text) in (1..).zip(&texts) {
+        let mut named = record(n);
+        for field in ["title", "description", "brand", "warrantyInformation"] {
+            named[field] = json!(text);
+        }
+        records.push(named);
+    }
+    let mut placed = record(10);
+    placed["category"] = json!(path);
+    records.push(placed);
+    for (n, url) in (11..).zip([format!("file://{path}"), format!("../../../../../..{path}"), "..\\x".to_owned()]) {
+        let mut linked = record(n);
+        linked["images"] = json!([url]);
+        records.push(linked);
+    }
+    let letters = dir.path().join("dead.ndjson");
+    let options = ImportOptions::default().dead_letters(DeadLetters::File(letters.clone())).file("../../x");
+    let report = products(&shop, lines(&records), options).await;
+    // Only `http` and `https`, and paths of the shop's own pages.
+    assert_eq!(report.rejected, 3, "{report:?}");
+    let refused = std::fs::read_to_string(&letters).unwrap();
+    assert!(refused.lines().count() == 3 && !refused.contains(SECRET), "{refused}");
+    let found = all_products(&shop).await;
+    assert!(!format!("{found:?}").contains(SECRET), "{found:?}");
+    assert!(found.len() == 5 && found.iter().all(|p| !p.slug.as_str().contains(['/', '.', '\\'])), "{found:?}");
+    assert!(tree(&shop).await.iter().all(|c| !c.slug.as_str().contains(['/', '.', '\\'])));
+    let mut files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["dead.ndjson", "secret.txt"]);
+}
