@@ -1,7 +1,13 @@
 //! Bad input to every resource: each case has its own error and changes nothing.
 
+use std::io::Write as _;
+use std::sync::mpsc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use crate::support::{API, Answer, Api, id, lamp, open};
@@ -313,13 +319,101 @@ async fn r17_a_page_beyond_the_end_leads_back_to_the_last_page() {
 async fn r17_a_body_that_is_not_utf8_is_refused() {
     let api = Api::new().await;
     let body = b"{\"title\": \"caf\xe9\", \"price\": 1}".to_vec();
-    let request = axum::http::Request::post(format!("{API}/products"))
+    let request = Request::post(format!("{API}/products"))
         .header("content-type", "application/json")
-        .body(axum::body::Body::from(body))
+        .body(Body::from(body))
         .unwrap();
     let response = tower::ServiceExt::oneshot(api.router.clone(), request).await.unwrap();
     assert_eq!(response.status(), 400);
     let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
     let error: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(error["error"]["details"][0]["message"], "must be UTF-8, but contains other bytes", "{error}");
+}
+
+/// A small body cannot grow into a large one, because bodies are never decompressed.
+#[tokio::test]
+async fn r17_a_compressed_body_is_refused_and_stays_compressed() {
+    let api = Api::new().await;
+    let before = api.everything().await;
+    let bomb = json!({"title": "a", "price": 1, "description": "x".repeat(50_000_000)});
+    for json in [lamp(), bomb] {
+        let mut zipped = GzEncoder::new(Vec::new(), Compression::best());
+        zipped.write_all(json.to_string().as_bytes()).unwrap();
+        let zipped = zipped.finish().unwrap();
+        assert!(zipped.len() < 100_000, "the body is within the limit");
+        for coding in ["gzip", "x-gzip", "GZIP", "gzip, gzip"] {
+            let request = Request::post(format!("{API}/products"))
+                .header("content-type", "application/json")
+                .header("content-encoding", coding)
+                .body(Body::from(zipped.clone()));
+            api.send(request.unwrap()).await.refused(400, "BAD_REQUEST", "body");
+        }
+    }
+    assert_eq!(before, api.everything().await, "bad input must not change any row");
+}
+
+/// No text makes the server try more and more ways to read it, as regular expressions that backtrack do.
+#[test]
+fn r17_texts_that_almost_fit_are_read_quickly() {
+    let texts = [
+        format!("{}!", "a".repeat(200)),
+        format!("{}@", "a.".repeat(100)),
+        format!("a@{}!", "a.".repeat(100)),
+        format!("a@{}", "a-".repeat(100)),
+        format!("{}!", "-".repeat(200)),
+        format!("a{}!", " ".repeat(200)),
+        format!("{}!", "\"\\".repeat(100)),
+        format!("{}!", "1,".repeat(100)),
+        format!("{}x", "1".repeat(200)),
+        format!("http://{}!", "a.".repeat(90)),
+        format!("{}!", "(a+)+".repeat(40)),
+        format!("{}!", "e\u{301}".repeat(100)),
+    ];
+    for text in texts {
+        let (done, ended) = mpsc::channel();
+        let sent = text.clone();
+        // A thread of its own, because what never ends cannot be interrupted.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(reads(&sent));
+            done.send(()).unwrap();
+        });
+        assert!(ended.recv_timeout(Duration::from_secs(30)).is_ok(), "this text must be read quickly: {text}");
+    }
+}
+
+/// Sends a text as the value of each field, parameter and header that has a grammar. The outcome does not matter.
+async fn reads(text: &str) {
+    let api = Api::new().await;
+    for (path, body) in [
+        ("/customers", json!({"first_name": text, "last_name": "b", "email": text, "telephone": text})),
+        ("/products", json!({"title": text, "slug": text, "sku": text, "price": text, "tags": [text]})),
+        ("/products", json!({"title": "a", "price": 1, "images": [{"url": text}], "barcode": text})),
+        ("/auth/login", json!({"email": text, "password": text})),
+        ("/categories", json!({"name": text, "slug": text, "parent_id": text})),
+    ] {
+        assert!(api.write("POST", path, body).await.status.as_u16() < 500, "{path}");
+    }
+    let value: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    for path in [
+        "/products/search?q=",
+        "/products/suggest?q=",
+        "/products?sort=",
+        "/products?cursor=",
+        "/products?fields=",
+        "/products?min_price=",
+        "/products?updated_since=",
+        "/customers?email=",
+        "/customers?name=",
+        "/products/",
+    ] {
+        assert!(api.get(&format!("{path}{value}")).await.status.as_u16() < 500, "{path}");
+    }
+    let header = text.replace('\u{301}', "e");
+    for name in ["accept", "accept-encoding", "authorization", "if-match", "if-none-match", "idempotency-key", "cookie"]
+    {
+        let product = lamp().to_string();
+        let answer = api.call("POST", &format!("{API}/products"), &[(name, &header)], Some(&product)).await;
+        assert!(answer.status.as_u16() < 500, "{name}");
+    }
 }

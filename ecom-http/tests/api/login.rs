@@ -105,6 +105,36 @@ async fn tokens_are_refreshed_and_end_with_a_logout() {
     api.auth("logout", "{}").await.refused(401, "UNAUTHENTICATED", "");
 }
 
+#[tokio::test]
+async fn nobody_registers_with_rights_of_their_choice() {
+    let api = Api::new().await;
+    let customer = api.customer("Ada", "Lovelace", "ada@example.com").await;
+    let tokens = {
+        let body = r#"{"email": "bob@example.com", "password": "correct horse"}"#;
+        api.auth("register", body).await.ok(201).data()
+    };
+    let own = format!("/users/{}", text(&tokens["user"], "id"));
+    for (field, value) in [
+        ("roles", json!(["admin"])),
+        ("permissions", json!(["orders:read"])),
+        ("customer_id", customer["id"].clone()),
+        ("email_verified_at", json!("2025-01-01T00:00:00Z")),
+        ("id", customer["id"].clone()),
+        ("is_admin", json!(true)),
+    ] {
+        let mut body: Value = serde_json::from_str(LOGIN).unwrap();
+        body[field] = value.clone();
+        api.auth("register", &body.to_string()).await.refused(400, "BAD_REQUEST", field);
+        // The user is not its own administrator.
+        let patch = json!({"version": 1, field: value}).to_string();
+        let refused = api.bearing(text(&tokens, "access_token"), "PATCH", &own, Some(&patch)).await;
+        assert!(matches!(refused.status.as_u16(), 400 | 403), "{field}: {refused:?}");
+    }
+    api.auth("login", LOGIN).await.refused(401, "INVALID_CREDENTIALS", "");
+    let unchanged = api.get(&own).await.ok(200).data();
+    assert_eq!((&unchanged["roles"], &unchanged["customer_id"]), (&json!(["customer"]), &Value::Null));
+}
+
 /// An API whose refresh tokens are cookies, and the headers of its own pages.
 async fn with_cookies() -> Api {
     let config = HttpConfig::default().refresh_cookie(true).cors_origins(vec!["https://app.example".to_owned()]);

@@ -351,4 +351,11 @@ async fn the_pages_load_nothing_from_outside() {
     let script = api.call("GET", "/docs/swagger-ui-bundle.js", &[], None).await.ok(200);
     assert!(script.header("content-type").contains("javascript"));
     api.call("GET", "/docs/nothing.js", &[], None).await.refused(404, "NOT_FOUND", "");
+    // No path leads to a file of the machine.
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    for file in [manifest, "Cargo.toml", "../Cargo.toml", "./Cargo.toml", "../../../../../../../../etc/passwd"] {
+        for file in [file.to_owned(), file.replace('/', "%2f"), file.replace('.', "%2e"), file.replace('/', "%5c")] {
+            api.call("GET", &format!("/docs/{file}"), &[], None).await.refused(404, "NOT_FOUND", "");
+        }
+    }
 }
