@@ -618,6 +618,16 @@ fn no_directory(e: &std::io::Error) -> Error {
     Error::invalid(DATABASE, FieldCode::OutOfBounds, message)
 }
 
+/// Creates a directory that only its owner can enter, and its parents, unless they exist.
+#[cfg(feature = "sqlite")]
+fn create_private(directory: &std::path::Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
 fn open_storage(
     url: &str,
     direct: Option<&Secret>,
@@ -632,7 +642,7 @@ fn open_storage(
         options.clock = clock.clone();
         options.ids = ids.clone();
         if let Some(directory) = options.path().and_then(std::path::Path::parent) {
-            std::fs::create_dir_all(directory).map_err(|e| no_directory(&e))?;
+            create_private(directory).map_err(|e| no_directory(&e))?;
         }
         return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
     }

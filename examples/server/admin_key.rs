@@ -16,7 +16,9 @@ use crate::Result;
 /// `admin.key` and returned.
 pub async fn ensure(shop: &Shop, config: &ServerConfig) -> Result<Option<Secret>> {
     if let Some(secret) = &config.admin_key {
-        shop.api_keys().ensure_admin(secret).await?;
+        if shop.api_keys().ensure_admin(secret).await? {
+            tracing::warn!("the shop did not have the API key of ECOM_ADMIN_KEY, so it was created");
+        }
         return Ok(None);
     }
     let path = path(config);
@@ -25,7 +27,9 @@ pub async fn ensure(shop: &Shop, config: &ServerConfig) -> Result<Option<Secret>
         Ok(text) => {
             let message = "admin.key in ECOM_DATA does not contain an API key: restore or delete the file";
             let secret = ApiKey::secret_from_text(text.trim()).ok_or(message)?;
-            shop.api_keys().ensure_admin(&secret).await?;
+            if shop.api_keys().ensure_admin(&secret).await? {
+                tracing::warn!("the shop did not have the API key of admin.key, so it was created again");
+            }
             return Ok(None);
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}

@@ -181,6 +181,10 @@ impl<'a> ApiKeyService<'a> {
         if after == before {
             return tx.ended(Ok(before));
         }
+        if before.is_admin && after.permissions != before.permissions {
+            let message = "an admin key has all permissions: create a key with fewer, and delete this one".to_owned();
+            return Err(Conflict::State { message }.into());
+        }
         after.audit.edited(self.cx.now(), self.who.actor());
         tx.api_keys().update(&before, &after).await?;
         let change = Change::edited(EventKind::ApiKeyUpdated, &before, &after, self.who.actor());

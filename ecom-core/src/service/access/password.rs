@@ -4,9 +4,11 @@
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash as Phc, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -27,8 +29,14 @@ const WAITING: usize = 32;
 /// Computes and verifies the hashes of passwords.
 #[derive(Debug)]
 pub(crate) struct Passwords {
-    /// Has no tasks, only a thread for each hash that is computed at a time. `None` once the passwords are dropped.
-    threads: Option<Runtime>,
+    /// A permit for each hash that is computed at a time.
+    running: Arc<Semaphore>,
+    /// Threads that run only while a processor has nothing else to do.
+    idle: Threads,
+    /// Threads that get a small part of the time of busy processors.
+    low: Threads,
+    /// Until when the processors count as too busy for `idle`.
+    busy_until: Mutex<Option<Instant>>,
     /// A permit for each caller that computes or waits.
     admitted: Semaphore,
     /// The hash that stands for that of a user who does not exist, made by the first login.
@@ -41,26 +49,20 @@ impl Passwords {
     /// # Errors
     /// `Internal` if the operating system refuses.
     pub fn new(at_once: NonZeroUsize) -> Result<Self> {
-        let threads = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(at_once.get())
-            .thread_name("ecom-password")
-            .on_thread_start(yield_to_others)
-            .build();
         Ok(Self {
-            threads: Some(threads.map_err(|e| Error::internal("starting the threads of passwords", e))?),
+            running: Arc::new(Semaphore::new(at_once.get())),
+            idle: Threads::new(at_once, Share::Idle)?,
+            low: Threads::new(at_once, Share::Low)?,
+            busy_until: Mutex::default(),
             admitted: Semaphore::new(at_once.get() * (WAITING + 1)),
             nobody: Arc::default(),
         })
     }
 
-    /// Occupies one of the threads until the result is dropped, so that tests see who waits for a hash.
+    /// Takes the place of a hash until the result is dropped, so that tests see who waits for one.
     #[cfg(any(test, feature = "testkit"))]
-    pub fn occupy(&self) -> std::sync::mpsc::Sender<()> {
-        let (release, held) = std::sync::mpsc::channel();
-        if let Some(threads) = &self.threads {
-            threads.spawn_blocking(move || held.recv());
-        }
-        release
+    pub async fn occupy(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        self.running.clone().acquire_owned().await.ok()
     }
 
     /// Returns a place in the queue of those who wait for a hash.
@@ -86,15 +88,6 @@ impl Passwords {
             .ok()
             .and_then(|parsed| Params::try_from(&parsed).ok())
             .is_none_or(|p| (p.m_cost(), p.t_cost(), p.p_cost()) != (MEMORY_KIB, PASSES, LANES))
-    }
-}
-
-impl Drop for Passwords {
-    fn drop(&mut self) {
-        if let Some(threads) = self.threads.take() {
-            // The task that drops a shop must not wait for the hashes.
-            threads.shutdown_background();
-        }
     }
 }
 
@@ -129,34 +122,95 @@ impl Admitted<'_> {
         Ok(is_right.await? && exists)
     }
 
-    /// Runs a computation on one of the threads, after those that came before.
-    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let Some(threads) = &self.passwords.threads else {
-            return Err(Error::Internal { context: "the shop is gone", source: None });
-        };
-        let (done, computed) = tokio::sync::oneshot::channel();
-        threads.spawn_blocking(move || {
-            // If the caller is gone, nobody needs the result.
-            if !done.is_closed() {
-                let _ = done.send(work());
+    /// Runs a computation after those that came before. If other work keeps the processors busy, it is begun again on
+    /// a thread that gets a part of their time.
+    async fn compute<T: Send + 'static>(&self, work: impl Fn() -> T + Clone + Send + 'static) -> Result<T> {
+        let Passwords { running, idle, low, busy_until, .. } = self.passwords;
+        let _running = running.acquire().await.map_err(|e| Error::internal("the queue of logins", e))?;
+        let is_busy = busy_until.lock().is_some_and(|until| Instant::now() < until);
+        if !is_busy {
+            match tokio::time::timeout(STARVED_AFTER, idle.run(work.clone())).await {
+                Ok(done) => return done,
+                Err(_) => *busy_until.lock() = Some(Instant::now() + BUSY_FOR),
             }
-        });
+        }
+        low.run(work).await
+    }
+}
+
+/// How long an idle thread may take for a hash before the processors count as busy. With one of them to itself, a hash
+/// takes some 20 ms.
+const STARVED_AFTER: Duration = Duration::from_millis(250);
+/// How long the processors then count as busy.
+const BUSY_FOR: Duration = Duration::from_secs(10);
+
+/// How much of a processor's time threads get while others want it.
+#[derive(Debug, Clone, Copy)]
+enum Share {
+    /// As good as none: any other thread interrupts them at once, so that requests do not wait for hashes.
+    Idle,
+    /// About a tenth. A thread first ends its slice of some milliseconds, for which requests wait.
+    Low,
+}
+
+impl Share {
+    /// Gives the current thread this share. Only Linux does so for a single thread.
+    fn apply(self) {
+        #[cfg(target_os = "linux")]
+        {
+            use thread_priority::unix::{
+                NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+            };
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let lowest = thread_priority::ThreadPriority::Min;
+            let applied = match self {
+                Self::Idle => set_thread_priority_and_policy(thread_native_id(), lowest, idle).is_ok(),
+                Self::Low => rustix::process::nice(10).is_ok(),
+            };
+            if !applied {
+                tracing::debug!(share = ?self, "the priority of a thread cannot be changed");
+            }
+        }
+    }
+}
+
+/// Threads that compute hashes.
+#[derive(Debug)]
+struct Threads(
+    /// Has no tasks, only blocking threads. `None` once the threads are dropped.
+    Option<Runtime>,
+);
+
+impl Threads {
+    fn new(at_once: NonZeroUsize, share: Share) -> Result<Self> {
+        let threads = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(at_once.get())
+            .thread_name("ecom-password")
+            .on_thread_start(move || share.apply())
+            .build();
+        Ok(Self(Some(threads.map_err(|e| Error::internal("starting the threads of passwords", e))?)))
+    }
+
+    /// Runs a computation on one of the threads.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let (done, computed) = tokio::sync::oneshot::channel();
+        if let Some(threads) = &self.0 {
+            threads.spawn_blocking(move || {
+                // If the caller is gone, nobody needs the result.
+                if !done.is_closed() {
+                    let _ = done.send(work());
+                }
+            });
+        }
         computed.await.map_err(|e| Error::internal("a login", e))
     }
 }
 
-/// Makes the current thread one that any other thread interrupts at once, so that requests do not wait while passwords
-/// are hashed. A thread of a lower priority would first end its slice of some milliseconds.
-fn yield_to_others() {
-    #[cfg(target_os = "linux")]
-    {
-        use thread_priority::unix::{
-            NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
-        };
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        let lowest = thread_priority::ThreadPriority::Min;
-        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), lowest, idle) {
-            tracing::debug!(?error, "the scheduling policy of a thread cannot be changed");
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            // The task that drops a shop must not wait for the hashes.
+            threads.shutdown_background();
         }
     }
 }
@@ -247,7 +301,7 @@ mod tests {
     async fn callers_beyond_the_limit_are_refused_at_once() {
         let passwords = Arc::new(Passwords::new(NonZeroUsize::MIN).unwrap());
         // Occupies the only thread.
-        let go_on = passwords.occupy();
+        let go_on = passwords.occupy().await;
         let waiting: Vec<_> = (0..=WAITING)
             .map(|_| {
                 let passwords = passwords.clone();

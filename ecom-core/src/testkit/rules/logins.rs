@@ -155,7 +155,7 @@ pub async fn r16_a_login_of_nobody_waits_for_a_hash_too(f: &ShopFixture) {
     f.shop.users().create(&without).await.unwrap();
     let shop = f.another(ShopConfig::default().password_hashes(NonZeroUsize::MIN), f.cache());
     for email in [EMAIL, "machine@example.com", "nobody@example.com", "no address"] {
-        let release = shop.cx.passwords.occupy();
+        let release = shop.cx.passwords.occupy().await;
         let (auth, wrong) = (shop.auth(), Secret::new("wrong"));
         let mut login = pin!(auth.login(email, &wrong, None));
         let waited = tokio::time::timeout(Duration::from_millis(300), login.as_mut()).await;
@@ -669,6 +669,13 @@ pub async fn an_api_key_authenticates_until_it_ends(f: &ShopFixture) {
     // The key of the first start is made once.
     let secret = keys.new_secret();
     assert!(keys.ensure_admin(&secret).await.unwrap() && !keys.ensure_admin(&secret).await.unwrap());
+    // Its permissions mean nothing, so they cannot be edited.
+    let (all, _) = keys.list(&crate::paging::Paging::first(10)).await.unwrap();
+    let admin = all.items.into_iter().find(|key| key.is_admin).unwrap();
+    let fewer = ApiKeyPatch { permissions: Patch::Set([Permission::OrdersRead].into()), ..ApiKeyPatch::default() };
+    is_code(keys.patch(admin.id, 1.into(), fewer).await, ErrorCode::StateConflict);
+    let renamed = ApiKeyPatch { name: Patch::Set("owner".to_owned()), ..ApiKeyPatch::default() };
+    assert_eq!(keys.patch(admin.id, 1.into(), renamed).await.unwrap().name, "owner");
     let admin = f.shop.auth().authenticate(&secret).await.unwrap();
     assert!(Permission::ALL.iter().all(|permission| admin.may(*permission)));
 }

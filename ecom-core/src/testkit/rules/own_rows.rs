@@ -6,11 +6,11 @@ use std::fmt;
 use serde_json::json;
 
 use super::ShopFixture;
-use super::support::{flat, from, me, v};
+use super::support::{fields, flat, from, me, v};
 use crate::access::{Permission as P, Principal};
 use crate::catalog::{Product, ProductFilter, ProductListQuery, ProductStatus, ReviewFilter, ReviewInput, ReviewSort};
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, FieldCode, Result};
 use crate::paging::Paging;
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
@@ -323,6 +323,11 @@ pub async fn r08_a_customer_edits_an_order_at_the_current_prices_only(f: &ShopFi
     let cheap = staff.orders().place(&cheap).await.unwrap();
     let more = orders.edit(cheap.id, v(1), &quantity(&cheap.lines[0], 5)).await;
     assert!(matches!(&more, Err(error) if error.code() == ErrorCode::PriceMismatch), "{more:?}");
+    // The price of a draft is not shown.
+    let p = f.patch(&p, json!({ "status": "draft" })).await.unwrap();
+    let more = orders.edit(cheap.id, v(1), &quantity(&cheap.lines[0], 5)).await;
+    assert_eq!(fields(more, "more of a draft")["change[0].line_id"], FieldCode::NotForSale);
+    let p = f.patch(&p, json!({ "status": "active" })).await.unwrap();
     let fewer = orders.edit(cheap.id, v(1), &quantity(&cheap.lines[0], 1)).await.unwrap();
     assert_eq!(fewer.totals.total.to_string(), "1.00 USD");
     staff.orders().edit(cheap.id, v(2), &quantity(&cheap.lines[0], 3)).await.unwrap();
