@@ -618,7 +618,8 @@ fn no_directory(e: &std::io::Error) -> Error {
     Error::invalid(DATABASE, FieldCode::OutOfBounds, message)
 }
 
-/// Creates a directory that only its owner can enter, and its parents, unless they exist.
+/// Creates a directory and its missing parents. On Unix, only their owner can enter them. A directory that exists keeps
+/// its mode.
 #[cfg(feature = "sqlite")]
 fn create_private(directory: &std::path::Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();

@@ -174,7 +174,7 @@ pub(super) fn with_limit(headers: &mut HeaderMap, decision: &RateDecision) {
         (X_RATELIMIT_REMAINING, decision.remaining.into()),
         (X_RATELIMIT_RESET, whole_seconds(decision.reset)),
     ];
-    // The values are parts of one text, because each would otherwise be allocated twice.
+    // `HeaderValue::from(u64)` allocates twice, so the three values share one buffer.
     let (mut text, mut ends) = (String::with_capacity(32), [0; 3]);
     for ((_, number), end) in numbers.iter().zip(&mut ends) {
         let _ = write!(text, "{number}");

@@ -34,7 +34,7 @@ pub(crate) enum Failure {
     BuildIsGone,
 }
 
-/// Returns the first characters of a text of an answer, so that logs and errors stay short.
+/// Returns the first 500 characters of a text of an answer, so that logs and errors stay short; an empty text for none.
 pub(crate) fn first_chars(text: Option<&str>) -> String {
     text.unwrap_or("").chars().take(500).collect()
 }

@@ -1,4 +1,4 @@
-//! What the adapters of search servers share: admission of calls, failures, and settings.
+//! The shared parts of the adapters of search servers: admission of calls, failures, and settings.
 
 mod failure;
 mod gate;

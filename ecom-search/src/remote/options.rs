@@ -9,7 +9,7 @@ use url::Url;
 /// The field that errors of the settings name.
 pub(crate) const FIELD: &str = "search";
 
-/// Returns the error for a URL. `message` must not show the URL.
+/// Returns a validation error for a URL. `message` must not contain the URL, which may have a password.
 pub(crate) fn bad(code: FieldCode, message: impl Into<String>) -> Error {
     Error::invalid(FIELD, code, message)
 }
@@ -40,10 +40,14 @@ impl ServerUrl {
             }
         }
         let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).ok();
-        let user = Some(server.username()).filter(|user| !user.is_empty()).map(decoded);
-        let password = server.password().map(decoded);
-        let (user, password) =
-            (user.map_or(Some(None), |u| u.map(Some))?, password.map_or(Some(None), |p| p.map(Some))?);
+        let user = match server.username() {
+            "" => None,
+            user => Some(decoded(user)?),
+        };
+        let password = match server.password() {
+            Some(password) => Some(decoded(password)?),
+            None => None,
+        };
         server.set_username("").and_then(|()| server.set_password(None)).ok()?;
         let parameters = server.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
         server.set_query(None);
@@ -54,7 +58,7 @@ impl ServerUrl {
 /// Returns the whole number that a parameter has.
 ///
 /// # Errors
-/// `Validation` if its value is none.
+/// `Validation` if the value is not a whole number.
 pub(crate) fn number(name: &str, value: &str) -> Result<u64> {
     value.parse().map_err(|_| bad(FieldCode::Malformed, format!("must have a whole number as parameter `{name}`")))
 }

@@ -134,9 +134,9 @@ impl fmt::Debug for RequestHash {
 /// Whose personal data a stored answer contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerSubject {
-    /// That of a customer.
+    /// The personal data of a customer.
     Customer(CustomerId),
-    /// That of the guest who has the cart or the order with this id. Either can become a customer's later; the erasure
+    /// The personal data of the guest who has the cart or the order with this id. Either can become a customer's later; the erasure
     /// of the customer then removes the answer too.
     Guest(Uuid),
 }
@@ -160,15 +160,16 @@ impl StoredAnswer {
         Self { bytes: bytes.into(), about: None }
     }
 
-    /// Says whose personal data the answer contains. The erasure of the customer removes the answer, and a repetition
-    /// of the call then fails with `IDEMPOTENCY_ANSWER_ERASED`.
+    /// Sets whose personal data the answer contains; `None` if it contains none. The erasure of that customer, or of the
+    /// customer to whom the cart or order of the guest belongs by then, removes the answer. A repetition of the call then
+    /// fails with `IDEMPOTENCY_ANSWER_ERASED`.
     #[must_use]
     pub fn about(mut self, subject: Option<AnswerSubject>) -> Self {
         self.about = subject;
         self
     }
 
-    /// Returns whose personal data the answer contains.
+    /// Returns whose personal data the answer contains, or `None` if it contains none.
     pub const fn subject(&self) -> Option<AnswerSubject> {
         self.about
     }

@@ -58,9 +58,9 @@ port! {
         /// (R42).
         async fn release(&mut self, keys: &[IdempotencyKey]) -> Result<()>;
 
-        /// Removes the stored answers about a customer (R45), and returns how many. Those about the cart or the order
-        /// of a guest are among them if it is the customer's now, and so are those about a cart that the customer's
-        /// cart has taken over, or that an order of the customer was made from. The keys stay: a claim by the same
+        /// Removes the stored answers about a customer (R45), and returns how many. This includes answers that
+        /// were stored for a guest: about a cart or an order that now belongs to the customer, about a cart that was
+        /// merged into one of the customer's carts, and about a cart that one of its orders was made from. The keys stay: a claim by the same
         /// request finds [`Claimed::Erased`].
         async fn erase(&mut self, customer: CustomerId, at: Timestamp) -> Result<u64>;
 

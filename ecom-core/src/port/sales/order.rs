@@ -120,13 +120,14 @@ port! {
             by: &Actor,
         ) -> Result<Vec<(OrderId, i64)>>;
 
-        /// Makes the orders of guests with an email address those of a customer, whom the transaction holds, and
-        /// returns them with their new versions, by id. Soft-deleted orders are among them, erased ones are not.
-        /// Addresses that differ in more than the case of ASCII letters can belong to different people, so they are
-        /// different. Each order is locked (R24), gets the customer, the next version, and an entry of its history of
-        /// the kind [`ChangeKind::Patched`](crate::sales::ChangeKind::Patched) with the `customer_id`.
+        /// Assigns the orders that guests placed with an email address to a customer, and returns their ids and new
+        /// versions, sorted by id. The transaction holds the customer. Soft-deleted orders are included, erased ones
+        /// are not. Two addresses match if they differ at most in the case of ASCII letters, because other spellings
+        /// can belong to different people. Each order is locked (R24) and gets the next version. An entry of the kind
+        /// [`ChangeKind::Patched`](crate::sales::ChangeKind::Patched), with the `customer_id`, is added to its history.
         ///
-        /// It needs a fixed number of statements for 128 orders.
+        /// All orders of the address are assigned, however many there are. The number of statements is the same for 1
+        /// and for 128 orders.
         async fn link(
             &mut self,
             email: &str,

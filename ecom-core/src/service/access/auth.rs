@@ -410,7 +410,7 @@ impl<'a> AuthService<'a> {
             }
             _ => Ok(()),
         };
-        // First, so that attempts beyond what can be computed do not reach the database.
+        // The place is taken first, so that an attempt that the queue refuses makes no query here.
         let turn = self.cx.passwords.admit()?;
         let known = self.cx.storage.connect().await?.sessions().failures(address).await?;
         known.map_or(Ok(()), refuse)?;

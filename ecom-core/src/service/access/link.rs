@@ -14,9 +14,9 @@ use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::customer::CustomerService;
 
-/// Returns the live customer that a user is once its email address is verified, or `None` if it is none.
+/// Returns the live customer that a user belongs to after its email address is verified, or `None` if there is none.
 ///
-/// A user that is a customer stays that one. Otherwise, it becomes the live customer with the same email, ignoring the
+/// A user that already has a customer keeps it; if that customer is deleted, the result is `None`. Otherwise, it becomes the live customer with the same email, ignoring the
 /// case of ASCII letters, unless another user is that customer. If there is none, a user with the role `customer`
 /// becomes a new one, if its name has at least two words: the last word is the last name. The transaction then holds a
 /// lock on the customer, and must not have locked the user before (R24).
@@ -53,9 +53,8 @@ async fn new_customer(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result
     Ok(Some(customer.id))
 }
 
-/// Makes the orders that guests have placed with the email address of a user those of its customer, whom the
-/// transaction holds. The user must have just proven that the address is its own: whoever only registers it gets no
-/// orders (R45).
+/// Assigns the orders that guests placed with the email address of a user to its customer. The transaction must hold the
+/// customer, and must just have verified the address: a user that has only registered it gets no orders (R45).
 ///
 /// Orders are the last rows that such a transaction locks (R24). The stored answers about them need no change, because
 /// they name the orders.

@@ -83,10 +83,10 @@ impl AuthService<'_> {
     /// a user with the role `customer` whose name has at least two words becomes a new customer; the last word is the
     /// last name. A user that is a customer already stays that one.
     ///
-    /// The orders that guests have placed with the address become those of the customer, soft-deleted ones too: it
-    /// reads and edits them as its own, and its erasure erases them (R45). An address that differs in more than the
-    /// case of ASCII letters is another one. The token of a guest's cart still opens the order that was made from it.
-    /// An order that a guest places with the address later stays the guest's, until the address is proven again.
+    /// The orders that guests have placed with the address become those of the customer, soft-deleted ones too. The
+    /// customer can then read and edit them, and its erasure includes them (R45). Only the case of ASCII letters is
+    /// ignored when addresses are compared. The token of a guest's cart still opens the order that was made from it. An
+    /// order that a guest places with the address later stays the guest's until the user resets its password.
     ///
     /// # Errors
     /// `Validation` on `token` if it was used, if a newer mail has replaced it, or if it has expired; also if the user

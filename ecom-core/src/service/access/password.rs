@@ -22,7 +22,7 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// How many callers may wait for each hash that is computed at a time. The last one of them waits about a second, and
+/// How many callers may wait for each hash that is computed at a time. The last of them waits about a second, and
 /// longer while other work keeps the processors busy.
 const WAITING: usize = 32;
 
@@ -35,7 +35,7 @@ pub(crate) struct Passwords {
     idle: Threads,
     /// Threads that get a small part of the time of busy processors.
     low: Threads,
-    /// Until when the processors count as too busy for `idle`.
+    /// The time until which hashes skip `idle`, because the processors were busy.
     busy_until: Mutex<Option<Instant>>,
     /// A permit for each caller that computes or waits.
     admitted: Semaphore,
@@ -47,7 +47,7 @@ impl Passwords {
     /// Returns the passwords of a shop, which computes at most `at_once` hashes at a time.
     ///
     /// # Errors
-    /// `Internal` if the operating system refuses.
+    /// `Internal` if the threads cannot be set up.
     pub fn new(at_once: NonZeroUsize) -> Result<Self> {
         Ok(Self {
             running: Arc::new(Semaphore::new(at_once.get())),
@@ -59,7 +59,7 @@ impl Passwords {
         })
     }
 
-    /// Takes the place of a hash until the result is dropped, so that tests see who waits for one.
+    /// Takes a permit to compute a hash until the result is dropped. Tests use it to make callers wait.
     #[cfg(any(test, feature = "testkit"))]
     pub async fn occupy(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         self.running.clone().acquire_owned().await.ok()
@@ -115,19 +115,25 @@ impl Admitted<'_> {
         let exists = hash.is_some();
         let (password, hash, nobody) = (password.clone(), hash.cloned(), self.passwords.nobody.clone());
         let is_right = self.compute(move || {
-            // Made by the first login, whoever it is.
-            let nobody = nobody.get_or_init(nobodys_hash);
-            matches(&password, hash.as_ref().unwrap_or(nobody)).unwrap_or(false)
+            // Made by the first login, whoever it is. No thread waits for another one, which may be idle.
+            let nobody = nobody.get().cloned().unwrap_or_else(|| {
+                let made = nobodys_hash();
+                let _ = nobody.set(made.clone());
+                made
+            });
+            matches(&password, hash.as_ref().unwrap_or(&nobody)).unwrap_or(false)
         });
         Ok(is_right.await? && exists)
     }
 
     /// Runs a computation after those that came before. If other work keeps the processors busy, it is begun again on
-    /// a thread that gets a part of their time.
+    /// a thread that gets a part of their time. The first thread then goes on with what it has begun, because a hash
+    /// cannot be interrupted: up to twice as many hashes as permits occupy memory.
     async fn compute<T: Send + 'static>(&self, work: impl Fn() -> T + Clone + Send + 'static) -> Result<T> {
         let Passwords { running, idle, low, busy_until, .. } = self.passwords;
         let _running = running.acquire().await.map_err(|e| Error::internal("the queue of logins", e))?;
-        let is_busy = busy_until.lock().is_some_and(|until| Instant::now() < until);
+        // Elsewhere, the threads do not differ.
+        let is_busy = !cfg!(target_os = "linux") || busy_until.lock().is_some_and(|until| Instant::now() < until);
         if !is_busy {
             match tokio::time::timeout(STARVED_AFTER, idle.run(work.clone())).await {
                 Ok(done) => return done,
@@ -147,14 +153,15 @@ const BUSY_FOR: Duration = Duration::from_secs(10);
 /// How much of a processor's time threads get while others want it.
 #[derive(Debug, Clone, Copy)]
 enum Share {
-    /// As good as none: any other thread interrupts them at once, so that requests do not wait for hashes.
+    /// Almost none: any other thread interrupts them at once, so that requests do not wait for hashes.
     Idle,
     /// About a tenth. A thread first ends its slice of some milliseconds, for which requests wait.
     Low,
 }
 
 impl Share {
-    /// Gives the current thread this share. Only Linux does so for a single thread.
+    /// Gives the current thread this share. On other systems than Linux, it does nothing. If it fails, the thread keeps
+    /// its priority.
     fn apply(self) {
         #[cfg(target_os = "linux")]
         {
@@ -187,6 +194,8 @@ impl Threads {
             .max_blocking_threads(at_once.get())
             .thread_name("ecom-password")
             .on_thread_start(move || share.apply())
+            // Its memory is released with the thread.
+            .thread_keep_alive(Duration::from_secs(10))
             .build();
         Ok(Self(Some(threads.map_err(|e| Error::internal("starting the threads of passwords", e))?)))
     }
@@ -252,8 +261,8 @@ fn matches(password: &Secret, hash: &PasswordHash) -> argon2::password_hash::Res
     Ok(output(&algorithm, password, &salt, expected.len())? == expected)
 }
 
-/// Returns the bytes of a hash. Each thread keeps the memory that a hash fills, because the kernel takes milliseconds to
-/// provide it and to take it back, in which it interrupts nothing.
+/// Returns the bytes of a hash. Each thread keeps the memory that a hash fills: the kernel takes milliseconds to map and
+/// to unmap it, and does not interrupt the thread meanwhile.
 fn output(
     algorithm: &Argon2<'_>,
     password: &Secret,

@@ -366,7 +366,7 @@ impl CustomerService<'_> {
                 Roles::load_in(tx).await?.require_all(&user.roles, self.who)?;
                 end_all(tx, user.id, now, SessionEnd::UserBlocked, self.who).await?;
             }
-            // An answer about a cart that was a guest's is found by the cart, which is removed next.
+            // Before the carts, because an answer about the cart of a guest is found by the cart.
             tx.idempotency().erase(id, now).await?;
             tx.customers().erase(&before, &after).await?;
             let change = Change::edited(EventKind::CustomerErased, &before, &after, self.who.actor());

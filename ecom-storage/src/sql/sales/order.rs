@@ -308,7 +308,7 @@ fn read_change(r: &Row) -> Result<OrderChange> {
 /// How many orders a statement changes at once.
 const AT_ONCE: usize = 512;
 
-/// What the entries of one change of many orders have in common.
+/// The fields that the history entries of one change of many orders share.
 struct Entry<'a> {
     kind: ChangeKind,
     data: serde_json::Value,
@@ -390,8 +390,8 @@ impl SqlOrders<'_> {
         Ok(out)
     }
 
-    /// Locks orders (R24), and returns an entry of the history for each of them that was not erased and `is_meant`, by
-    /// its customer and its email. An entry leaves the status as it is.
+    /// Locks orders (R24). Returns a history entry for each one that is not erased and for which `is_meant` is true, given
+    /// its customer and its email. The entry keeps the status.
     async fn entries(
         &mut self,
         ids: &[OrderId],
@@ -418,8 +418,8 @@ impl SqlOrders<'_> {
         Ok(self.rows(&STATES, ids, "id", read).await?.into_iter().flatten().collect())
     }
 
-    /// Runs an UPDATE of orders that are locked. `b` ends with the assignment of a column; those of the next version,
-    /// the time and the actor are added.
+    /// Runs an UPDATE of orders that are locked. `b` must end with the assignment of a column; this adds the next
+    /// version, the time and the actor.
     async fn edit(&mut self, mut b: Builder<'_>, ids: &[OrderId], entry: &Entry<'_>) -> Result<()> {
         b.push(", version = version + 1, updated_at = ").bind(entry.at);
         b.push(", updated_by = ").bind(entry.by.as_str().to_owned()).push(" WHERE id IN ").list(ids);
@@ -756,7 +756,7 @@ impl OrderRepository for SqlOrders<'_> {
         for ids in found.chunks(AT_ONCE) {
             let data = serde_json::json!({ "customer_id": customer });
             let entry = Entry { kind: ChangeKind::Patched, data, at, by };
-            let entries = self.entries(ids, &entry, |customer, email| customer.is_none() && is_equal(email)).await?;
+            let entries = self.entries(ids, &entry, |owner, address| owner.is_none() && is_equal(address)).await?;
             let ids: Vec<OrderId> = entries.iter().map(|e| e.order_id).collect();
             if ids.is_empty() {
                 continue;

@@ -672,7 +672,7 @@ fn check_own_edit(reach: Reach, record: &OrderRecord, edit: &CheckedEdit, offers
     let mut prices = Vec::new();
     for (i, change) in edit.change.iter().enumerate().filter(|(_, change)| !change.reprice) {
         let Some(line) = record.order.lines.iter().find(|line| line.id == change.line_id) else { continue };
-        // The price of what is not for sale is not public, and more of it is refused anyway.
+        // The price of a SKU that is not for sale is not public, and the edit refuses more units of it later.
         let offer = line.sku_id.and_then(|sku| offers.by_id.get(&sku)).filter(|offer| offer.is_for_sale());
         let is_more = change.quantity.is_some_and(|quantity| quantity > line.quantity);
         if let Some(offer) = offer.filter(|offer| is_more && offer.unit_price() != line.unit_price) {
