@@ -11,6 +11,7 @@ pub(crate) enum Failure {
     #[error("the search server answered {status}: {code}: {reason}")]
     Refused { status: u16, code: String, reason: String },
     /// The server accepted a task and could not carry it out.
+    #[cfg_attr(not(feature = "meilisearch"), expect(dead_code, reason = "only Meilisearch has tasks"))]
     #[error("a task of the search server failed: {code}: {reason}")]
     Task { code: String, reason: String },
     /// The server answered with something else than the call expects.
