@@ -75,9 +75,9 @@ pub struct ShopConfig {
     pub token_algorithm: TokenAlgorithm,
     /// How long a key signs access tokens before a new key replaces it. 1 day to 365 days, default 30 days.
     pub signing_key_lifetime: Duration,
-    /// How many passwords are hashed at a time. Each hash occupies a processor for some 20 ms and 19 MiB; while other work
-    /// keeps the processors busy, up to twice as many hashes occupy memory. 1–64, default
-    /// half of the processors, within these bounds.
+    /// How many passwords are hashed at a time. Each hash occupies a processor for some 20 ms and 19 MiB; while other
+    /// work keeps the processors busy, up to twice as many hashes occupy memory. 1–64, default half of the processors,
+    /// within these bounds.
     pub password_hashes: NonZeroUsize,
     /// The language of titles, descriptions and searches. If it changes, the index is rebuilt. Default English.
     pub search_language: Language,

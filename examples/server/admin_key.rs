@@ -12,8 +12,8 @@ use ecom::paging::Paging;
 use crate::Result;
 
 /// Makes sure that somebody can administer the shop: with the key of `ECOM_ADMIN_KEY`, with that of `admin.key` in the
-/// data directory, or with a new one if the shop has neither a key nor a user with the role admin. A new key is written to
-/// `admin.key` and returned.
+/// data directory, or with a new one if the shop has neither a key nor a user with the role admin. A new key is written
+/// to `admin.key` and returned.
 pub async fn ensure(shop: &Shop, config: &ServerConfig) -> Result<Option<Secret>> {
     if let Some(secret) = &config.admin_key {
         if shop.api_keys().ensure_admin(secret).await? {

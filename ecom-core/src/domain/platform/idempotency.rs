@@ -136,8 +136,8 @@ impl fmt::Debug for RequestHash {
 pub enum AnswerSubject {
     /// The personal data of a customer.
     Customer(CustomerId),
-    /// The personal data of the guest who has the cart or the order with this id. Either can become a customer's later; the erasure
-    /// of the customer then removes the answer too.
+    /// The personal data of the guest who has the cart or the order with this id. Either can become a customer's later;
+    /// the erasure of the customer then removes the answer too.
     Guest(Uuid),
 }
 

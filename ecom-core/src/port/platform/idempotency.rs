@@ -58,10 +58,10 @@ port! {
         /// (R42).
         async fn release(&mut self, keys: &[IdempotencyKey]) -> Result<()>;
 
-        /// Removes the stored answers about a customer (R45), and returns how many. This includes answers that
-        /// were stored for a guest: about a cart or an order that now belongs to the customer, about a cart that was
-        /// merged into one of the customer's carts, and about a cart that one of its orders was made from. The keys stay: a claim by the same
-        /// request finds [`Claimed::Erased`].
+        /// Removes the stored answers about a customer (R45), and returns how many. This includes answers that were
+        /// stored for a guest: about a cart or an order that now belongs to the customer, about a cart that was merged
+        /// into one of the customer's carts, and about a cart that one of its orders was made from. The keys stay: a
+        /// claim by the same request finds [`Claimed::Erased`].
         async fn erase(&mut self, customer: CustomerId, at: Timestamp) -> Result<u64>;
 
         /// Removes at most `limit` keys that expired before `before`, oldest first. Returns how many.

@@ -145,8 +145,8 @@ impl<'a> ApiKeyService<'a> {
     /// the poll interval in processes that do not share the cache.
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` if the patch changes the
-    /// permissions of an admin key, `Validation`, `Unavailable`.
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `STATE_CONFLICT` if the patch changes the permissions of an
+    /// admin key, `Validation`, `Unavailable`.
     pub async fn patch(&self, id: ApiKeyId, expected: ExpectedVersion, patch: ApiKeyPatch) -> Result<ApiKey> {
         self.who.require(Permission::ApiKeysWrite)?;
         let expected = expected.or_named(patch.version)?;

@@ -16,10 +16,11 @@ use crate::service::sales::customer::CustomerService;
 
 /// Returns the live customer that a user belongs to after its email address is verified, or `None` if there is none.
 ///
-/// A user that already has a customer keeps it; if that customer is deleted, the result is `None`. Otherwise, it becomes the live customer with the same email, ignoring the
-/// case of ASCII letters, unless another user is that customer. If there is none, a user with the role `customer`
-/// becomes a new one, if its name has at least two words: the last word is the last name. The transaction then holds a
-/// lock on the customer, and must not have locked the user before (R24).
+/// A user that already has a customer keeps it; if that customer is deleted, the result is `None`. Otherwise, it
+/// becomes the live customer with the same email, ignoring the case of ASCII letters, unless another user is that
+/// customer. If there is none, a user with the role `customer` becomes a new one, if its name has at least two words:
+/// the last word is the last name. The transaction then holds a lock on the customer, and must not have locked the user
+/// before (R24).
 pub(super) async fn customer_of(cx: &Arc<Context>, tx: &mut Tx<'_>, user: &User) -> Result<Option<CustomerId>> {
     if let Some(own) = user.customer_id {
         let held = tx.customers().hold(&[own]).await?.pop();

@@ -173,7 +173,7 @@ impl SqlStorage {
     #[doc(hidden)]
     pub async fn explain_users(&self, filter: &UserFilter, paging: &Paging) -> Result<Vec<String>> {
         let (text, args) = list_statement(self.dialect(), filter, paging)?;
-        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&text, args).await
     }
 }
 

@@ -162,7 +162,7 @@ impl SqlStorage {
         paging: &Paging,
     ) -> Result<Vec<String>> {
         let (text, args) = list_statement(self.dialect(), filter, sort, paging)?;
-        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&text, args).await
     }
 }
 

@@ -412,6 +412,11 @@ impl SqlStorage {
         Ok(lent.conn().executor(&self.shared).fetch_all(text, args).await?)
     }
 
+    /// Returns the plan that SQLite makes for a statement, for tests that check the use of indexes.
+    pub(crate) async fn explain(&self, text: &str, args: Vec<Value<'_>>) -> Result<Vec<String>> {
+        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+    }
+
     /// Returns the number of a SQLite pragma, on a connection for writes if `write` is set, and for reads otherwise.
     /// For tests.
     #[doc(hidden)]

@@ -118,7 +118,7 @@ impl crate::sql::SqlStorage {
     #[doc(hidden)]
     pub async fn explain_audit_log(&self, filter: &AuditLogFilter, paging: &Paging) -> Result<Vec<String>> {
         let (text, args) = list_statement(self.dialect(), filter, paging)?;
-        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&text, args).await
     }
 }
 

@@ -54,6 +54,13 @@ fn name(key: &IdempotencyKey) -> Name<'_> {
     (key.scope(), key.key())
 }
 
+/// Returns the keys of rows, sorted, so that they are locked in that order.
+fn names(rows: &[Row]) -> Result<Vec<Name<'_>>> {
+    let mut names = rows.iter().map(|r| Ok((r.text(0)?, r.text(1)?))).collect::<Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// Adds a list in which the last item is repeated up to one of a few sizes, so that there are few different texts.
 fn padded<'q, T>(b: &mut Builder<'q>, between: &str, items: &'q [T], mut item: impl FnMut(&mut Builder<'q>, &'q T)) {
     for i in 0..case_size(items.len()) {
@@ -138,8 +145,7 @@ impl SqlStorage {
     /// of indexes.
     #[doc(hidden)]
     pub async fn explain_answers_about_guests(&self, customer: CustomerId) -> Result<Vec<String>> {
-        let text = format!("EXPLAIN QUERY PLAN {}", ONCE_GUESTS.prepared(self.dialect()).text);
-        self.read_rows(text, vec![customer.into()]).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&ONCE_GUESTS.prepared(self.dialect()).text, vec![customer.into()]).await
     }
 }
 
@@ -246,9 +252,7 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
     async fn erase(&mut self, customer: CustomerId, at: Timestamp) -> Result<u64> {
         let mut erased = self.0.execute(&ERASE, vec![customer.into(), at.into()]).await?;
         let rows = self.0.fetch_all(&ONCE_GUESTS, vec![customer.into()]).await?;
-        let mut keys = rows.iter().map(|r| Ok((r.text(0)?, r.text(1)?))).collect::<Result<Vec<Name<'_>>>>()?;
-        keys.sort_unstable();
-        for chunk in keys.chunks(AT_ONCE) {
+        for chunk in names(&rows)?.chunks(AT_ONCE) {
             let mut b = Builder::new("UPDATE idempotency_keys SET answer = NULL, guest_id = NULL, erased_at = ");
             b.bind(at).push(" WHERE guest_id IS NOT NULL AND ");
             one_of(&mut b, chunk);
@@ -261,8 +265,6 @@ impl IdempotencyRepository for SqlIdempotency<'_> {
     async fn sweep(&mut self, before: Timestamp, limit: u32) -> Result<u64> {
         // Two statements, since MySQL would read the whole table for one with a subquery.
         let rows = self.0.fetch_all(&EXPIRED, vec![before.into(), i64::from(limit).into()]).await?;
-        let mut keys = rows.iter().map(|r| Ok((r.text(0)?, r.text(1)?))).collect::<Result<Vec<Name<'_>>>>()?;
-        keys.sort_unstable();
-        self.delete(&keys, Some(before)).await
+        self.delete(&names(&rows)?, Some(before)).await
     }
 }

@@ -120,7 +120,7 @@ impl SqlStorage {
     #[doc(hidden)]
     pub async fn explain_bills(&self, filter: &BillFilter, sort: BillSort, paging: &Paging) -> Result<Vec<String>> {
         let (text, args) = list_statement(self.dialect(), filter, sort, paging)?;
-        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&text, args).await
     }
 }
 

@@ -552,22 +552,21 @@ impl SqlStorage {
         paging: &Paging,
     ) -> Result<Vec<String>> {
         let (text, args) = list_lines_statement(self.dialect(), filter, sort, paging)?;
-        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&text, args).await
     }
 
     /// Returns the plan that the database makes for the orders of guests with an email address, for tests that check
     /// the use of indexes.
     #[doc(hidden)]
     pub async fn explain_orders_of_guests(&self, email: &str) -> Result<Vec<String>> {
-        let text = format!("EXPLAIN QUERY PLAN {}", OF_GUESTS.prepared(self.dialect()).text);
-        self.read_rows(text, vec![fold_key(email).into()]).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&OF_GUESTS.prepared(self.dialect()).text, vec![fold_key(email).into()]).await
     }
 
     /// Returns the plan that the database makes for a list of orders, for tests that check the use of indexes.
     #[doc(hidden)]
     pub async fn explain_orders(&self, filter: &OrderFilter, sort: OrderSort, paging: &Paging) -> Result<Vec<String>> {
         let (text, args) = list_statement(self.dialect(), filter, sort, paging)?;
-        self.read_rows(format!("EXPLAIN QUERY PLAN {text}"), args).await?.iter().map(|r| r.string(3)).collect()
+        self.explain(&text, args).await
     }
 }
 
