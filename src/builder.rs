@@ -642,12 +642,14 @@ fn open_storage(
         let mut options = ecom_storage::SqliteOptions::from_url(url)?;
         options.clock = clock.clone();
         options.ids = ids.clone();
+        options.acquire_timeout = database.acquire_timeout;
+        options.statement_timeout = database.statement_timeout;
         if let Some(directory) = options.path().and_then(std::path::Path::parent) {
             create_private(directory).map_err(|e| no_directory(&e))?;
         }
         return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
     }
-    // These settings apply to servers only.
+    // The direct URL applies to servers only.
     let _ = (direct, database);
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     {

@@ -211,7 +211,7 @@ pub mod adapters {
     #[cfg(feature = "postgres")]
     pub use ecom_storage::{begin_on_postgres, on_postgres};
     #[cfg(feature = "sqlite")]
-    pub use ecom_storage::{begin_on_sqlite, on_sqlite};
+    pub use ecom_storage::{begin_on_rusqlite, begin_on_sqlite, on_rusqlite, on_sqlite};
 }
 
 /// The REST layer. [`router`](http::router) returns a plain `axum::Router`, and [`serve`](http::serve) serves it within

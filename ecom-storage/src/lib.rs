@@ -41,7 +41,7 @@ pub use sql::{begin_on_mysql, on_mysql};
 #[cfg(feature = "postgres")]
 pub use sql::{begin_on_postgres, on_postgres};
 #[cfg(feature = "sqlite")]
-pub use sql::{begin_on_sqlite, on_sqlite};
+pub use sql::{begin_on_rusqlite, begin_on_sqlite, on_rusqlite, on_sqlite};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteOptions;
 /// The crate whose connections [`SqlStorage`] opens.

@@ -137,7 +137,7 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
             Value::Time(v) => args.add(v),
             Value::Date(v) => args.add(v),
         }
-        .map_err(|e| DbError { kind: Kind::Other, source: sqlx::Error::Encode(e) })?;
+        .map_err(|e| DbError { kind: Kind::Other, source: e })?;
     }
     Ok(args)
 }
@@ -193,7 +193,7 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Kind::Lost,
         _ => Kind::Other,
     };
-    DbError { kind, source }
+    DbError { kind, source: source.into() }
 }
 
 /// Returns the name in ``CONSTRAINT `name` failed for …`` (MariaDB) or `Check constraint 'name' is violated.` (MySQL).

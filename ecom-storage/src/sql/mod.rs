@@ -43,7 +43,7 @@ pub use engine::host::{begin_on_mysql, on_mysql};
 #[cfg(feature = "postgres")]
 pub use engine::host::{begin_on_postgres, on_postgres};
 #[cfg(feature = "sqlite")]
-pub use engine::host::{begin_on_sqlite, on_sqlite};
+pub use engine::host::{begin_on_rusqlite, begin_on_sqlite, on_rusqlite, on_sqlite};
 use engine::migrate::{Migration, migration};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use engine::options::ServerOptions;

@@ -21,6 +21,8 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// The time for which a caller waits, within this process, for a connection or for its turn to write. Default 10 s.
     pub acquire_timeout: Duration,
+    /// The time after which a statement is interrupted and fails. Default 5 s. Migrations have no such limit.
+    pub statement_timeout: Duration,
     /// Whether a commit waits until it is on disk. If it does not, the last commits are lost if the machine fails, though
     /// not if the process does. Default true.
     pub durable: bool,
@@ -38,6 +40,7 @@ impl SqliteOptions {
             readers: 4,
             busy_timeout: Duration::from_secs(5),
             acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(5),
             durable: true,
             ids: Arc::new(UuidV7Source::new(clock.clone())),
             clock,

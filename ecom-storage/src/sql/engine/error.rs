@@ -1,7 +1,7 @@
 //! The errors of statements, and their conversion into the errors of the library.
 
 use ecom_core::sales::SalesConflict;
-use ecom_core::{Dependency, Entity, Error, FieldCode};
+use ecom_core::{BoxError, Dependency, Entity, Error, FieldCode};
 use uuid::Uuid;
 
 use crate::sql::TABLES;
@@ -36,7 +36,7 @@ pub struct DbError {
     pub kind: Kind,
     /// The error of the driver.
     #[source]
-    pub source: sqlx::Error,
+    pub source: BoxError,
 }
 
 pub type DbResult<T> = Result<T, DbError>;
@@ -74,7 +74,7 @@ impl DbError {
         if self.kind != Kind::Lost {
             return self.into();
         }
-        Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: Some(self.source.into()) }
+        Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: Some(self.source) }
     }
 
     /// Returns the library's error for a failed delete. If a foreign key refused it, an order or a line of one refers to
@@ -82,7 +82,7 @@ impl DbError {
     pub fn or_has_sales(self, entity: Entity, id: Uuid) -> Error {
         match &self.kind {
             Kind::ForeignKey(name) if name.starts_with("cart") => {
-                Error::Contention { source: Some(self.source.into()) }
+                Error::Contention { source: Some(self.source) }
             }
             Kind::ForeignKey(_) => SalesConflict::HasSales { entity, id }.into(),
             _ => self.into(),
@@ -103,7 +103,7 @@ impl From<DbError> for Error {
             return duplicate(index.entity, index.field, None);
         }
         match e.kind {
-            Kind::Contention => Self::Contention { source: Some(e.source.into()) },
+            Kind::Contention => Self::Contention { source: Some(e.source) },
             // The outcome is known, because writes take effect with their commit, for which `or_unknown` is used.
             Kind::Unavailable | Kind::Lost | Kind::Setup(_) => Self::unavailable(Dependency::Database, e.source),
             Kind::Unique(_) | Kind::ForeignKey(_) | Kind::Check(_) | Kind::Other => {

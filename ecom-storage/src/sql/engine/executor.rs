@@ -18,7 +18,10 @@ use crate::sql::engine::value::{Row, Value};
 pub enum ConnRef<'c> {
     /// A connection to SQLite.
     #[cfg(feature = "sqlite")]
-    Sqlite(&'c mut sqlx::SqliteConnection),
+    Sqlite(&'c mut crate::sqlite::Connection),
+    /// A connection of the host to SQLite.
+    #[cfg(feature = "sqlite")]
+    SqliteOfHost(crate::sqlite::HostConnection<'c>),
     /// A connection to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(&'c mut sqlx::PgConnection),
@@ -83,8 +86,8 @@ impl Shared {
         let answer = match self.limit {
             None => call.await,
             Some(limit) => tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-                let source = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-                Err(DbError { kind: Kind::Lost, source })
+                let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                Err(DbError { kind: Kind::Lost, source: source.into() })
             }),
         };
         if answer.as_ref().is_err_and(|e| e.kind == Kind::Lost) {
@@ -135,6 +138,25 @@ impl From<String> for Text {
     }
 }
 
+/// A text without parameters, by what it does.
+#[derive(Debug, Clone, Copy)]
+enum Script {
+    Statements(&'static str),
+    Begin(&'static str),
+    Commit,
+    Rollback,
+}
+
+impl Script {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Statements(text) | Self::Begin(text) => text,
+            Self::Commit => "COMMIT",
+            Self::Rollback => "ROLLBACK",
+        }
+    }
+}
+
 /// Runs statements on a borrowed connection.
 pub struct Executor<'c> {
     conn: ConnRef<'c>,
@@ -145,7 +167,7 @@ pub struct Executor<'c> {
 macro_rules! run {
     ($self:ident, $sql:ident, $args:ident, $method:ident) => {{
         if *$self.state == State::Failed {
-            let source = sqlx::Error::Protocol("an earlier statement on this connection failed".to_owned());
+            let source = "an earlier statement on this connection failed".into();
             return Err(DbError { kind: Kind::Unavailable, source });
         }
         let (text, args) = $self.prepare($sql.into(), $args);
@@ -154,7 +176,9 @@ macro_rules! run {
         let answer = match &mut $self.conn {
             // SQLite has its own limits, and it always completes a statement that it has begun.
             #[cfg(feature = "sqlite")]
-            ConnRef::Sqlite(c) => crate::sqlite::$method(c, text, args).await,
+            ConnRef::Sqlite(c) => c.$method(text.as_str(), args).await,
+            #[cfg(feature = "sqlite")]
+            ConnRef::SqliteOfHost(c) => c.$method(text, args).await,
             #[cfg(feature = "postgres")]
             ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).await,
             #[cfg(feature = "mysql")]
@@ -227,15 +251,41 @@ impl<'c> Executor<'c> {
     /// Runs a text of the library's own, without parameters and without preparing it. It may contain several
     /// statements.
     pub async fn script(&mut self, text: &'static str) -> DbResult<()> {
+        self.send(Script::Statements(text)).await
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&mut self) -> DbResult<()> {
+        self.send(Script::Begin(self.shared.dialect.begin)).await
+    }
+
+    /// Commits the transaction.
+    pub async fn commit(&mut self) -> DbResult<()> {
+        self.send(Script::Commit).await
+    }
+
+    /// Rolls the transaction back.
+    pub async fn rollback(&mut self) -> DbResult<()> {
+        self.send(Script::Rollback).await
+    }
+
+    async fn send(&mut self, script: Script) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *self.state = State::InFlight;
         let answer = match &mut self.conn {
             #[cfg(feature = "sqlite")]
-            ConnRef::Sqlite(c) => crate::sqlite::script(c, text).await,
+            ConnRef::Sqlite(c) => match script {
+                Script::Statements(text) => c.script(text).await,
+                Script::Begin(text) => c.begin(text).await,
+                Script::Commit => c.commit().await,
+                Script::Rollback => c.rollback(),
+            },
+            #[cfg(feature = "sqlite")]
+            ConnRef::SqliteOfHost(c) => c.script(script.text()).await,
             #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => self.shared.within(crate::postgres::script(c, text)).await,
+            ConnRef::Postgres(c) => self.shared.within(crate::postgres::script(c, script.text())).await,
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c) => self.shared.within(crate::mysql::script(c, text)).await,
+            ConnRef::MySql(c) => self.shared.within(crate::mysql::script(c, script.text())).await,
         };
         *self.state = State::after(&answer);
         answer

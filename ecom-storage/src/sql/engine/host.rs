@@ -11,7 +11,13 @@ use sqlx::Connection as _;
 use super::dialect::{Dialect, Sql};
 use super::error::{DbError, Kind};
 use super::executor::Shared;
+#[cfg(feature = "sqlite")]
+use super::unit_of_work::HeldRusqlite;
 use super::unit_of_work::{Held, HostConn, HostTransaction};
+
+/// Changes no row, but makes a deferred transaction on SQLite the writer.
+#[cfg(feature = "sqlite")]
+const TAKE_TURN: &str = "UPDATE ecom_meta SET value = value WHERE name = ''";
 
 static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
 
@@ -24,7 +30,7 @@ static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'ident
 #[cfg(feature = "sqlite")]
 pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnection) -> Result<Tx<'c>> {
     let dialect = &crate::sqlite::DIALECT;
-    let tx = conn.begin_with(dialect.begin).await.map_err(crate::sqlite::classify)?;
+    let tx = conn.begin_with(dialect.begin).await.map_err(crate::sqlite::classify_sqlx)?;
     open(shop, dialect, HostConn::Sqlite(Held::Begun(tx))).await
 }
 
@@ -36,10 +42,35 @@ pub async fn begin_on_sqlite<'c>(shop: &Shop, conn: &'c mut sqlx::SqliteConnecti
 /// As [`begin_on_sqlite`].
 #[cfg(feature = "sqlite")]
 pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::Sqlite>) -> Result<Tx<'c>> {
-    // The statement changes no row, but it makes a deferred transaction the writer.
-    let take_turn = "UPDATE ecom_meta SET value = value WHERE name = ''";
-    sqlx::Executor::execute(&mut **tx, take_turn).await.map_err(crate::sqlite::classify)?;
+    sqlx::Executor::execute(&mut **tx, TAKE_TURN).await.map_err(crate::sqlite::classify_sqlx)?;
     open(shop, &crate::sqlite::DIALECT, HostConn::Sqlite(Held::Lent(&mut **tx))).await
+}
+
+/// As [`begin_on_sqlite`], on a connection of rusqlite. Statements run on the calling thread, and wait there for another
+/// writer as long as the connection's busy timeout says. Foreign keys must be on, which is SQLite's default in builds of
+/// this crate.
+///
+/// # Errors
+/// As [`begin_on_sqlite`].
+#[cfg(feature = "sqlite")]
+pub async fn begin_on_rusqlite<'c>(shop: &Shop, conn: &'c mut rusqlite::Connection) -> Result<Tx<'c>> {
+    let dialect = &crate::sqlite::DIALECT;
+    conn.execute_batch(dialect.begin).map_err(crate::sqlite::classify)?;
+    open(shop, dialect, HostConn::Rusqlite(HeldRusqlite { conn, begun: true })).await
+}
+
+/// Uses a transaction that the host began on a connection of rusqlite, as [`on_sqlite`] does on one of sqlx. The host
+/// ends the transaction after the [`Tx`].
+///
+/// # Errors
+/// As [`begin_on_sqlite`], and `Validation` on field `connection` if the connection is not in a transaction.
+#[cfg(feature = "sqlite")]
+pub async fn on_rusqlite<'c>(shop: &Shop, conn: &'c mut rusqlite::Connection) -> Result<Tx<'c>> {
+    if conn.is_autocommit() {
+        return Err(refused("is not in a transaction: begin one with BEGIN IMMEDIATE".to_owned()));
+    }
+    conn.execute_batch(TAKE_TURN).map_err(crate::sqlite::classify)?;
+    open(shop, &crate::sqlite::DIALECT, HostConn::Rusqlite(HeldRusqlite { conn, begun: false })).await
 }
 
 /// Begins a transaction at `READ COMMITTED` on a connection of the host to the shop's PostgreSQL database, whatever the

@@ -70,7 +70,7 @@ fn checksum(text: &str) -> String {
 /// Brings the schema up to this release and stores the shop's currency, in a transaction of its own, one process at a
 /// time. If it fails, the caller must close the connection, whose state is unknown.
 pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency: Currency) -> Result<()> {
-    x.script(x.dialect().begin).await.map_err(DbError::at_start)?;
+    x.begin().await.map_err(DbError::at_start)?;
     if let Some(lock) = x.dialect().migration_lock {
         let locked = x.fetch_optional(lock, Vec::new()).await.map_err(DbError::at_start)?;
         if locked.and_then(|r| r.opt_i64(0).ok().flatten()) != Some(1) {
@@ -125,7 +125,7 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
     if stored.is_none() {
         x.execute(&SET_CURRENCY, vec![code.into()]).await?;
     }
-    x.script("COMMIT").await?;
+    x.commit().await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use deadpool::managed::{
 use ecom_core::clock::SharedClock;
 use ecom_core::id::IdSource;
 use ecom_core::{Dependency, Error, FieldCode, Result};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use sqlx::Connection as _;
 
 use crate::sql::engine::dialect::Dialect;
@@ -25,7 +26,7 @@ const CHECK_AFTER: Duration = Duration::from_secs(30);
 /// An open connection.
 enum Open {
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::SqliteConnection),
+    Sqlite(crate::sqlite::Connection),
     #[cfg(feature = "postgres")]
     Postgres(sqlx::PgConnection),
     #[cfg(feature = "mysql")]
@@ -56,6 +57,19 @@ impl Conn {
         self.state != State::Idle || self.in_transaction
     }
 
+    /// Ends the transaction of a connection to SQLite whose last statement has completed. Other databases end it when
+    /// the connection is closed.
+    fn roll_back_now(&mut self) {
+        #[cfg(feature = "sqlite")]
+        if let Open::Sqlite(c) = &mut self.open
+            && self.in_transaction
+            && self.state == State::Idle
+            && c.rollback().is_ok()
+        {
+            self.in_transaction = false;
+        }
+    }
+
     /// Returns an executor on this connection.
     pub fn executor<'c>(&'c mut self, shared: &'c Shared) -> Executor<'c> {
         let conn = match &mut self.open {
@@ -72,7 +86,8 @@ impl Conn {
     async fn ping(&mut self) -> sqlx::Result<()> {
         match &mut self.open {
             #[cfg(feature = "sqlite")]
-            Open::Sqlite(c) => c.ping().await,
+            // No server can have closed it.
+            Open::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
             Open::Postgres(c) => c.ping().await,
             #[cfg(feature = "mysql")]
@@ -91,6 +106,8 @@ pub enum Opener {
         options: crate::sqlite::SqliteOptions,
         /// The role of the connections.
         role: crate::sqlite::Role,
+        /// The statements that the connections know to take long.
+        slow: Arc<crate::sqlite::Slow>,
     },
     /// Opens connections to PostgreSQL.
     #[cfg(feature = "postgres")]
@@ -132,7 +149,9 @@ impl Opener {
     pub(super) async fn open(&self) -> DbResult<Conn> {
         let open = match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite { options, role } => Open::Sqlite(crate::sqlite::open(options, *role).await?),
+            Self::Sqlite { options, role, slow } => {
+                Open::Sqlite(crate::sqlite::Connection::open(options, *role, slow.clone()).await?)
+            }
             #[cfg(feature = "postgres")]
             Self::Postgres(o) => Open::Postgres(crate::postgres::open(o).await?),
             #[cfg(feature = "mysql")]
@@ -176,7 +195,8 @@ impl Manager for Opens {
         // If another connection was lost since, the server may have closed all of them.
         let lost = self.shared.last_lost().is_some_and(|lost| lost >= conn.checked_at);
         if lost || conn.idle_since.elapsed() > CHECK_AFTER {
-            conn.ping().await.map_err(|source| RecycleError::Backend(DbError { kind: Kind::Unavailable, source }))?;
+            let lost = |e: sqlx::Error| DbError { kind: Kind::Unavailable, source: e.into() };
+            conn.ping().await.map_err(|e| RecycleError::Backend(lost(e)))?;
             conn.checked_at = Instant::now();
         }
         Ok(())
@@ -201,6 +221,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut object) = self.0.take() else { return };
         object.idle_since = Instant::now();
+        object.roll_back_now();
         if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
             // Closing it ends its transaction and with that its locks.
             drop(Object::take(object));
@@ -323,8 +344,9 @@ impl SqlStorage {
         let only_one = options.path().is_none();
         let (wait, readers) = (options.acquire_timeout, options.readers);
         let (clock, ids) = (options.clock.clone(), options.ids.clone());
+        let slow = Arc::default();
         let opens = |role| Opens {
-            opener: Opener::Sqlite { options: options.clone(), role },
+            opener: Opener::Sqlite { options: options.clone(), role, slow: Arc::clone(&slow) },
             only_one,
             max_lifetime: None,
             shared: shared.clone(),
@@ -345,7 +367,7 @@ impl SqlStorage {
                     // Only the one connection of a database in memory gets here. The statement of the cancelled call
                     // has completed by the time that this one runs. If its transaction is still open, it is rolled
                     // back; if not, the ROLLBACK fails, which is harmless.
-                    let _ = conn.executor(&self.shared).script("ROLLBACK").await;
+                    let _ = conn.executor(&self.shared).rollback().await;
                     conn.in_transaction = false;
                     conn.state = State::Idle;
                 }

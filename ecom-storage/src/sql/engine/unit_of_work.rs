@@ -11,6 +11,8 @@ use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 use crate::sql::engine::pool::{Conn, Lent};
 use crate::sql::engine::repository::SqlRepository;
+#[cfg(feature = "sqlite")]
+use crate::sqlite::HostConnection;
 
 /// A pooled connection outside a transaction.
 pub struct PooledConnection {
@@ -32,7 +34,8 @@ impl PooledConnection {
 ecom_core::repositories! { impl SqlRepository for PooledConnection }
 impl Connection for PooledConnection {}
 
-/// A transaction on a pooled connection. If it is dropped, its connection is closed, which rolls it back.
+/// A transaction on a pooled connection. If it is dropped, it is rolled back: by closing the connection, or on SQLite by
+/// a statement.
 pub struct Transaction {
     lent: Lent,
     shared: Arc<Shared>,
@@ -44,7 +47,7 @@ impl Transaction {
         let conn: &mut Conn = lent.conn();
         // Set before the answer arrives, because a call that is cancelled in between leaves a transaction open.
         conn.in_transaction = true;
-        if let Err(e) = conn.executor(&shared).script(shared.dialect.begin).await {
+        if let Err(e) = conn.executor(&shared).begin().await {
             conn.in_transaction = false;
             return Err(e);
         }
@@ -69,7 +72,7 @@ impl UnitOfWork for Transaction {
         if self.lent.conn().state == State::Failed {
             return Err(Error::Unavailable { dependency: Dependency::Database, outcome_unknown: false, source: None });
         }
-        match self.executor().script("COMMIT").await {
+        match self.executor().commit().await {
             Ok(()) => {
                 self.lent.conn().in_transaction = false;
                 Ok(())
@@ -80,7 +83,7 @@ impl UnitOfWork for Transaction {
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<()> {
-        match self.executor().script("ROLLBACK").await {
+        match self.executor().rollback().await {
             Ok(()) => self.lent.conn().in_transaction = false,
             // The database has already ended the transaction, and dropping closes the connection.
             Err(e) if e.kind == Kind::Other => {}
@@ -102,6 +105,9 @@ pub enum HostConn<'c> {
     /// A connection to SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(Held<'c, sqlx::Sqlite>),
+    /// A connection of rusqlite to SQLite.
+    #[cfg(feature = "sqlite")]
+    Rusqlite(HeldRusqlite<'c>),
     /// A connection to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Held<'c, sqlx::Postgres>),
@@ -129,16 +135,48 @@ impl<D: sqlx::Database> Held<'_, D> {
     async fn commit(self, classify: fn(sqlx::Error) -> DbError) -> Result<()> {
         match self {
             Self::Begun(tx) => tx.commit().await.map_err(|e| classify(e).or_unknown()),
-            Self::Lent(_) => Err(host_ends_it("committing a transaction that the host began; the host commits it")),
+            Self::Lent(_) => Err(host_ends_it(COMMITTING)),
         }
     }
 
     async fn rollback(self, classify: fn(sqlx::Error) -> DbError) -> Result<()> {
         match self {
             Self::Begun(tx) => tx.rollback().await.map_err(|e| classify(e).into()),
-            Self::Lent(_) => {
-                Err(host_ends_it("rolling back a transaction that the host began; the host rolls it back"))
-            }
+            Self::Lent(_) => Err(host_ends_it(ROLLING_BACK)),
+        }
+    }
+}
+
+const COMMITTING: &str = "committing a transaction that the host began; the host commits it";
+const ROLLING_BACK: &str = "rolling back a transaction that the host began; the host rolls it back";
+
+/// A connection of rusqlite.
+#[cfg(feature = "sqlite")]
+pub struct HeldRusqlite<'c> {
+    /// The connection, in a transaction.
+    pub conn: &'c mut rusqlite::Connection,
+    /// Whether the library began the transaction. If so, dropping this rolls it back.
+    pub begun: bool,
+}
+
+#[cfg(feature = "sqlite")]
+impl HeldRusqlite<'_> {
+    fn end(mut self, text: &'static str, capability: &'static str) -> Result<()> {
+        if !self.begun {
+            return Err(host_ends_it(capability));
+        }
+        self.conn.execute_batch(text).map_err(|e| crate::sqlite::classify(e).or_unknown())?;
+        self.begun = false;
+        Ok(())
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Drop for HeldRusqlite<'_> {
+    fn drop(&mut self) {
+        if self.begun && !self.conn.is_autocommit() {
+            // If it fails, SQLite has rolled back already.
+            let _ = self.conn.execute_batch("ROLLBACK");
         }
     }
 }
@@ -157,7 +195,9 @@ impl<'c> HostTransaction<'c> {
     pub fn lend(&mut self) -> Executor<'_> {
         let conn = match &mut self.conn {
             #[cfg(feature = "sqlite")]
-            HostConn::Sqlite(c) => ConnRef::Sqlite(c.conn()),
+            HostConn::Sqlite(c) => ConnRef::SqliteOfHost(HostConnection::Sqlx(c.conn())),
+            #[cfg(feature = "sqlite")]
+            HostConn::Rusqlite(c) => ConnRef::SqliteOfHost(HostConnection::Rusqlite(c.conn)),
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => ConnRef::Postgres(c.conn()),
             #[cfg(feature = "mysql")]
@@ -175,6 +215,8 @@ impl UnitOfWork for HostTransaction<'_> {
         Some(match &mut self.conn {
             #[cfg(feature = "sqlite")]
             HostConn::Sqlite(c) => c.conn(),
+            #[cfg(feature = "sqlite")]
+            HostConn::Rusqlite(c) => c.conn,
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => c.conn(),
             #[cfg(feature = "mysql")]
@@ -188,7 +230,9 @@ impl UnitOfWork for HostTransaction<'_> {
         }
         match self.conn {
             #[cfg(feature = "sqlite")]
-            HostConn::Sqlite(c) => c.commit(crate::sqlite::classify).await,
+            HostConn::Sqlite(c) => c.commit(crate::sqlite::classify_sqlx).await,
+            #[cfg(feature = "sqlite")]
+            HostConn::Rusqlite(c) => c.end("COMMIT", COMMITTING),
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => c.commit(crate::postgres::classify).await,
             #[cfg(feature = "mysql")]
@@ -199,7 +243,9 @@ impl UnitOfWork for HostTransaction<'_> {
     async fn rollback(self: Box<Self>) -> Result<()> {
         match self.conn {
             #[cfg(feature = "sqlite")]
-            HostConn::Sqlite(c) => c.rollback(crate::sqlite::classify).await,
+            HostConn::Sqlite(c) => c.rollback(crate::sqlite::classify_sqlx).await,
+            #[cfg(feature = "sqlite")]
+            HostConn::Rusqlite(c) => c.end("ROLLBACK", ROLLING_BACK),
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => c.rollback(crate::postgres::classify).await,
             #[cfg(feature = "mysql")]

@@ -9,7 +9,7 @@ use ecom_core::id::{
     OrderId, OrderLineId, ProductId, ReviewId, RoleId, SessionId, SettingId, SkuId, StockMovementId, UserId,
 };
 use ecom_core::money::NumberError;
-use ecom_core::{Error, Result};
+use ecom_core::{BoxError, Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -46,6 +46,21 @@ pub enum Value<'q> {
 }
 
 impl Value<'_> {
+    /// Returns the value with texts and bytes of its own.
+    #[cfg(feature = "sqlite")]
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::I32(v) => Value::I32(v),
+            Self::I64(v) => Value::I64(v),
+            Self::Text(v) => Value::Text(v.map(|v| Cow::Owned(v.into_owned()))),
+            Self::Uuid(v) => Value::Uuid(v),
+            Self::Bytes(v) => Value::Bytes(v.map(|v| Cow::Owned(v.into_owned()))),
+            Self::Json(v) => Value::Json(v),
+            Self::Time(v) => Value::Time(v),
+            Self::Date(v) => Value::Date(v),
+        }
+    }
+
     /// Returns a serializable value as JSON, or NULL.
     ///
     /// # Errors
@@ -111,7 +126,7 @@ from! {
 pub enum Row {
     /// A row of SQLite.
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::sqlite::SqliteRow),
+    Sqlite(crate::sqlite::row::Row),
     /// A row of PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(sqlx::postgres::PgRow),
@@ -121,7 +136,7 @@ pub enum Row {
 }
 
 /// Returns the error for a column that cannot be read.
-fn unreadable(e: sqlx::Error) -> Error {
+fn unreadable(e: impl Into<BoxError>) -> Error {
     Error::internal("reading a row", e)
 }
 
@@ -135,13 +150,12 @@ macro_rules! getters {
         pub fn $name(&self, index: usize) -> Result<$ty> {
             match self {
                 #[cfg(feature = "sqlite")]
-                Self::Sqlite(r) => crate::sqlite::row::$name(r, index),
+                Self::Sqlite(r) => crate::sqlite::row::$name(r, index).map_err(unreadable),
                 #[cfg(feature = "postgres")]
-                Self::Postgres(r) => crate::postgres::row::$name(r, index),
+                Self::Postgres(r) => crate::postgres::row::$name(r, index).map_err(unreadable),
                 #[cfg(feature = "mysql")]
-                Self::MySql(r) => crate::mysql::row::$name(r, index),
+                Self::MySql(r) => crate::mysql::row::$name(r, index).map_err(unreadable),
             }
-            .map_err(unreadable)
         }
     )*};
 }

@@ -1,0 +1,340 @@
+//! A connection of the shop to SQLite, whose statements run on the calling thread.
+//!
+//! A statement takes some 10 µs, and handing it to another thread and back takes several times as long. So it runs on
+//! the thread of the task that needs it, and whatever may take long runs on a thread of the blocking pool:
+//!
+//! - opening and closing a file, migrations, and commits, which wait for the disk;
+//! - a statement that only reads, if it takes longer than [`BRIEF`]: it is interrupted and begins anew there;
+//! - a statement of which an earlier execution took longer than that.
+//!
+//! SQLite itself never waits for a lock of another process: the task waits and tries again.
+
+use std::collections::HashSet;
+use std::hash::BuildHasher as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rusqlite::{ErrorCode, OpenFlags};
+
+use super::options::SqliteOptions;
+use super::statement::{self, Watch, Work};
+use super::{Role, error};
+use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::value::{Row, Value};
+
+/// How long a statement may keep a thread of the runtime.
+const BRIEF: Duration = Duration::from_millis(2);
+/// The first and the longest pause before a database that another connection has locked is tried again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
+/// The prepared statements that a connection keeps.
+const STATEMENTS: usize = 256;
+/// The size of the write-ahead log, in pages of 4 KiB, at which it is written to the database. SQLite's default of
+/// 1,000 writes a page that many commits change several times as often.
+const CHECKPOINT_PAGES: u32 = 4_000;
+
+/// An open connection.
+pub(crate) struct Connection {
+    /// `None` while the blocking pool has it, and for good if the call was dropped meanwhile.
+    conn: Option<rusqlite::Connection>,
+    watch: Arc<Watch>,
+    slow: Arc<Slow>,
+    in_file: bool,
+    durable: bool,
+    busy_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+/// The statements that took longer than [`BRIEF`], which all connections of a storage share.
+#[derive(Debug, Default)]
+pub(crate) struct Slow {
+    texts: Mutex<HashSet<u64>>,
+    count: AtomicUsize,
+}
+
+impl Slow {
+    /// The number of statements that are remembered.
+    const MOST: usize = 1_000;
+
+    fn key(text: &str) -> u64 {
+        foldhash::fast::FixedState::default().hash_one(text)
+    }
+
+    fn contains(&self, text: &str) -> bool {
+        self.count.load(Ordering::Relaxed) > 0 && self.texts.lock().contains(&Self::key(text))
+    }
+
+    fn set(&self, text: &str, is_slow: bool) {
+        let mut texts = self.texts.lock();
+        if !is_slow {
+            texts.remove(&Self::key(text));
+        } else if texts.len() < Self::MOST {
+            texts.insert(Self::key(text));
+        }
+        self.count.store(texts.len(), Ordering::Relaxed);
+    }
+}
+
+/// Interrupts the statement of a call that is dropped.
+struct InterruptOnDrop(Option<rusqlite::InterruptHandle>);
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.interrupt();
+        }
+    }
+}
+
+impl Connection {
+    /// Opens a connection. If another process has locked the file, waits for at most `busy_timeout`.
+    pub(crate) async fn open(options: &SqliteOptions, role: Role, slow: Arc<Slow>) -> DbResult<Self> {
+        let watch = Watch::new();
+        // Switching to WAL takes a lock that SQLite does not wait for.
+        let mut retry = Retry::new(options.busy_timeout);
+        let conn = loop {
+            let (path, durable) = (options.path().map(Path::to_owned), options.durable);
+            let watch = watch.clone();
+            let opened = on_pool(move || open(path.as_deref(), durable, role, &watch)).await?;
+            match opened {
+                Err(e) if is_busy(&e) && retry.pause().await => {}
+                opened => break opened.map_err(|e| error::explained(error::classify(e)))?,
+            }
+        };
+        Ok(Self {
+            conn: Some(conn),
+            watch,
+            slow,
+            in_file: options.path().is_some(),
+            durable: options.durable,
+            busy_timeout: options.busy_timeout,
+            statement_timeout: options.statement_timeout,
+        })
+    }
+
+    /// Returns all rows.
+    pub(crate) async fn fetch_all(&mut self, text: &str, args: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
+        self.run(text, args, statement::fetch_all).await
+    }
+
+    /// Returns the first row.
+    pub(crate) async fn fetch_optional(&mut self, text: &str, args: Vec<Value<'_>>) -> DbResult<Option<Row>> {
+        self.run(text, args, statement::fetch_optional).await
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    pub(crate) async fn execute(&mut self, text: &str, args: Vec<Value<'_>>) -> DbResult<u64> {
+        self.run(text, args, statement::execute).await
+    }
+
+    /// Begins a transaction that writes. If another process is writing, waits for at most `busy_timeout`.
+    pub(crate) async fn begin(&mut self, text: &'static str) -> DbResult<()> {
+        let mut retry = Retry::new(self.busy_timeout);
+        loop {
+            self.watch.stop();
+            let begun = self.here()?.execute_batch(text);
+            match begun {
+                Err(e) if is_busy(&e) && retry.pause().await => {}
+                done => return done.map_err(error::classify),
+            }
+        }
+    }
+
+    /// Commits the transaction.
+    pub(crate) async fn commit(&mut self) -> DbResult<()> {
+        self.watch.stop();
+        if self.in_file && self.durable {
+            self.on_thread(false, |conn| conn.execute_batch("COMMIT")).await?.map_err(error::classify)
+        } else {
+            self.here()?.execute_batch("COMMIT").map_err(error::classify)
+        }
+    }
+
+    /// Rolls the transaction back.
+    pub(crate) fn rollback(&mut self) -> DbResult<()> {
+        self.watch.stop();
+        self.here()?.execute_batch("ROLLBACK").map_err(error::classify)
+    }
+
+    /// Runs a text of several statements, however long they take.
+    pub(crate) async fn script(&mut self, text: &'static str) -> DbResult<()> {
+        self.watch.stop();
+        if self.in_file {
+            self.on_thread(false, move |conn| conn.execute_batch(text)).await?.map_err(error::classify)
+        } else {
+            self.here()?.execute_batch(text).map_err(error::classify)
+        }
+    }
+
+    async fn run<T: Send + 'static>(&mut self, text: &str, args: Vec<Value<'_>>, work: Work<T>) -> DbResult<T> {
+        // A task that makes many calls in a row lets others have the thread from time to time.
+        tokio::task::coop::consume_budget().await;
+        let mut retry = Retry::new(self.busy_timeout);
+        loop {
+            let done = match self.briefly(text, &args, work)? {
+                Some(done) => done,
+                None => self.at_length(text, &args, work).await?,
+            };
+            let is_alone = self.here()?.is_autocommit();
+            match done {
+                Err(e) if is_alone && is_busy(&e) && retry.pause().await => {}
+                done => return done.map_err(error::classify),
+            }
+        }
+    }
+
+    /// Runs a statement on this thread. Returns `None` if it takes too long for that, and has not written anything.
+    fn briefly<T>(&self, text: &str, args: &[Value<'_>], work: Work<T>) -> DbResult<Option<rusqlite::Result<T>>> {
+        let conn = self.here()?;
+        if !self.in_file {
+            // A database in memory has only this connection, and never waits for a disk.
+            self.watch.limit(self.statement_timeout, self.statement_timeout);
+            return Ok(Some(work(conn, &self.watch, text, args)));
+        }
+        if self.slow.contains(text) {
+            return Ok(None);
+        }
+        self.watch.limit(BRIEF, self.statement_timeout);
+        let start = Instant::now();
+        let done = work(conn, &self.watch, text, args);
+        let took = start.elapsed();
+        if took <= BRIEF {
+            return Ok(Some(done));
+        }
+        self.slow.set(text, true);
+        // A statement that writes is never begun anew: its interruption has rolled back the transaction.
+        let begins_anew = took < self.statement_timeout && is_interrupted(&done);
+        Ok((!begins_anew).then_some(done))
+    }
+
+    /// Runs a statement on a thread of the blocking pool.
+    async fn at_length<T: Send + 'static>(
+        &mut self,
+        text: &str,
+        args: &[Value<'_>],
+        work: Work<T>,
+    ) -> DbResult<rusqlite::Result<T>> {
+        self.watch.limit(self.statement_timeout, self.statement_timeout);
+        let own: String = text.to_owned();
+        let args: Vec<Value<'static>> = args.iter().cloned().map(Value::into_owned).collect();
+        let watch = self.watch.clone();
+        let run = move |conn: &rusqlite::Connection| {
+            let start = Instant::now();
+            (work(conn, &watch, &own, &args), start.elapsed())
+        };
+        let (done, took) = self.on_thread(true, run).await?;
+        if took < BRIEF / 4 {
+            self.slow.set(text, false);
+        }
+        Ok(done)
+    }
+
+    /// Lends the connection to a thread of the blocking pool. If the call is dropped, the connection is closed once the
+    /// thread is done with it, and interrupted before that if `can_be_interrupted`.
+    async fn on_thread<T: Send + 'static>(
+        &mut self,
+        can_be_interrupted: bool,
+        work: impl FnOnce(&rusqlite::Connection) -> T + Send + 'static,
+    ) -> DbResult<T> {
+        let conn = self.conn.take().ok_or_else(gone)?;
+        let mut guard = InterruptOnDrop(can_be_interrupted.then(|| conn.get_interrupt_handle()));
+        let (conn, done) = on_pool(move || {
+            let done = work(&conn);
+            (conn, done)
+        })
+        .await?;
+        guard.0 = None;
+        self.conn = Some(conn);
+        Ok(done)
+    }
+
+    fn here(&self) -> DbResult<&rusqlite::Connection> {
+        self.conn.as_ref().ok_or_else(gone)
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("in_file", &self.in_file).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Closing the last connection of a file writes the log to the database.
+        if let Some(conn) = self.conn.take_if(|_| self.in_file)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn_blocking(move || drop(conn));
+        }
+    }
+}
+
+/// The tries of a statement that finds the database locked by another connection.
+struct Retry {
+    until: Option<Instant>,
+    limit: Duration,
+    next: Duration,
+}
+
+impl Retry {
+    const fn new(limit: Duration) -> Self {
+        Self { until: None, limit, next: PAUSES[0] }
+    }
+
+    /// Waits before the next try. Returns false if the time is over.
+    async fn pause(&mut self) -> bool {
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + self.limit);
+        if now >= until {
+            return false;
+        }
+        tokio::time::sleep(self.next.min(until - now)).await;
+        self.next = (self.next * 2).min(PAUSES[1]);
+        true
+    }
+}
+
+/// Runs something on a thread of the blocking pool.
+async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> DbResult<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| DbError { kind: Kind::Lost, source: e.into() })
+}
+
+fn open(path: Option<&Path>, durable: bool, role: Role, watch: &Arc<Watch>) -> rusqlite::Result<rusqlite::Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = match path {
+        Some(path) => rusqlite::Connection::open_with_flags(path, flags)?,
+        None => rusqlite::Connection::open_in_memory_with_flags(flags)?,
+    };
+    conn.busy_timeout(Duration::ZERO)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    if path.is_some() {
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    }
+    conn.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "cache_size", -16_384)?;
+    if role == Role::Reader {
+        conn.pragma_update(None, "mmap_size", 256 << 20)?;
+        conn.pragma_update(None, "query_only", true)?;
+    }
+    watch.install(&conn)?;
+    Ok(conn)
+}
+
+fn gone() -> DbError {
+    DbError { kind: Kind::Lost, source: "an earlier call on this connection was dropped".into() }
+}
+
+fn is_busy(e: &rusqlite::Error) -> bool {
+    matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn is_interrupted<T>(done: &rusqlite::Result<T>) -> bool {
+    done.as_ref().is_err_and(|e| e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted))
+}
