@@ -46,6 +46,11 @@ struct OtherType {
 type R<T> = Result<T, BoxError>;
 
 impl Values {
+    /// Returns no values, with room for a few rows of this many columns.
+    pub(super) fn for_rows_of(columns: usize) -> Self {
+        Self { cells: Vec::with_capacity(4 * columns), bytes: Vec::with_capacity(32 * columns) }
+    }
+
     /// Appends a value.
     pub(super) fn push(&mut self, value: ValueRef<'_>) {
         let start = self.bytes.len();

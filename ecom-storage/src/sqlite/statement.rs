@@ -103,7 +103,7 @@ fn read(conn: &Connection, watch: &Watch, text: &str, args: &[Value<'_>], most: 
     let mut statement = ready(conn, watch, text, args)?;
     let columns = statement.column_count();
     let mut rows = statement.raw_query();
-    let mut values = Values::default();
+    let mut values = Values::for_rows_of(columns);
     let mut count = 0;
     while count < most
         && let Some(row) = rows.next()?
