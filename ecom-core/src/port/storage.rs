@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::pin::Pin;
 
 use async_trait::async_trait;
 
@@ -69,6 +70,16 @@ port! {
         /// Closes idle connections and refuses new ones.
         async fn close(&self);
     }
+    provided {
+        /// As [`Storage::begin`], for a transaction that ends soon: the caller waits for nothing but the database in it,
+        /// and writes few rows. An adapter may commit several of them at once, so that they wait for the disk together.
+        ///
+        /// # Errors
+        /// As [`Storage::begin`].
+        async fn begin_short(&self) -> Result<Box<dyn UnitOfWork>> {
+            self.begin().await
+        }
+    }
 }
 
 /// The state of a connection pool.
@@ -95,6 +106,16 @@ pub trait UnitOfWork: Repositories {
     /// Returns the connection that it runs on, for a host's own statements in the same transaction. `None` if the
     /// connection belongs to the adapter.
     fn connection(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
+
+    /// Returns a future that completes when the writes of others are durable that this transaction can see; `None` if
+    /// they are. A caller that does not commit waits for it before it reports anything that it has found in the
+    /// transaction. A commit waits itself. Only a transaction of [`Storage::begin_short`] sees writes that are not
+    /// durable yet.
+    ///
+    /// The future's errors are those of [`UnitOfWork::commit`]; they concern the writes of others.
+    fn depends_on(&self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
         None
     }
 

@@ -152,10 +152,10 @@ impl Connection {
         }
     }
 
-    /// Rolls the transaction back.
-    pub(crate) fn rollback(&mut self) -> DbResult<()> {
+    /// Runs statements without parameters that wait for nothing, such as a ROLLBACK.
+    pub(crate) fn brief(&mut self, text: &'static str) -> DbResult<()> {
         self.watch.stop();
-        self.here()?.execute_batch("ROLLBACK").map_err(error::classify)
+        self.here()?.execute_batch(text).map_err(error::classify)
     }
 
     /// Runs a text of several statements, however long they take.

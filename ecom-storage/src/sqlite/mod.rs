@@ -2,6 +2,7 @@
 
 mod connection;
 mod error;
+mod group;
 mod host;
 mod options;
 pub(crate) mod row;
@@ -9,6 +10,7 @@ mod statement;
 
 pub(crate) use connection::{Connection, Slow};
 pub(crate) use error::{classify, classify_sqlx, explained};
+pub(crate) use group::Groups;
 pub(crate) use host::HostConnection;
 pub use options::SqliteOptions;
 

@@ -151,19 +151,19 @@ impl Trim {
 impl Work for Trim {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
         let cx = &self.0;
-        let gone = cx.write(|mut tx| async move {
+        let gone = cx.write_at_length(|mut tx| async move {
             let done = tx.outbox().trim(cx.now() - cx.config.outbox_retention).await?;
             Ok((done, tx))
         });
         let gone = gone.await?;
         tracing::debug!(gone, "old events removed");
-        let gone = cx.write(|mut tx| async move {
+        let gone = cx.write_at_length(|mut tx| async move {
             let done = tx.jobs().trim(cx.now() - Job::KEPT, SWEPT_AT_ONCE).await?;
             Ok((done, tx))
         });
         let gone = gone.await?;
         tracing::debug!(gone, "old jobs removed");
-        let logins = cx.write(|mut tx| async move {
+        let logins = cx.write_at_length(|mut tx| async move {
             let now = cx.now();
             let sessions = tx.sessions().trim(now - Session::KEPT, SWEPT_AT_ONCE).await?;
             let tokens = tx.sessions().trim_tokens(now, SWEPT_AT_ONCE).await?;
@@ -186,7 +186,7 @@ impl Sweep {
 impl Work for Sweep {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
         let cx = &self.0;
-        let gone = cx.write(|mut tx| async move {
+        let gone = cx.write_at_length(|mut tx| async move {
             let done = tx.idempotency().sweep(cx.now(), SWEPT_AT_ONCE).await?;
             Ok((done, tx))
         });
@@ -235,7 +235,7 @@ impl Work for TrimSearches {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
         let cx = &self.0;
         let day = (cx.now() - cx.config.search_log_retention).date_naive();
-        let gone = cx.write(|mut tx| async move {
+        let gone = cx.write_at_length(|mut tx| async move {
             let done = tx.search_log().trim(day, SWEPT_AT_ONCE).await?;
             Ok((done, tx))
         });

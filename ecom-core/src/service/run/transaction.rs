@@ -326,6 +326,15 @@ impl<'t> Tx<'t> {
     }
 }
 
+/// How long a write takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// Short enough for others to wait for it, so that they share a commit.
+    Short,
+    /// Any time.
+    Long,
+}
+
 impl Context {
     /// Begins a transaction, runs `body` in it, commits it and runs its [`AfterCommit`]. If another transaction was in
     /// the way, all of it runs again, after a pause. `body` takes the transaction, and returns it with the value of the
@@ -337,7 +346,19 @@ impl Context {
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.run(retry::Pause::Dispersed, body).await
+        self.run(retry::Pause::Dispersed, Length::Short, body).await
+    }
+
+    /// As [`Context::write`], for a write that takes long, such as a batch of an import. It does not share its commit,
+    /// for which others would wait.
+    ///
+    /// # Errors
+    /// As [`Context::write`].
+    pub(crate) async fn write_at_length<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<(T, Tx<'static>)>>,
+    {
+        self.run(retry::Pause::Dispersed, Length::Long, body).await
     }
 
     /// As [`Context::write`], for work that the first writer does for all others. The pauses between tries are the same
@@ -349,19 +370,38 @@ impl Context {
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.run(retry::Pause::Equal, body).await
+        self.run(retry::Pause::Equal, Length::Short, body).await
     }
 
-    async fn run<T, F>(self: &Arc<Self>, pause: retry::Pause, body: impl Fn(Tx<'static>) -> F) -> Result<T>
+    async fn run<T, F>(
+        self: &Arc<Self>,
+        pause: retry::Pause,
+        length: Length,
+        body: impl Fn(Tx<'static>) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
         let body = &body;
         retry::retrying(self, pause, |lost_name| async move {
-            let tx = Tx { lost_name, ..Tx::new(self.clone(), self.storage.begin().await?) };
-            let (value, tx) = body(tx).await?;
-            tx.commit().await?.run().await;
-            Ok(value)
+            let unit = match length {
+                Length::Short => self.storage.begin_short().await?,
+                Length::Long => self.storage.begin().await?,
+            };
+            let seen = unit.depends_on();
+            match body(Tx { lost_name, ..Tx::new(self.clone(), unit) }).await {
+                Ok((value, tx)) => {
+                    tx.commit().await?.run().await;
+                    Ok(value)
+                }
+                Err(error) => {
+                    // The reason may be a write that is not durable yet.
+                    if let Some(seen) = seen {
+                        seen.await?;
+                    }
+                    Err(error)
+                }
+            }
         })
         .await
     }

@@ -329,8 +329,9 @@ impl CustomerService<'_> {
     pub async fn erase(&self, id: CustomerId) -> Result<Customer> {
         self.who.require(Permission::CustomersErase)?;
         loop {
-            let some =
-                self.cx.write(|mut tx| async move { Ok((self.erase_some(&mut tx, id, Orders::Some).await?, tx)) });
+            let some = self
+                .cx
+                .write_at_length(|mut tx| async move { Ok((self.erase_some(&mut tx, id, Orders::Some).await?, tx)) });
             let (customer, left) = some.await?;
             if !left {
                 return Ok(customer);

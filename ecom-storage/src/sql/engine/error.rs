@@ -81,9 +81,7 @@ impl DbError {
     /// the row (R5), or a cart does since its lines were deleted: then the delete is tried again.
     pub fn or_has_sales(self, entity: Entity, id: Uuid) -> Error {
         match &self.kind {
-            Kind::ForeignKey(name) if name.starts_with("cart") => {
-                Error::Contention { source: Some(self.source) }
-            }
+            Kind::ForeignKey(name) if name.starts_with("cart") => Error::Contention { source: Some(self.source) },
             Kind::ForeignKey(_) => SalesConflict::HasSales { entity, id }.into(),
             _ => self.into(),
         }

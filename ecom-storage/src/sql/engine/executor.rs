@@ -145,6 +145,9 @@ enum Script {
     Begin(&'static str),
     Commit,
     Rollback,
+    /// A statement of SQLite that waits for nothing.
+    #[cfg(feature = "sqlite")]
+    Brief(&'static str),
 }
 
 impl Script {
@@ -153,6 +156,8 @@ impl Script {
             Self::Statements(text) | Self::Begin(text) => text,
             Self::Commit => "COMMIT",
             Self::Rollback => "ROLLBACK",
+            #[cfg(feature = "sqlite")]
+            Self::Brief(text) => text,
         }
     }
 }
@@ -264,6 +269,18 @@ impl<'c> Executor<'c> {
         self.send(Script::Commit).await
     }
 
+    /// Begins a savepoint in a transaction on SQLite.
+    #[cfg(feature = "sqlite")]
+    pub async fn savepoint(&mut self) -> DbResult<()> {
+        self.send(Script::Brief("SAVEPOINT ecom_unit")).await
+    }
+
+    /// Keeps what was written since [`Self::savepoint`].
+    #[cfg(feature = "sqlite")]
+    pub async fn release_savepoint(&mut self) -> DbResult<()> {
+        self.send(Script::Brief("RELEASE ecom_unit")).await
+    }
+
     /// Rolls the transaction back.
     pub async fn rollback(&mut self) -> DbResult<()> {
         self.send(Script::Rollback).await
@@ -278,7 +295,8 @@ impl<'c> Executor<'c> {
                 Script::Statements(text) => c.script(text).await,
                 Script::Begin(text) => c.begin(text).await,
                 Script::Commit => c.commit().await,
-                Script::Rollback => c.rollback(),
+                Script::Rollback => c.brief("ROLLBACK"),
+                Script::Brief(text) => c.brief(text),
             },
             #[cfg(feature = "sqlite")]
             ConnRef::SqliteOfHost(c) => c.script(script.text()).await,

@@ -64,9 +64,22 @@ impl Conn {
         if let Open::Sqlite(c) = &mut self.open
             && self.in_transaction
             && self.state == State::Idle
-            && c.rollback().is_ok()
+            && c.brief("ROLLBACK").is_ok()
         {
             self.in_transaction = false;
+        }
+    }
+
+    /// Undoes what a connection to SQLite has written since a savepoint. Returns false if that is not possible.
+    #[cfg(feature = "sqlite")]
+    pub fn roll_back_savepoint(&mut self) -> bool {
+        let is_idle = self.state == State::Idle;
+        match &mut self.open {
+            Open::Sqlite(c) => is_idle && c.brief("ROLLBACK TO ecom_unit; RELEASE ecom_unit").is_ok(),
+            #[cfg(feature = "postgres")]
+            Open::Postgres(_) => false,
+            #[cfg(feature = "mysql")]
+            Open::MySql(_) => false,
         }
     }
 
@@ -208,6 +221,18 @@ impl Manager for Opens {
 pub struct Lent(Option<Object<Opens>>);
 
 impl Lent {
+    /// Begins a transaction.
+    pub async fn begin(&mut self, shared: &Shared) -> DbResult<()> {
+        let conn = self.conn();
+        // Set before the answer arrives, because a call that is cancelled in between leaves a transaction open.
+        conn.in_transaction = true;
+        if let Err(e) = conn.executor(shared).begin().await {
+            conn.in_transaction = false;
+            return Err(e);
+        }
+        Ok(())
+    }
+
     /// Returns the connection.
     pub fn conn(&mut self) -> &mut Conn {
         match self.0.as_deref_mut() {
@@ -236,11 +261,14 @@ impl Drop for Lent {
 pub struct SqlStorage {
     pub(super) readers: Pool<Opens>,
     pub(super) writer: Pool<Opens>,
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    /// The short transactions that share commits, on a file of SQLite.
+    #[cfg(feature = "sqlite")]
+    pub(super) groups: Option<Arc<crate::sqlite::Groups>>,
     /// Whether readers and writer are the same pool.
     pub(super) one_pool: bool,
     /// The time for which a caller waits for a connection, including the time to open one.
-    pub(super) wait: Duration,
+    pub(crate) wait: Duration,
     /// The way in which migrations open their connection, if they do not use a pooled one.
     pub(super) migrations: Option<Opener>,
     pub(super) clock: SharedClock,
@@ -295,6 +323,8 @@ impl SqlStorage {
             readers: pool.clone(),
             writer: pool,
             shared,
+            #[cfg(feature = "sqlite")]
+            groups: None,
             one_pool: true,
             wait,
             migrations: Some(migrations),
@@ -353,7 +383,8 @@ impl SqlStorage {
         };
         let writer = pool(opens(Role::Writer), 1, wait)?;
         let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
-        Ok(Self { readers, writer, shared, one_pool: only_one, wait, migrations: None, clock, ids })
+        let groups = (!only_one).then(|| crate::sqlite::Groups::new(options.durable));
+        Ok(Self { readers, writer, shared, groups, one_pool: only_one, wait, migrations: None, clock, ids })
     }
 
     pub(super) async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
@@ -416,6 +447,20 @@ impl SqlStorage {
             )
         };
         Error::unavailable(Dependency::Database, message)
+    }
+
+    /// Returns the error for a caller whose turn to write has not come in time.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn waited_to_write(&self) -> Error {
+        self.waited(&self.writer)
+    }
+
+    /// Returns the writing connection in a new transaction.
+    #[cfg(feature = "sqlite")]
+    pub(crate) async fn begin_on_writer(&self) -> Result<Lent> {
+        let mut lent = self.writer().await?;
+        lent.begin(&self.shared).await?;
+        Ok(lent)
     }
 
     /// Returns a connection that may write, outside a transaction.

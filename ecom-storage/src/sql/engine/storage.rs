@@ -40,6 +40,14 @@ impl Storage for SqlStorage {
         }
     }
 
+    async fn begin_short(&self) -> Result<Box<dyn UnitOfWork>> {
+        #[cfg(feature = "sqlite")]
+        if let Some(groups) = &self.groups {
+            return Ok(Box::new(groups.begin(self).await?));
+        }
+        self.begin().await
+    }
+
     async fn migrate(&self, currency: Currency) -> Result<()> {
         let (now, identity) = (self.clock.now(), self.ids.next());
         if let Some(opener) = &self.migrations {

@@ -9,7 +9,7 @@ use ecom_core::{Dependency, Error, Result};
 
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
-use crate::sql::engine::pool::{Conn, Lent};
+use crate::sql::engine::pool::Lent;
 use crate::sql::engine::repository::SqlRepository;
 #[cfg(feature = "sqlite")]
 use crate::sqlite::HostConnection;
@@ -44,13 +44,7 @@ pub struct Transaction {
 impl Transaction {
     /// Begins the transaction.
     pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> DbResult<Self> {
-        let conn: &mut Conn = lent.conn();
-        // Set before the answer arrives, because a call that is cancelled in between leaves a transaction open.
-        conn.in_transaction = true;
-        if let Err(e) = conn.executor(&shared).begin().await {
-            conn.in_transaction = false;
-            return Err(e);
-        }
+        lent.begin(&shared).await?;
         Ok(Self { lent, shared })
     }
 

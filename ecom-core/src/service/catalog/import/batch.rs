@@ -146,7 +146,9 @@ async fn commit<W: BatchWriter>(writer: &W, candidates: &[W::Candidate]) -> Resu
     if candidates.is_empty() {
         return Ok(Written::default());
     }
-    let try_once =
-        || writer.context().write(|mut tx| async move { Ok((writer.write_in(&mut tx, candidates).await?, tx)) });
+    let try_once = || {
+        let write = |mut tx| async move { Ok((writer.write_in(&mut tx, candidates).await?, tx)) };
+        writer.context().write_at_length(write)
+    };
     patiently(try_once).await
 }

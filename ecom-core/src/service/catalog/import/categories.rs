@@ -539,7 +539,7 @@ impl Writer<'_> {
 
     async fn try_insert(&self, planned: &[&Planned], unknown: bool) -> Result<()> {
         self.cx
-            .write(|mut tx| async move {
+            .write_at_length(|mut tx| async move {
                 let here = match planned.first() {
                     // All or nothing was written, so one category tells whether all exist.
                     Some(p) if unknown => tx.categories().get(p.id, IncludeDeleted::Yes).await?.is_some(),
