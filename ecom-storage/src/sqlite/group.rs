@@ -21,6 +21,7 @@ use ecom_core::{Dependency, Error, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::options::SqliteOptions;
 use crate::sql::engine::error::Kind;
 use crate::sql::engine::executor::{Executor, Shared, State};
 use crate::sql::engine::pool::{Lent, SqlStorage};
@@ -28,8 +29,6 @@ use crate::sql::engine::repository::SqlRepository;
 
 /// The number of transactions that share a commit at most.
 const MOST: usize = 256;
-/// A transaction that ends this long after the first one commits for all.
-const LONGEST: Duration = Duration::from_millis(5);
 
 /// The short transactions of a database file.
 #[derive(Debug)]
@@ -39,6 +38,8 @@ pub(crate) struct Groups {
     /// The group between two of its transactions.
     open: Mutex<Option<Group>>,
     durable: bool,
+    /// A transaction that ends this long after the first one of its group commits for all.
+    window: Duration,
 }
 
 /// The transactions that the next commit writes.
@@ -100,9 +101,10 @@ async fn ended(mut progress: watch::Receiver<Progress>) -> Result<()> {
 }
 
 impl Groups {
-    /// Returns the groups of a database. `durable` says whether its commits wait for the disk.
-    pub(crate) fn new(durable: bool) -> Arc<Self> {
-        Arc::new(Self { turn: Arc::new(Semaphore::new(1)), open: Mutex::new(None), durable })
+    /// Returns the groups of a database.
+    pub(crate) fn new(options: &SqliteOptions) -> Arc<Self> {
+        let (durable, window) = (options.durable, options.commit_window);
+        Arc::new(Self { turn: Arc::new(Semaphore::new(1)), open: Mutex::new(None), durable, window })
     }
 
     /// Begins a transaction, in the open group or in a new one.
@@ -255,7 +257,7 @@ impl UnitOfWork for GroupedTransaction {
         group.members += 1;
         let since = *group.since.get_or_insert_with(Instant::now);
         let (groups, shared) = (self.groups.clone(), self.shared.clone());
-        if group.members >= MOST || since.elapsed() >= LONGEST {
+        if group.members >= MOST || since.elapsed() >= groups.window {
             return groups.commit_whole(group, permit, shared).await;
         }
         let progress = group.progress.subscribe();

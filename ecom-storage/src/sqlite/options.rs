@@ -26,6 +26,9 @@ pub struct SqliteOptions {
     /// Whether a commit waits until it is on disk. If it does not, the last commits are lost if the machine fails, though
     /// not if the process does. Default true.
     pub durable: bool,
+    /// How long other short transactions may join the commit of one that has ended, if they were waiting by then.
+    /// Default 5 ms.
+    pub commit_window: Duration,
     /// The clock.
     pub clock: SharedClock,
     /// The source of the id that identifies the database.
@@ -42,6 +45,7 @@ impl SqliteOptions {
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(5),
             durable: true,
+            commit_window: Duration::from_millis(5),
             ids: Arc::new(UuidV7Source::new(clock.clone())),
             clock,
         }

@@ -8,7 +8,7 @@ use ecom_core::common::IncludeDeleted;
 use ecom_core::platform::OutboxPosition;
 use ecom_core::port::NoSearch;
 use ecom_core::{Error, Shop, ShopParts};
-use ecom_storage::{begin_on_sqlite, on_sqlite};
+use ecom_storage::{begin_on_rusqlite, begin_on_sqlite, on_rusqlite, on_sqlite};
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 
 use crate::support::{TestResult, file};
@@ -120,5 +120,50 @@ async fn r13_a_host_that_forgets_to_finish_loses_no_event() -> TestResult {
     host.commit().await?;
     let log = shop.events().read(OutboxPosition::default(), 100).await?.events;
     assert_eq!(log.iter().map(|(_, e)| e.aggregate_id).collect::<Vec<_>>(), [product.id.0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_writes_inside_its_own_transaction_of_rusqlite() -> TestResult {
+    let (dir, s) = file().await;
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let mut c = rusqlite::Connection::open(dir.path().join("shop.db"))?;
+    c.execute_batch("CREATE TABLE host_table (id INTEGER)")?;
+    let actor = Principal::trusted("host");
+
+    // The host begins its transaction itself.
+    let e = on_rusqlite(&shop, &mut c).await.unwrap_err();
+    assert!(e.to_string().contains("begin one with BEGIN IMMEDIATE"), "{e}");
+    for end in ["ROLLBACK", "COMMIT"] {
+        c.execute_batch("BEGIN IMMEDIATE; INSERT INTO host_table VALUES (1)")?;
+        let mut tx = on_rusqlite(&shop, &mut c).await?;
+        shop.acting_as(&actor).products().create_in(&mut tx, &pen()).await?;
+        let after = tx.finish()?;
+        c.execute_batch(end)?;
+        after.run().await;
+        assert_eq!(titles(&shop).await.len(), usize::from(end == "COMMIT"));
+    }
+    c.execute_batch("BEGIN IMMEDIATE")?;
+    let tx = on_rusqlite(&shop, &mut c).await?;
+    assert!(matches!(tx.commit().await, Err(Error::Unsupported { .. })));
+    c.execute_batch("ROLLBACK")?;
+
+    // The library begins the transaction.
+    for keep in [false, true] {
+        let mut tx = begin_on_rusqlite(&shop, &mut c).await?;
+        let input: ProductInput = serde_json::from_str(r#"{"title": "Ink", "price": 2}"#)?;
+        shop.acting_as(&actor).products().create_in(&mut tx, &input).await?;
+        let own = tx.connection::<rusqlite::Connection>().ok_or("the host's connection")?;
+        own.execute_batch("INSERT INTO host_table VALUES (2)")?;
+        if keep {
+            tx.commit().await?.run().await;
+        } else {
+            drop(tx);
+        }
+        assert!(c.is_autocommit());
+        assert_eq!(titles(&shop).await.len(), 1 + usize::from(keep));
+    }
+    let rows: i64 = c.query_row("SELECT COUNT(*) FROM host_table", [], |r| r.get(0))?;
+    assert_eq!(rows, 2);
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod cancellation;
 mod catalog;
 mod constraints;
+mod groups;
 mod host_transaction;
 mod inventory;
 mod locks;

@@ -383,7 +383,7 @@ impl SqlStorage {
         };
         let writer = pool(opens(Role::Writer), 1, wait)?;
         let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
-        let groups = (!only_one).then(|| crate::sqlite::Groups::new(options.durable));
+        let groups = (!only_one).then(|| crate::sqlite::Groups::new(&options));
         Ok(Self { readers, writer, shared, groups, one_pool: only_one, wait, migrations: None, clock, ids })
     }
 
