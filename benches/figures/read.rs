@@ -1,13 +1,15 @@
 //! A product by id with its SKUs and prices, in process: from cache against a bare moka get of an `Arc`, and from
-//! SQLite against plain sqlx with the same statement.
+//! SQLite against rusqlite on the calling thread, with the same statement and as much decoded.
 
+use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ecom::Shop;
 use ecom::catalog::Product;
 use ecom::common::IncludeDeleted;
-use sqlx::{ConnectOptions as _, Row as _};
+use ecom::id::ProductId;
 use uuid::Uuid;
 
 use crate::support::{Bench, pair, shop};
@@ -51,84 +53,161 @@ async fn cached(b: &Bench) {
     .await;
 }
 
-/// The value that a plain program would build from the statement's rows.
-#[derive(Debug)]
+/// The product that a plain program would build from the statement's rows, with as much in it as that of the shop.
+#[derive(Debug, Default)]
 #[expect(dead_code, reason = "read so that the driver decodes it")]
 struct Plain {
     texts: Vec<Option<String>>,
-    numbers: Vec<Option<i64>>,
-    id: Uuid,
-    sku: Option<Uuid>,
+    numbers: Vec<i64>,
+    ids: Vec<Uuid>,
+    tags: Vec<String>,
+    images: Vec<PlainImage>,
+    attributes: serde_json::Map<String, serde_json::Value>,
+    options: BTreeMap<String, String>,
+    categories: Vec<(i64, Uuid, String, String, String)>,
 }
 
-async fn stored(b: &Bench) {
-    const N: usize = 20_000;
-    let text = b.storage.product_text();
-    let mut conn = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(b.dir.path().join("shop.db"))
-        .read_only(true)
-        .connect()
-        .await
-        .expect("a connection");
-    pair(
-        "by id from SQLite, against plain sqlx on one connection",
-        "0.7",
-        7,
-        async || {
-            let start = Instant::now();
-            for i in 0..N {
-                let id = b.products[i % b.products.len()];
-                black_box(b.shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
-            }
-            (N as u64, start.elapsed())
-        },
-        async || {
-            let start = Instant::now();
-            for i in 0..N {
-                let id = b.products[i % b.products.len()].0;
-                let rows = sqlx::query(text).bind(id).fetch_all(&mut conn).await.expect("rows");
-                black_box(rows.iter().map(plain).collect::<Vec<_>>());
-            }
-            (N as u64, start.elapsed())
-        },
-    )
-    .await;
+#[derive(Debug, serde::Deserialize)]
+#[expect(dead_code, reason = "as above")]
+struct PlainImage {
+    url: String,
+    alt: Option<String>,
 }
 
-fn plain(r: &sqlx::sqlite::SqliteRow) -> Plain {
-    const TEXTS: [usize; 17] = [1, 2, 3, 4, 6, 7, 8, 10, 11, 15, 16, 20, 21, 24, 28, 29, 30];
-    const NUMBERS: [usize; 17] = [5, 9, 12, 13, 14, 17, 18, 19, 22, 23, 27, 31, 32, 36, 37, 38, 42];
-    Plain {
-        id: r.get(0),
-        sku: r.get(25),
-        texts: TEXTS.iter().map(|i| r.get(*i)).collect(),
-        numbers: NUMBERS.iter().map(|i| r.get(*i)).collect(),
+/// What the columns of the statement are, by position.
+struct Columns {
+    json: HashMap<&'static str, Vec<usize>>,
+    categories: usize,
+    others: Vec<usize>,
+}
+
+impl Columns {
+    fn of(statement: &rusqlite::Statement<'_>) -> Self {
+        let names = statement.column_names();
+        let mut json = HashMap::new();
+        for name in ["tags", "images", "attributes", "option_values"] {
+            let at = |n: &(usize, &&str)| (*n.1 == name).then_some(n.0);
+            json.insert(name, names.iter().enumerate().filter_map(|n| at(&n)).collect::<Vec<_>>());
+        }
+        // The expression has no name that is one word.
+        let categories = names.iter().position(|n| n.contains('(')).expect("the categories");
+        let is_other = |n: &usize| *n != categories && !json.values().any(|at| at.contains(n));
+        let others = (0..names.len()).filter(is_other).collect();
+        Self { json, categories, others }
     }
 }
 
-/// Measures one thread and eight, from cache and from the database, for comparison with other shops.
-async fn threads(b: &Bench) {
-    for (name, tasks) in [("1 task", 1), ("8 tasks", 8)] {
-        for cached in [true, false] {
-            let n = if cached { 500_000 } else { 10_000 };
-            let start = Instant::now();
-            let mut set = tokio::task::JoinSet::new();
-            for t in 0..tasks {
-                let (shop, ids) = (b.shop.clone(), b.products.clone());
-                set.spawn(async move {
-                    for i in 0..n {
-                        let id = ids[(i + t * 97) % ids.len()];
-                        if cached {
-                            black_box(shop.products().get(id).await.expect("a product"));
-                        } else {
-                            black_box(shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
-                        }
+/// A connection as a plain program opens it, with the settings that the shop has.
+fn open(b: &Bench) -> rusqlite::Connection {
+    let conn = rusqlite::Connection::open(b.dir.path().join("shop.db")).expect("a connection");
+    conn.pragma_update(None, "mmap_size", 256 << 20).expect("a setting");
+    conn.pragma_update(None, "cache_size", -16_384).expect("a setting");
+    conn
+}
+
+/// Reads a product with rusqlite on the calling thread.
+fn read_plainly(conn: &rusqlite::Connection, text: &str, columns: &Columns, id: Uuid) -> Vec<Plain> {
+    let mut statement = conn.prepare_cached(text).expect("a statement");
+    let rows = statement.query_map([id.as_bytes().as_slice()], |row| plain(row, columns)).expect("rows");
+    rows.map(|row| row.expect("a row")).collect()
+}
+
+fn plain(row: &rusqlite::Row<'_>, columns: &Columns) -> rusqlite::Result<Plain> {
+    use rusqlite::types::ValueRef;
+    let mut plain = Plain::default();
+    for at in &columns.others {
+        match row.get_ref(*at)? {
+            ValueRef::Null => plain.texts.push(None),
+            ValueRef::Integer(number) => plain.numbers.push(number),
+            ValueRef::Text(text) => plain.texts.push(Some(std::str::from_utf8(text).expect("a text").to_owned())),
+            ValueRef::Blob(id) => plain.ids.push(Uuid::from_slice(id).expect("an id")),
+            ValueRef::Real(_) => unreachable!("no column is a float"),
+        }
+    }
+    plain.tags = json(row, columns.json["tags"][0])?;
+    plain.images = json(row, columns.json["images"][0])?;
+    plain.attributes = json(row, columns.json["attributes"][0])?;
+    plain.options = json(row, columns.json["option_values"][0])?;
+    plain.categories = json(row, columns.categories)?;
+    Ok(plain)
+}
+
+fn json<T: serde::de::DeserializeOwned + Default>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(at)?.as_str_or_null().expect("a text");
+    Ok(text.map_or_else(T::default, |text| serde_json::from_str(text).expect("JSON")))
+}
+
+/// Measures reads of the shop from SQLite against rusqlite on the calling thread: one task against one thread, and
+/// eight against eight.
+async fn stored(b: &Bench) {
+    const N: usize = 20_000;
+    let text = b.storage.product_text();
+    for (what, n) in [("1 task against 1 thread", 1), ("8 tasks against 8 threads", 8)] {
+        pair(
+            &format!("by id from SQLite, against rusqlite with the same statement, {what}"),
+            "0.7",
+            7,
+            async || {
+                let start = Instant::now();
+                tasks(b, n, N, fresh).await;
+                ((n * N) as u64, start.elapsed())
+            },
+            async || {
+                let ids = &b.products;
+                let start = Instant::now();
+                std::thread::scope(|threads| {
+                    for t in 0..n {
+                        threads.spawn(move || {
+                            let conn = open(b);
+                            let columns = Columns::of(&conn.prepare(text).expect("a statement"));
+                            for i in 0..N {
+                                let id = ids[(i + t * 97) % ids.len()].0;
+                                black_box(read_plainly(&conn, text, &columns, id));
+                            }
+                        });
                     }
                 });
+                ((n * N) as u64, start.elapsed())
+            },
+        )
+        .await;
+    }
+}
+
+/// Makes `each` calls from each of `n` tasks, over all products.
+async fn tasks<F: Future<Output = ()> + Send + 'static>(
+    b: &Bench,
+    n: usize,
+    each: usize,
+    call: fn(Shop, ProductId) -> F,
+) {
+    let mut set = tokio::task::JoinSet::new();
+    for t in 0..n {
+        let (shop, ids) = (b.shop.clone(), b.products.clone());
+        set.spawn(async move {
+            for i in 0..each {
+                call(shop.clone(), ids[(i + t * 97) % ids.len()]).await;
             }
-            set.join_all().await;
-            let rate = (n * tasks) as f64 / start.elapsed().as_secs_f64();
-            println!("by id, {name}, {}: {rate:.0}/s", if cached { "from cache" } else { "from SQLite" });
-        }
+        });
+    }
+    set.join_all().await;
+}
+
+async fn fresh(shop: Shop, id: ProductId) {
+    black_box(shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
+}
+
+async fn from_cache(shop: Shop, id: ProductId) {
+    black_box(shop.products().get(id).await.expect("a product"));
+}
+
+/// Prints the rates of one task and of eight, from cache, for comparison with other shops.
+async fn threads(b: &Bench) {
+    const N: usize = 500_000;
+    for (name, n) in [("1 task", 1), ("8 tasks", 8)] {
+        let start = Instant::now();
+        tasks(b, n, N, from_cache).await;
+        let rate = (N * n) as f64 / start.elapsed().as_secs_f64();
+        println!("by id from cache, {name}: {rate:.0}/s");
     }
 }
