@@ -50,9 +50,9 @@ pub struct DatabaseSettings {
     pub max_connections: usize,
     /// The time for which a caller waits for a connection, at least 100 ms. Default 10 s.
     pub acquire_timeout: Duration,
-    /// The time after which a statement is given up and its connection is closed, at least 100 ms. Default 5 s. The
+    /// The time after which a statement is given up and its connection is closed, at least 100 ms. Default 5 s. A
     /// server ends the wait for a lock after 80 % of this time (MySQL and MariaDB after whole seconds, at least 1 s),
-    /// and a statement after 90 %.
+    /// and a statement after 90 %. SQLite interrupts the statement.
     pub statement_timeout: Duration,
     /// The age at which a connection is replaced, at least 100 ms. Default one hour.
     pub max_lifetime: Duration,

@@ -26,7 +26,7 @@
 //! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE`, `MAILER_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
 //! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | the maximum number of connections to a database server |
 //! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
-//! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; the wait for a lock is a little shorter |
+//! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; on a server, the wait for a lock is a little shorter |
 //! | `ECOM_DATABASE_LIFETIME` | `3600` | 60–86,400 s | the age at which a connection is replaced |
 //! | `ECOM_CURRENCY` | `USD` | an ISO 4217 code whose currency has a minor unit, so not `XXX` or `XAU` | the currency of the shop |
 //! | `ECOM_PRICE_BUCKETS` | `0,25,50,100,250,500,1000` | 1 to 50 prices in ascending order | the lower bounds of the price ranges that searches count, in the major unit of the currency, separated by commas |

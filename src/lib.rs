@@ -56,8 +56,8 @@
 //! # }
 //! ```
 //!
-//! `begin_on_sqlite`, `begin_on_postgres` and `begin_on_mysql` in [`adapters`] begin such a transaction on a connection
-//! of the application, which can also run its own statements in it.
+//! `begin_on_sqlite`, `begin_on_rusqlite`, `begin_on_postgres` and `begin_on_mysql` in [`adapters`] begin such a
+//! transaction on a connection of the application, which can also run its own statements in it.
 //!
 //! `examples/embed.rs` is a complete application without HTTP, `examples/transaction.rs` shares a transaction with the
 //! shop, and `examples/server.rs` is the reference server.
@@ -203,7 +203,10 @@ pub mod adapters {
     pub use ecom_storage::limiter::MemoryLimiter;
     #[cfg(feature = "redis")]
     pub use ecom_storage::limiter::RedisLimiter;
-    /// The crate with the connections that `begin_on_…` and `on_…` take.
+    /// The crate with the connections that `begin_on_rusqlite` and `on_rusqlite` take.
+    #[cfg(feature = "sqlite")]
+    pub use ecom_storage::rusqlite;
+    /// The crate with the connections that the other functions `begin_on_…` and `on_…` take.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::sqlx;
     #[cfg(feature = "mysql")]

@@ -10,7 +10,7 @@
 //! contains only the caches (see [`cache`]) and the rate limiters (see `limiter`).
 //!
 //! `SqlStorage` is the adapter. To run statements of a host application in the same transaction as writes of the
-//! shop, use `begin_on_sqlite`, `begin_on_postgres` or `begin_on_mysql`.
+//! shop, use `begin_on_sqlite`, `begin_on_rusqlite`, `begin_on_postgres` or `begin_on_mysql`.
 //!
 //! # One repository for three databases
 //! Repositories in `sql/` are plain, non-generic code over a thin executor: an enum of the three connections, typed
@@ -44,7 +44,10 @@ pub use sql::{begin_on_postgres, on_postgres};
 pub use sql::{begin_on_rusqlite, begin_on_sqlite, on_rusqlite, on_sqlite};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteOptions;
-/// The crate whose connections [`SqlStorage`] opens.
+/// The crate whose connections `begin_on_rusqlite` takes, and which [`SqlStorage`] uses for SQLite.
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
+/// The crate whose connections the other functions `begin_on_…` take, and which [`SqlStorage`] uses for servers.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sqlx;
 
