@@ -10,7 +10,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{BufReader, IsTerminal as _, Read, Write as _};
+use std::io::{BufReader, BufWriter, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::signal::unix;
 use tokio::sync::watch;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// Prints to standard output, which may be closed.
@@ -107,7 +108,8 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = ServerConfig::load()?;
-    start_log(&config)?;
+    // Dropped at the end, which writes what is still in the buffer.
+    let _log = start_log(&config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -156,18 +158,39 @@ async fn listen(config: &ServerConfig) -> Result<TcpListener> {
     bound.map_err(|e| format!("cannot listen on {host}:{port} ({e}); set ECOM_LISTEN or PORT").into())
 }
 
-/// Logs go to standard error.
-fn start_log(config: &ServerConfig) -> Result<()> {
+/// How many lines of the log wait to be written at most.
+const LOG_LINES: usize = 50_000;
+/// How often the lines that were dropped are counted.
+const DROPPED_EVERY: Duration = Duration::from_secs(10);
+
+/// Logs go to standard error. A thread of its own writes them, so that no request waits for a slow terminal or a full
+/// pipe. If too many lines wait, further ones are dropped, and a line says how many.
+fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
     // Tantivy warns of merges that a later commit made obsolete, which needs no action; a directive can turn the
     // warning on.
     let filter = EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let stderr = BufWriter::with_capacity(1 << 16, std::io::stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).thread_name("log").finish(stderr);
+    let dropped = writer.error_counter();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.log_format {
         LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),
         other => return Err(format!("ECOM_LOG_FORMAT: this server does not write {other:?}").into()),
     }
-    Ok(())
+    tokio::spawn(async move {
+        let mut known = 0;
+        loop {
+            tokio::time::sleep(DROPPED_EVERY).await;
+            let total = dropped.dropped_lines();
+            if total > known {
+                tracing::warn!(lines = total - known, total, "lines of the log were dropped: nobody reads them in time");
+                known = total;
+            }
+        }
+    });
+    Ok(guard)
 }
 
 /// The signals that stop the server.

@@ -41,7 +41,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Choice<T> {
     }
 }
 
-/// Settings of the connections to a database behind a server. They do not apply to the embedded database.
+/// Settings of the connections to a database. On SQLite, only the two timeouts apply.
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
 #[setters(strip_option)]
 #[non_exhaustive]

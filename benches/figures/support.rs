@@ -33,6 +33,8 @@ pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: 
     let search = TantivySearch::open(TantivyOptions::memory()).await.expect("an index");
     let mut parts = ShopParts::new(storage.clone(), Arc::new(search));
     parts.cache = cache;
+    // Tasks edit the same rows at once.
+    parts.config.last_write_wins = true;
     let shop = Shop::new(parts).expect("a shop");
     let mut leaves = Vec::new();
     let root = category(&shop, "Everything", None).await;

@@ -195,7 +195,7 @@ pub mod catalog {
         ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportService, MetaRecord,
         ProductRecord, SkuRecord,
     };
-    pub use crate::service::catalog::product::{ProductList, ProductListQuery, ProductService};
+    pub use crate::service::catalog::product::{ProductFilterValues, ProductList, ProductListQuery, ProductService};
     pub use crate::service::catalog::review::ReviewService;
     pub use crate::service::catalog::sku::{MAX_SKUS, SkuService};
 }

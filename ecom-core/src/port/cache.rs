@@ -27,7 +27,9 @@ pub enum CacheKey {
     CategoryTree,
     /// A page of products, by the hash of its query.
     ProductList(u128),
-    /// The group of all [`CacheKey::ProductList`]s; it has no value of its own.
+    /// The values by which a list of products can be narrowed, by the hash of its filter.
+    ProductFilters(u128),
+    /// The group of all [`CacheKey::ProductList`]s and [`CacheKey::ProductFilters`]; it has no value of its own.
     ProductLists,
     /// A page of categories, by the hash of its query.
     CategoryList(u128),
@@ -45,13 +47,14 @@ pub enum CacheKey {
 
 impl CacheKey {
     /// Every kind of key once, as a function of the number that distinguishes the keys of a kind.
-    const KINDS: [fn(u128) -> Self; 13] = [
+    const KINDS: [fn(u128) -> Self; 14] = [
         |number| Self::Product(ProductId(Uuid::from_u128(number))),
         Self::ProductSlug,
         |number| Self::Category(CategoryId(Uuid::from_u128(number))),
         Self::CategorySlug,
         |_| Self::CategoryTree,
         Self::ProductList,
+        Self::ProductFilters,
         |_| Self::ProductLists,
         Self::CategoryList,
         |number| Self::Setting(SettingId(Uuid::from_u128(number))),
@@ -76,7 +79,7 @@ impl CacheKey {
             | Self::Roles
             | Self::Session(_)
             | Self::ApiKey(_) => None,
-            Self::ProductList(_) | Self::ProductLists => Some(Self::ProductLists),
+            Self::ProductList(_) | Self::ProductFilters(_) | Self::ProductLists => Some(Self::ProductLists),
             // A change of a list of categories is also a change of the tree.
             Self::CategoryList(_) | Self::CategoryTree => Some(Self::CategoryTree),
         }
@@ -108,6 +111,7 @@ impl CacheKey {
             Self::CategorySlug(hash) => ("category-slug", Some(*hash)),
             Self::CategoryTree => ("category-tree", None),
             Self::ProductList(hash) => ("product-list", Some(*hash)),
+            Self::ProductFilters(hash) => ("product-filters", Some(*hash)),
             Self::ProductLists => ("product-lists", None),
             Self::CategoryList(hash) => ("category-list", Some(*hash)),
             Self::Setting(id) => ("setting", Some(id.0.as_u128())),

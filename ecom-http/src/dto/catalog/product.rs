@@ -281,21 +281,21 @@ pub(crate) struct BrandCount {
 }
 
 impl FiltersView {
-    pub(crate) fn of(f: ProductFilters, numbers: bool) -> Self {
+    pub(crate) fn of(f: &ProductFilters, numbers: bool) -> Self {
         let amount = |price: Money| Amount::new(price.amount(), numbers);
         Self {
             categories: f
                 .categories
-                .into_iter()
+                .iter()
                 .map(|(c, count)| CategoryCount {
                     id: c.id.0,
-                    name: c.name,
+                    name: c.name.clone(),
                     slug: c.slug.to_string(),
-                    path: c.path,
-                    count,
+                    path: c.path.clone(),
+                    count: *count,
                 })
                 .collect(),
-            brands: f.brands.into_iter().map(|(name, count)| BrandCount { name, count }).collect(),
+            brands: f.brands.iter().map(|(name, count)| BrandCount { name: name.clone(), count: *count }).collect(),
             price_range: f.price.map(|(min, max)| PriceRange { min: amount(min), max: amount(max) }),
         }
     }

@@ -1,8 +1,8 @@
 //! Routes of products.
 
 use ecom_core::catalog::{
-    AvailabilityStatus, Product, ProductFilter, ProductInput, ProductList, ProductListQuery, ProductPatch, ProductSort,
-    ProductStatus,
+    AvailabilityStatus, Product, ProductFilter, ProductFilters, ProductInput, ProductList, ProductListQuery,
+    ProductPatch, ProductSort, ProductStatus,
 };
 use ecom_core::common::IncludeDeleted;
 use ecom_core::id::ProductId;
@@ -157,8 +157,7 @@ pub(crate) async fn list(
         updated_since: None,
     };
     let products = reply.shop().products();
-    let filters =
-        if with_filters { Some(FiltersView::of(products.filters(&filter).await?, format.numbers)) } else { None };
+    let filters = if with_filters { Some(products.filters(&filter).await?) } else { None };
     let query = ProductListQuery { filter, sort, paging: part.paging.clone() };
     let found = products.list(&query).await?;
     if let Some(text) = unseen
@@ -166,16 +165,17 @@ pub(crate) async fn list(
     {
         resolve(text).await?;
     }
-    let rows = |l: &ProductList, filters| {
+    let rows = |l: &ProductList, filters: Option<&ProductFilters>| {
         let mut frame = reply.frame(&l.page, l.total, &part);
-        frame.meta.filters = filters;
+        frame.meta.filters = filters.map(|values| FiltersView::of(values, format.numbers));
         format.rows(frame, l.page.items.iter())
     };
-    let response = match filters {
+    let response = match &filters {
         None => reply.page(&found.value, &format, |l| rows(l, None))?,
-        filters => rows(&found.value, filters)?.respond(),
+        Some(filters) => rows(&found.value, Some(&filters.values))?.respond(),
     };
-    Ok(listed(response, deleted, Some(found.hit)))
+    let hit = found.hit && filters.is_none_or(|filters| filters.hit);
+    Ok(listed(response, deleted, Some(hit)))
 }
 
 /// Create a product

@@ -13,8 +13,8 @@ use super::resolver::Resolver;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::{
-    InputFor, Product, ProductFilter, ProductInput, ProductPatch, ProductSort, ProductValues, RatingSource,
-    RatingSummary, flat_names,
+    InputFor, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort, ProductValues,
+    RatingSource, RatingSummary, flat_names,
 };
 use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
@@ -42,6 +42,15 @@ pub struct ProductList {
     pub page: Page<Product>,
     /// How many match; `None` with a cursor.
     pub total: Option<Total>,
+}
+
+/// The values by which a list of products can be narrowed, as they are cached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProductFilterValues {
+    /// The filter, which distinguishes filters that share a cache key.
+    query: String,
+    /// The values.
+    pub values: ProductFilters,
 }
 
 /// A query for a list of products. By default it asks for the newest 20 live products.

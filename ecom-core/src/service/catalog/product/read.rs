@@ -3,16 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{ProductList, ProductListQuery, ProductService};
+use super::{ProductFilterValues, ProductList, ProductListQuery, ProductService};
 use crate::domain::access::principal::Permission;
-use crate::domain::catalog::product::{Product, ProductFilter, ProductFilters, ProductStatus};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductStatus};
 use crate::domain::common::IncludeDeleted;
 use crate::error::{Entity, Error, Result};
 use crate::id::ProductId;
 use crate::paging::Paging;
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
-use crate::service::run::read_through::{Cached, Lookup, text_hash};
+use crate::service::run::read_through::{Cacheable, Cached, Lookup, text_hash};
 use crate::service::run::transaction::Tx;
 use crate::text::{Slug, shown};
 
@@ -166,7 +166,6 @@ impl ProductService<'_> {
         query.filter.check(self.cx.config.currency)?;
         query.paging.check()?;
         let text = format!("{query:?}");
-        let key = CacheKey::ProductList(text_hash(&text));
         let load = |text: String| async {
             let mut db = self.cx.storage.connect().await?;
             let page = db.products().list(&query.filter, query.sort, &query.paging).await?;
@@ -174,18 +173,31 @@ impl ProductService<'_> {
                 Paging::Offset { .. } => Some(db.products().count(&query.filter, self.cx.config.total_bound).await?),
                 Paging::Keyset { .. } => None,
             };
-            Ok(Some(ProductList { query: text, page, total }))
+            Ok(ProductList { query: text, page, total })
         };
+        self.answered(&query.filter, CacheKey::ProductList, text, |list| &list.query, load).await
+    }
+
+    /// Reads the answer to a query through the cache. `query_of` returns the query that an answer belongs to, since two
+    /// queries can have the same key.
+    async fn answered<T: Cacheable, F: Future<Output = Result<T>> + Send>(
+        &self,
+        filter: &ProductFilter,
+        key: fn(u128) -> CacheKey,
+        query: String,
+        query_of: fn(&T) -> &str,
+        load: impl Fn(String) -> F,
+    ) -> Result<Lookup<T>> {
         // A list with soft-deleted rows is for operators, who see the database as it is.
-        let cacheable = query.filter.include_deleted == IncludeDeleted::No && query.filter.updated_since.is_none();
-        if cacheable
-            && let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load(text.clone())).await?
-            && found.value.query == text
-        {
-            return Ok(found);
+        if filter.include_deleted == IncludeDeleted::No && filter.updated_since.is_none() {
+            let (key, load) = (key(text_hash(&query)), load(query.clone()));
+            let load = async { load.await.map(Some) };
+            let found = self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load).await?;
+            if let Some(found) = found.filter(|found| query_of(found) == query) {
+                return Ok(found);
+            }
         }
-        let list = load(text).await?.ok_or_else(|| Error::not_found(Entity::Product, "list"))?;
-        Ok(Lookup { value: Arc::new(Cached::new(list)), hit: false })
+        Ok(Lookup { value: Arc::new(Cached::new(load(query).await?)), hit: false })
     }
 
     /// Returns a filter for the products that the principal may read, and refuses one for others.
@@ -194,14 +206,19 @@ impl ProductService<'_> {
         Ok(ProductFilter { status: self.readable(filter.status)?, ..filter.clone() })
     }
 
-    /// Returns the values by which the products that match could be narrowed (`meta.filters`).
+    /// Returns the values by which the products that match could be narrowed (`meta.filters`). They are cached as
+    /// [`Self::list`] caches pages.
     ///
     /// # Errors
     /// `Validation` for a brand or tag that no product can have and for price bounds in the wrong order,
     /// `CURRENCY_MISMATCH`, `Unavailable`.
-    pub async fn filters(&self, filter: &ProductFilter) -> Result<ProductFilters> {
+    pub async fn filters(&self, filter: &ProductFilter) -> Result<Lookup<ProductFilterValues>> {
         let filter = &self.narrowed(filter)?;
         filter.check(self.cx.config.currency)?;
-        self.cx.storage.connect().await?.products().filters(filter).await
+        let load = |query: String| async {
+            let values = self.cx.storage.connect().await?.products().filters(filter).await?;
+            Ok(ProductFilterValues { query, values })
+        };
+        self.answered(filter, CacheKey::ProductFilters, format!("{filter:?}"), |found| &found.query, load).await
     }
 }
