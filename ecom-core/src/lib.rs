@@ -153,7 +153,7 @@ pub mod access {
     pub use crate::domain::access::secret::{Secret, SecretHash};
     pub use crate::domain::access::session::{LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
     pub use crate::domain::access::user::{
-        MAX_PASSWORD, MIN_PASSWORD, PasswordHash, User, UserAccount, UserFilter, UserInput, UserPatch,
+        MAX_PASSWORD, MIN_PASSWORD, PasswordHash, ProfilePatch, User, UserAccount, UserFilter, UserInput, UserPatch,
     };
     pub use crate::service::access::api_key::ApiKeyService;
     pub use crate::service::access::auth::{AuthService, Tokens};

@@ -264,13 +264,21 @@ impl Reply {
         self.private(resource, format)
     }
 
-    /// Returns the response of a read of a part of a resource, such as a line of an order. Its path is that of the
-    /// request, and it has the entity tag of the resource, because the part has no version of its own.
+    /// Returns the response of a read of a part of a resource, such as a line of an order, or of a resource that has
+    /// another path of its own. Its path is that of the request, and it has the entity tag of the resource, because the
+    /// part has no version of its own.
     pub(crate) fn part_of<R: Resource, S: Shown>(&self, whole: &R, part: &S, format: &Format) -> ApiResult {
         let tag = whole.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {
             return Ok(private(StatusCode::NOT_MODIFIED.into_response(), Some(tag)));
         }
+        self.written_part(whole, part, format)
+    }
+
+    /// Returns the response of a write to a part of a resource, which has the path and the entity tag that
+    /// [`Self::part_of`] describes.
+    pub(crate) fn written_part<R: Resource, S: Shown>(&self, whole: &R, part: &S, format: &Format) -> ApiResult {
+        let tag = whole.stamp().tag(&format.variant());
         Ok(private(format.item(StatusCode::OK, part, self.target.path().to_owned())?, Some(tag)))
     }
 

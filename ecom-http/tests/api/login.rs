@@ -52,6 +52,48 @@ async fn a_token_acts_with_the_permissions_of_its_user() {
 }
 
 #[tokio::test]
+async fn a_user_edits_its_own_name_and_nothing_else() {
+    let api = Api::new().await;
+    let body = r#"{"email": "ada@example.com", "password": "correct horse"}"#;
+    let tokens = api.auth("register", body).await.ok(201).data();
+    let access = text(&tokens, "access_token");
+    let read = api.bearing(access, "GET", "/auth/me", None).await.ok(200);
+    let tag = read.header("etag").to_owned();
+    assert!(tag.starts_with("\"1.1-"), "{tag}");
+    let authorization = format!("Bearer {access}");
+    let with = async |method: &str, header: (&str, &str), body: Option<&str>| {
+        api.call(method, &format!("{API}/auth/me"), &[("authorization", &authorization), header], body).await
+    };
+    with("GET", ("if-none-match", &tag), None).await.ok(304);
+    let name = r#"{"name": "Ada Lovelace"}"#;
+    api.bearing(access, "PATCH", "/auth/me", Some(name)).await.refused(428, "VERSION_REQUIRED", "");
+    let done = with("PATCH", ("if-match", &tag), Some(name)).await.ok(200);
+    assert_eq!((&done.data()["name"], &done.data()["version"]), (&json!("Ada Lovelace"), &json!(2)));
+    assert_eq!(done.json()["links"], read.json()["links"]);
+    assert_eq!((done.header("cache-control"), done.header("etag")), ("private, no-store", &*tag.replace("1.1", "2.2")));
+    assert!(!done.header("x-last-event-id").is_empty());
+    with("PATCH", ("if-match", &tag), Some(name)).await.refused(412, "VERSION_CONFLICT", "");
+    let by_body = r#"{"name": null, "version": 1}"#;
+    api.bearing(access, "PATCH", "/auth/me", Some(by_body)).await.refused(409, "VERSION_CONFLICT", "");
+    for (field, value) in [
+        ("email", json!("eve@example.com")),
+        ("password", json!("battery staple")),
+        ("roles", json!(["admin"])),
+        ("customer_id", Value::Null),
+        ("blocked", json!(false)),
+    ] {
+        let patch = json!({"version": 2, field: value}).to_string();
+        api.bearing(access, "PATCH", "/auth/me", Some(&patch)).await.refused(400, "BAD_REQUEST", field);
+    }
+    let long = json!({"version": 2, "name": "x".repeat(201)}).to_string();
+    api.bearing(access, "PATCH", "/auth/me", Some(&long)).await.refused(422, "VALIDATION_FAILED", "name");
+    let unchanged = api.bearing(access, "GET", "/auth/me", None).await.ok(200).data();
+    assert_eq!(unchanged, done.data());
+    // Neither a caller without a session nor an API key has a user.
+    api.call("PATCH", &format!("{API}/auth/me"), &[], Some(name)).await.refused(401, "UNAUTHENTICATED", "");
+}
+
+#[tokio::test]
 async fn a_bad_token_is_refused_everywhere() {
     let api = Api::new().await;
     for token in ["", "x", "a.b.c", "ecom_x", "\u{e4}"] {

@@ -224,6 +224,19 @@ pub struct UserPatch {
     pub version: Option<i64>,
 }
 
+/// A merge patch of the user of a principal by itself (RFC 7396): fields that it leaves out stay unchanged.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProfilePatch {
+    /// A name for people, at most 200 characters; null removes it.
+    #[serde(default)]
+    pub name: Patch<String>,
+    /// The version of the user that the client read (R1), unless `If-Match` names it.
+    #[serde(default)]
+    pub version: Option<i64>,
+}
+
 impl UserInput {
     /// Returns a user with this email address.
     pub fn new(email: impl Into<String>) -> Self {
@@ -245,16 +258,36 @@ impl UserInput {
         let mut e = ValidationErrors::default();
         let email = self.email.trim();
         check_email(email, &mut e);
-        if let Some(name) = &self.name {
-            check_text("name", name, 0, 200, &mut e);
-        }
+        let name = check_name(self.name.as_deref(), &mut e);
         if let Some(password) = &self.password {
             check_password("password", password, email, &mut e);
         }
         let roles = check_roles(&self.roles, &mut e);
         e.into_result()?;
-        Ok(Self { email: email.to_owned(), name: trimmed(self.name.as_deref()), roles, ..self.clone() })
+        Ok(Self { email: email.to_owned(), name, roles, ..self.clone() })
     }
+}
+
+impl ProfilePatch {
+    /// Checks the patch and returns it as it is stored: the name without spaces around it.
+    ///
+    /// # Errors
+    /// `Validation` with every field that is out of bounds.
+    pub(crate) fn check(self) -> Result<Self> {
+        let Patch::Set(name) = &self.name else { return Ok(self) };
+        let mut e = ValidationErrors::default();
+        let name = check_name(Some(name), &mut e).map_or(Patch::Clear, Patch::Set);
+        e.into_result()?;
+        Ok(Self { name, ..self })
+    }
+}
+
+/// Returns the name of a user without spaces around it, or `None` if it is empty. Pushes an error if it cannot be one.
+fn check_name(name: Option<&str>, errors: &mut ValidationErrors) -> Option<String> {
+    if let Some(name) = name {
+        check_text("name", name, 0, 200, errors);
+    }
+    trimmed(name)
 }
 
 /// The minimum number of characters of a password, as NIST SP 800-63B, 3.1.1.2 requires at least.

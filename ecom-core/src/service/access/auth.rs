@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::api_key::cache_key;
+use super::link::OwnEdit;
 use super::oidc::{Identity, Oidc};
 use super::password::{Admitted, Passwords};
 use super::role::Roles;
@@ -21,10 +22,10 @@ use crate::domain::access::principal::{Login, Permission, Principal};
 use crate::domain::access::role::BuiltInRole;
 use crate::domain::access::secret::{Secret, SecretHash};
 use crate::domain::access::session::{LoginFailures, RefreshToken, Session, SessionEnd};
-use crate::domain::access::user::{User, UserAccount, UserInput, actor_of, check_password};
-use crate::domain::common::{Actor, Audit, IncludeDeleted};
+use crate::domain::access::user::{ProfilePatch, User, UserAccount, UserInput, actor_of, check_password};
+use crate::domain::common::{Actor, Audit, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
-use crate::error::{Error, FieldCode, Result, ValidationErrors};
+use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ApiKeyId, CustomerId, RoleId, SessionId, UserId};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
@@ -554,6 +555,43 @@ impl<'a> AuthService<'a> {
         let found = self.cx.storage.connect().await?.users().get(login.user, IncludeDeleted::No).await?;
         let user = found.ok_or(Error::Unauthenticated)?;
         Ok(account(&user, &Roles::load(self.cx).await?.value))
+    }
+
+    /// Merges a patch into the user of a principal (RFC 7396, R1).
+    ///
+    /// If the email address of the user is verified and the user has no customer yet, a patch with a name makes it a
+    /// customer, and orders of guests become those of the customer, as in [`Self::verify_email`].
+    ///
+    /// # Errors
+    /// `Unauthenticated` if the principal has no session, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`,
+    /// `Unavailable`.
+    pub async fn update_profile(
+        &self,
+        who: &Principal,
+        expected: ExpectedVersion,
+        patch: ProfilePatch,
+    ) -> Result<UserAccount> {
+        let login = who.login().ok_or(Error::Unauthenticated)?;
+        let expected = expected.or_named(patch.version)?;
+        let patch = &patch.check()?;
+        let merge = |mut tx: Tx<'static>| async move {
+            tx.started();
+            let user = tx.users().get(login.user, IncludeDeleted::No).await?.filter(User::is_active);
+            let user = user.ok_or(Error::Unauthenticated)?;
+            expected.check(Entity::User, user.id, user.audit.version, self.cx.config.last_write_wins)?;
+            let rename = |user: &mut User| patch.name.clone().apply(&mut user.name);
+            let becomes_customer =
+                patch.name.is_present() && user.email_verified_at.is_some() && user.customer_id.is_none();
+            let edit = if becomes_customer {
+                OwnEdit::with_customer(self.cx, &mut tx, &user, rename).await?
+            } else {
+                OwnEdit::alone(&mut tx, &user, rename).await?
+            };
+            let edited = edit.write(self.cx, &mut tx, None).await?;
+            let roles = Roles::load_in(&mut tx).await?;
+            tx.ended(Ok(account(&edited, &roles))).map(|done| (done, tx))
+        };
+        self.cx.write(merge).await
     }
 
     /// Registers a customer: creates a user with the role `customer`, begins a session, and sends a mail with which the

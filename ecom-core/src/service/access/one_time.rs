@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::auth::{AuthService, address};
-use super::link::{customer_of, link_orders};
+use super::link::OwnEdit;
 use super::role::Roles;
-use super::user::{account, written};
+use super::user::account;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::secret::Secret;
 use crate::domain::access::session::{OneTimePurpose, OneTimeToken, SessionEnd};
@@ -14,7 +14,7 @@ use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{CartAccess, CartToken, PricedCart};
 use crate::error::{Conflict, Error, FieldCode, Result, ValidationErrors};
-use crate::id::{CartId, CustomerId, UserId};
+use crate::id::{CartId, UserId};
 use crate::port::rate_limiter::{Quota, RateKey};
 use crate::port::storage::Repositories as _;
 use crate::service::run::transaction::{Change, Tx};
@@ -81,7 +81,8 @@ impl AuthService<'_> {
     ///
     /// The user becomes the live customer with the same email, unless another user is that customer. If there is none,
     /// a user with the role `customer` whose name has at least two words becomes a new customer; the last word is the
-    /// last name. A user that is a customer already stays that one.
+    /// last name. A user that is a customer already stays that one. A user without such a name becomes a customer once
+    /// it gives itself one ([`Self::update_profile`]).
     ///
     /// The orders that guests have placed with the address become those of the customer, soft-deleted ones too. The
     /// customer can then read and edit them, and its erasure includes them (R45). Only the case of ASCII letters is
@@ -104,19 +105,9 @@ impl AuthService<'_> {
         let found = &found;
         let verify = |mut tx: Tx<'static>| async move {
             tx.started();
-            let Redeemed { before, mut after, customer } = self.redeem(&mut tx, found).await?;
-            if after != before {
-                let who = Principal::new(after.actor(), []);
-                after.audit.edited(self.cx.now(), who.actor());
-                update(&mut tx, &before, &after).await?;
-                let change = Change::edited(EventKind::UserUpdated, &before, &after, who.actor());
-                written(&mut tx, change, None, self.cx.now(), &who).await?;
-            }
-            if let Some(customer) = customer {
-                link_orders(self.cx, &mut tx, &after, customer).await?;
-            }
+            let verified = self.redeem(&mut tx, found).await?.write(self.cx, &mut tx, None).await?;
             let roles = Roles::load_in(&mut tx).await?;
-            tx.ended(Ok(account(&after, &roles))).map(|done| (done, tx))
+            tx.ended(Ok(account(&verified, &roles))).map(|done| (done, tx))
         };
         self.cx.write(verify).await
     }
@@ -139,21 +130,12 @@ impl AuthService<'_> {
         let (found, hash, failures) = (&found, &hash, &failures);
         let reset = |mut tx: Tx<'static>| async move {
             tx.started();
-            let Redeemed { before, mut after, customer } = self.redeem(&mut tx, found).await?;
-            let now = self.cx.now();
-            let who = Principal::new(after.actor(), []);
-            after.password = Some(hash.clone());
-            after.password_set_at = Some(now);
-            after.audit.edited(now, who.actor());
-            update(&mut tx, &before, &after).await?;
-            tx.sessions().remove_tokens(after.id).await?;
+            let mut proven = self.redeem(&mut tx, found).await?;
+            proven.after.password = Some(hash.clone());
+            proven.after.password_set_at = Some(self.cx.now());
+            tx.sessions().remove_tokens(proven.after.id).await?;
             tx.sessions().clear_failures(failures).await?;
-            let ends = Some(SessionEnd::PasswordChanged);
-            let change = Change::edited(EventKind::UserUpdated, &before, &after, who.actor());
-            written(&mut tx, change, ends, now, &who).await?;
-            if let Some(customer) = customer {
-                link_orders(self.cx, &mut tx, &after, customer).await?;
-            }
+            proven.write(self.cx, &mut tx, Some(SessionEnd::PasswordChanged)).await?;
             tx.ended(Ok(())).map(|()| ((), tx))
         };
         self.cx.write(reset).await
@@ -178,45 +160,19 @@ impl AuthService<'_> {
         found.filter(|found| self.cx.now() < found.expires_at).ok_or_else(void)
     }
 
-    /// Takes a token in a transaction, and locks its user.
-    async fn redeem(&self, tx: &mut Tx<'_>, found: &OneTimeToken) -> Result<Redeemed> {
+    /// Takes a token in a transaction, and locks its user. Returns the edit that verifies the address of the user.
+    async fn redeem(&self, tx: &mut Tx<'_>, found: &OneTimeToken) -> Result<OwnEdit> {
         let is_right = |user: &User| user.is_active() && user.email == found.email;
         let user = tx.users().get(found.user_id, IncludeDeleted::No).await?.filter(is_right).ok_or_else(void)?;
-        // Customers are locked before users.
-        let customer = customer_of(self.cx, tx, &user).await?;
-        let before = tx.users().lock(user.id).await?.filter(is_right).ok_or_else(void)?;
+        let now = self.cx.now();
+        let verify = |user: &mut User| user.email_verified_at = user.email_verified_at.or(Some(now));
+        let edit = OwnEdit::with_customer(self.cx, tx, &user, verify).await?;
         let taken = tx.sessions().take_token(&found.hash, found.purpose).await?.ok_or_else(void)?;
-        if taken.user_id != before.id || taken.expires_at <= self.cx.now() {
+        if taken.user_id != user.id || taken.expires_at <= now {
             return Err(void());
         }
-        if before.audit.version != user.audit.version {
-            // The customer was chosen for the user as it was before.
-            return Err(Error::Contention { source: None });
-        }
-        let after = User {
-            email_verified_at: before.email_verified_at.or(Some(self.cx.now())),
-            customer_id: before.customer_id.or(customer),
-            ..before.clone()
-        };
-        Ok(Redeemed { before, after, customer })
+        Ok(edit)
     }
-}
-
-/// The user of a token that was taken.
-struct Redeemed {
-    /// The user as it is.
-    before: User,
-    /// The user with a verified address and its customer.
-    after: User,
-    /// The customer, if it is live. The transaction holds it.
-    customer: Option<CustomerId>,
-}
-
-/// Writes a user that the transaction has locked.
-async fn update(tx: &mut Tx<'_>, before: &User, after: &User) -> Result<()> {
-    let updated = tx.users().update(before, after).await;
-    // Another user has become the customer meanwhile, which the next try finds.
-    tx.or_next_name(updated, |field| field == "customer_id")
 }
 
 /// Returns the error for a token that is not valid, whatever the reason.

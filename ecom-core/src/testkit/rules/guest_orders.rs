@@ -8,13 +8,13 @@ use serde_json::json;
 use super::ShopFixture;
 use super::mails::{ADA, Mailed, RESET, VERIFY, is_void, mailed};
 use super::orders::{line, stocked};
-use super::support::{from, me, v};
+use super::support::{fields, from, me, v};
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
 use crate::domain::access::secret::Secret;
-use crate::domain::access::user::UserInput;
+use crate::domain::access::user::{ProfilePatch, UserInput};
 use crate::domain::catalog::product::Product;
-use crate::domain::common::{DeleteMode, IncludeDeleted};
+use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::sales::cart::{CartAccess, CartInput, CartLineInput, CartToken};
@@ -35,6 +35,8 @@ tests! {
         r45_a_reset_of_the_password_links_guest_orders_too,
         r45_orders_of_other_addresses_and_other_customers_are_not_linked,
         r45_a_user_that_is_no_live_customer_gets_no_orders,
+        r45_a_verified_user_becomes_a_customer_once_it_gives_its_name,
+        r45_only_the_user_itself_with_a_verified_address_becomes_a_customer_by_its_name,
         r45_an_erasure_after_the_link_erases_the_orders_and_their_answers,
         r45_guest_orders_are_linked_once_whatever_happens_at_the_same_time,
         r45_a_verification_that_runs_again_links_once,
@@ -253,6 +255,120 @@ pub async fn r45_a_user_that_is_no_live_customer_gets_no_orders(f: &ShopFixture)
     let token = m.token("clerk@example.com", RESET, None).await;
     m.shop.auth().reset_password(&token, &Secret::new("battery staple")).await.unwrap();
     assert_eq!(f.owners(&[nameless, clerk]).await, [None, Some(gone.id)]);
+    f.audited().await;
+    m.background.shutdown().await;
+}
+
+fn named(name: &str) -> ProfilePatch {
+    ProfilePatch { name: Patch::Set(name.to_owned()), version: None }
+}
+
+/// Somebody has registered the address without a name, and the owner resets the password. The edit of the name has the
+/// effects of a verification, and those that follow do not.
+pub async fn r45_a_verified_user_becomes_a_customer_once_it_gives_its_name(f: &ShopFixture) {
+    let m = mailed(f);
+    let pen = pen(f).await;
+    let first = placed(f, ADA, &pen).await;
+    m.register(ADA, None).await;
+    let token = m.reset(None).await;
+    m.shop.auth().reset_password(&token, &Secret::new("battery staple")).await.unwrap();
+    let auth = m.shop.auth();
+    let tokens = auth.login(ADA, &Secret::new("battery staple"), None).await.unwrap();
+    assert_eq!((tokens.user.customer_id, f.stored_order(first).await.customer_id), (None, None));
+    let who = auth.authenticate(&tokens.access).await.unwrap();
+    let read = tokens.user.audit.version;
+    let edit = async |version: i64, name: &str| auth.update_profile(&who, v(version), named(name)).await;
+    let before = f.snapshot().await;
+    assert_eq!(code_of(edit(read - 1, "Ada Lovelace").await, "a stale version"), ErrorCode::VersionConflict);
+    let unnamed = auth.update_profile(&who, ExpectedVersion::Unspecified, named("Ada Lovelace")).await;
+    assert_eq!(code_of(unnamed, "no version"), ErrorCode::VersionRequired);
+    let bad = auth.update_profile(&who, v(read), named(&"x".repeat(201))).await;
+    assert_eq!(fields(bad, "a long name").into_keys().collect::<Vec<_>>(), ["name"]);
+    assert_eq!(f.snapshot().await, before);
+    let user = edit(read, "Ada").await.unwrap();
+    assert_eq!((user.customer_id, user.name.as_deref(), user.audit.version), (None, Some("Ada"), read + 1));
+
+    let head = f.head().await;
+    let user = edit(read + 1, " Ada Lovelace ").await.unwrap();
+    let owner = user.customer_id.unwrap();
+    assert_eq!((user.name.as_deref(), user.audit.version), (Some("Ada Lovelace"), read + 2));
+    assert_eq!(auth.me(&who).await.unwrap(), user);
+    let made = f.shop.customers().get(owner, NO).await.unwrap();
+    assert_eq!((made.first_name.as_str(), made.last_name.as_str(), &*made.email), ("Ada", "Lovelace", ADA));
+    assert_eq!(f.stored_order(first).await.customer_id, Some(owner));
+    assert_eq!(auth.authenticate(&tokens.access).await.unwrap().customer(), Some(owner), "the session goes on");
+    let events = f.events_after(head).await;
+    assert!(events.iter().all(|e| e.actor == *who.actor()), "{events:#?}");
+    let kinds: Vec<_> = events.iter().map(|e| e.kind).collect();
+    assert_eq!(kinds, [EventKind::CustomerCreated, EventKind::UserUpdated, EventKind::OrderUpdated]);
+    let log = f.audit_log().await.into_iter().filter(|entry| entry.actor == *who.actor());
+    let mut actions: Vec<_> = log.map(|entry| entry.action).collect();
+    actions.sort();
+    // The reset of the password is the first edit.
+    assert_eq!(actions, ["customer.created", "user.created", "user.updated", "user.updated", "user.updated"]);
+
+    // A later edit changes the name of the user alone.
+    let late = placed(f, ADA, &pen).await;
+    let user = edit(read + 2, "Augusta King").await.unwrap();
+    assert_eq!((user.customer_id, f.stored_order(late).await.customer_id), (Some(owner), None));
+    assert_eq!(f.shop.customers().get(owner, NO).await.unwrap(), made);
+    // An edit that changes nothing is no edit, and the name can be removed.
+    assert_eq!(edit(read + 3, "Augusta King").await.unwrap(), user);
+    let nameless = ProfilePatch { name: Patch::Clear, version: Some(read + 3) };
+    let user = auth.update_profile(&who, ExpectedVersion::Unspecified, nameless).await.unwrap();
+    assert_eq!((user.name, user.customer_id), (None, Some(owner)));
+    f.audited().await;
+    m.background.shutdown().await;
+}
+
+/// A name proves nothing. Of many edits at once, in two processes, one succeeds.
+pub async fn r45_only_the_user_itself_with_a_verified_address_becomes_a_customer_by_its_name(f: &ShopFixture) {
+    let m = mailed(f);
+    let pen = pen(f).await;
+    let first = placed(f, ADA, &pen).await;
+    let augusta = customer(f, ADA).await;
+    let auth = m.shop.auth();
+    let tokens = m.register(ADA, None).await;
+    let who = auth.authenticate(&tokens.access).await.unwrap();
+    let eve = auth.update_profile(&who, v(1), named("Eve Evil")).await.unwrap();
+    assert_eq!((eve.customer_id, f.stored_order(first).await.customer_id), (None, None), "not verified");
+    for nobody in [me(), &Principal::anonymous([]), &Principal::new("user:ada", []).with_customer(augusta.id)] {
+        let refused = auth.update_profile(nobody, v(2), named("Eve Evil")).await;
+        assert_eq!(code_of(refused, "without a session"), ErrorCode::Unauthenticated);
+    }
+    // The customer is another user when the address is verified, and not any more when the name is edited.
+    let input = UserInput { customer_id: Some(augusta.id), ..UserInput::new("other@example.com") };
+    let other = m.shop.users().create(&input).await.unwrap();
+    let token = m.token(ADA, VERIFY, None).await;
+    let user = auth.verify_email(&who, &token).await.unwrap();
+    assert_eq!(user.customer_id, None);
+    let version = user.audit.version;
+    let same = auth.update_profile(&who, v(version), ProfilePatch::default()).await.unwrap();
+    assert_eq!(same, user, "a patch without a name");
+    m.shop.users().delete(other.id, v(other.audit.version), DeleteMode::Soft).await.unwrap();
+    let process = f.another(ShopConfig::default(), f.cache());
+    let edits = join_all((0..8).map(|n| {
+        let shop = if n % 2 == 0 { &m.shop } else { &process };
+        let who = &who;
+        async move { shop.auth().update_profile(who, v(version), named(&format!("Ada {n}"))).await }
+    }));
+    let (won, lost): (Vec<_>, Vec<_>) = edits.await.into_iter().partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, 7));
+    assert_eq!(won[0].as_ref().unwrap().customer_id, Some(augusta.id));
+    for lost in lost {
+        assert_eq!(code_of(lost, "another edit was first"), ErrorCode::VersionConflict);
+    }
+    assert_eq!(f.stored_order(first).await.customer_id, Some(augusta.id));
+    // An employee does not become a new customer.
+    let clerk = UserInput::new("clerk@example.com").password("correct horse").role("staff");
+    m.shop.users().create(&clerk).await.unwrap();
+    auth.request_verification("clerk@example.com").await.unwrap();
+    let token = m.token("clerk@example.com", VERIFY, None).await;
+    let tokens = auth.login("clerk@example.com", &Secret::new("correct horse"), None).await.unwrap();
+    let who = auth.authenticate(&tokens.access).await.unwrap();
+    let read = auth.verify_email(&who, &token).await.unwrap().audit.version;
+    let clerk = auth.update_profile(&who, v(read), named("Charles Babbage")).await.unwrap();
+    assert_eq!((clerk.customer_id, clerk.name.as_deref()), (None, Some("Charles Babbage")));
     f.audited().await;
     m.background.shutdown().await;
 }

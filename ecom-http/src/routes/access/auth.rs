@@ -3,7 +3,7 @@
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use ecom_core::access::{Tokens, UserInput};
+use ecom_core::access::{ProfilePatch, Tokens, UserAccount, UserInput};
 use ecom_core::sales::CartToken;
 use ecom_core::{Error, FieldCode};
 
@@ -13,10 +13,11 @@ use crate::dto::{
     TokensView, UserView, VerifyEmailInput, json,
 };
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{Json, NoBody, OptionalJson, Query};
+use crate::extract::{IfMatch, IfMatchHeader, Json, NoBody, OptionalJson, Query};
 use crate::headers::{no_content, private};
 use crate::idempotency::{Keyed, Post};
-use crate::resource::{Format, Reply, Shown};
+use crate::openapi::NotModified;
+use crate::resource::{Format, Reply, Shown, Write};
 
 impl Shown for Tokens {
     const FIELDS: &'static [&'static str] = TokensView::FIELDS;
@@ -171,12 +172,37 @@ pub(crate) async fn logout(
 /// Read the current user
 #[utoipa::path(
     get, path = "/auth/me", tag = "auth", security(("bearer" = [])),
-    responses((status = 200, description = "The user of the access token", body = Item<UserView>))
+    responses((status = 200, description = "The user of the access token", body = Item<UserView>), NotModified)
 )]
 pub(crate) async fn me(reply: Reply, Query(()): Query<()>) -> ApiResult {
     let shop = reply.shop();
     let user = shop.auth().me(shop.principal()).await?;
-    Ok(private(json(StatusCode::OK, &Item::new(UserView::from(&user), reply.target.path().to_owned()))?, None))
+    reply.part_of(&user, &user, &reply.only_format::<UserAccount>(&())?)
+}
+
+/// Change the current user
+///
+/// The body is a merge patch (RFC 7396). If the email address of the user is verified and the user is no customer yet,
+/// a name of at least two words makes it one, with the same effects as `/auth/verify`. The email address is changed by
+/// staff, and the password by `/auth/password`.
+#[utoipa::path(
+    patch, path = "/auth/me", tag = "auth",
+    security(("bearer" = [])), params(IfMatchHeader), request_body = ProfilePatch,
+    responses((status = 200, description = "The changed user", body = Item<UserView>))
+)]
+pub(crate) async fn change_me(
+    reply: Reply,
+    if_match: IfMatch,
+    Query(()): Query<()>,
+    Json(patch): Json<ProfilePatch>,
+) -> ApiResult {
+    let user = reply.shop().principal().login().ok_or(Error::Unauthenticated)?.user;
+    let w = Write::to(user, reply, if_match);
+    let read = w.read(patch.version)?;
+    let shop = w.shop();
+    let done = shop.auth().update_profile(shop.principal(), read, patch).await;
+    let user = w.done(done)?;
+    w.written_part(&user, &user, &w.only_format::<UserAccount>(&())?)
 }
 
 /// Change the password
@@ -201,7 +227,8 @@ pub(crate) async fn change_password(
 ///
 /// Takes the token of a mail, which can be used once, from the user to whom it was sent. The user becomes the customer
 /// with the same email address, unless another user is that customer. If there is none, and the name of the user has at
-/// least two words, the user becomes a new customer. The orders that guests have placed with the address become those
+/// least two words, the user becomes a new customer; a user without such a name can give itself one later
+/// (`PATCH /auth/me`). The orders that guests have placed with the address become those
 /// of the customer. A caller with `users:write` can verify the address of any user.
 #[utoipa::path(
     post, path = "/auth/verify", tag = "auth", security(("bearer" = [])), request_body = VerifyEmailInput,
@@ -215,7 +242,7 @@ pub(crate) async fn verify(
     without_key(&keyed)?;
     let shop = reply.shop();
     let user = shop.auth().verify_email(shop.principal(), &input.token).await?;
-    Ok(private(json(StatusCode::OK, &Item::new(UserView::from(&user), reply.target.path().to_owned()))?, None))
+    reply.written_part(&user, &user, &reply.only_format::<UserAccount>(&())?)
 }
 
 /// Ask for another mail that verifies an email address

@@ -30,7 +30,7 @@ fn routes() -> Routes {
         routes!(auth::login),
         routes!(auth::refresh),
         routes!(auth::logout),
-        routes!(auth::me),
+        routes!(auth::me, auth::change_me),
         routes!(auth::change_password),
         routes!(auth::verify),
         routes!(auth::resend_verification),
