@@ -148,6 +148,22 @@ async fn tokens_are_refreshed_and_end_with_a_logout() {
 }
 
 #[tokio::test]
+async fn nobody_registers_an_address_that_looks_like_another_one() {
+    let api = Api::new().await;
+    let body = |email: &str| json!({"email": email, "password": "correct horse"}).to_string();
+    for alike in ["\u{212a}im@example.com", "ada@stra\u{df}e.de", "\u{ff41}da@example.com"] {
+        let refused = api.auth("register", &body(alike)).await.refused(422, "VALIDATION_FAILED", "email");
+        let message = refused.json()["error"]["details"][0]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("register it in this spelling"), "{message}");
+    }
+    for plain in ["KIM@example.com", "ada@xn--strae-oqa.de", "\u{fc}nal@example.com"] {
+        api.auth("register", &body(plain)).await.ok(201);
+    }
+    // Staff may create such a user.
+    api.write("POST", "/users", json!({"email": "eva@stra\u{df}e.de"})).await.ok(201);
+}
+
+#[tokio::test]
 async fn nobody_registers_with_rights_of_their_choice() {
     let api = Api::new().await;
     let customer = api.customer("Ada", "Lovelace", "ada@example.com").await;

@@ -15,7 +15,7 @@ use crate::domain::platform::audit_log::{Audited, fields};
 use crate::domain::sales::customer::{MAX_EMAIL, check_email};
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CustomerId, RoleId, UserId};
-use crate::text::{check_text, fold_key, trimmed};
+use crate::text::{check_text, fold, fold_key, trimmed};
 
 /// A user: the login of a person or a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,6 +308,20 @@ pub(crate) fn check_password(field: &str, password: &Secret, email: &str, errors
     }
 }
 
+/// Pushes an error if the email address of somebody who registers has the key of an address that is spelled otherwise,
+/// by more than the case of ASCII letters. The mails would go to this spelling, and the owner of the other one could not
+/// register.
+pub(crate) fn check_spelling(email: &str, errors: &mut ValidationErrors) {
+    let plain = fold(email);
+    if email.chars().count() <= MAX_EMAIL && !plain.eq_ignore_ascii_case(email) {
+        let message = format!(
+            "counts as the same address as `{plain}`: if that address is yours, register it in this spelling; otherwise \
+             write the domain in ASCII (`xn--…`), or ask the shop to create your login"
+        );
+        errors.push("email", FieldCode::OutOfBounds, message);
+    }
+}
+
 /// Returns the names of roles, each once, and pushes an error for each that cannot be one.
 fn check_roles(names: &[String], errors: &mut ValidationErrors) -> Vec<String> {
     if names.len() > Role::MAX {
@@ -375,6 +389,29 @@ mod tests {
             (UserInput { roles: vec!["a".to_owned(); 101], ..good.clone() }, "roles"),
         ] {
             assert_eq!(fields(&bad), [field]);
+        }
+    }
+
+    #[test]
+    fn an_address_that_looks_like_another_one_is_not_registered() {
+        let accepts = |email: &str| {
+            let mut errors = ValidationErrors::default();
+            check_spelling(email, &mut errors);
+            errors.0.is_empty()
+        };
+        for email in ["Ada@Example.COM", "ada@xn--strae-oqa.de", "\u{fc}nal@example.com", "", "not an address"] {
+            assert!(accepts(email), "{email}");
+        }
+        // The Kelvin sign, a sharp s, full-width letters, a ligature, a capital with an accent, and a combining accent.
+        for email in [
+            "\u{212a}im@example.com",
+            "ada@stra\u{df}e.de",
+            "\u{ff21}da@example.com",
+            "o\u{fb03}ce@example.com",
+            "\u{dc}nal@example.com",
+            "u\u{308}nal@example.com",
+        ] {
+            assert!(!accepts(email), "{email}");
         }
     }
 

@@ -22,7 +22,9 @@ use crate::domain::access::principal::{Login, Permission, Principal};
 use crate::domain::access::role::BuiltInRole;
 use crate::domain::access::secret::{Secret, SecretHash};
 use crate::domain::access::session::{LoginFailures, RefreshToken, Session, SessionEnd};
-use crate::domain::access::user::{ProfilePatch, User, UserAccount, UserInput, actor_of, check_password};
+use crate::domain::access::user::{
+    ProfilePatch, User, UserAccount, UserInput, actor_of, check_password, check_spelling,
+};
 use crate::domain::common::{Actor, Audit, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
@@ -598,8 +600,9 @@ impl<'a> AuthService<'a> {
     /// user verifies its email address ([`Self::verify_email`]). Until then, the user is not linked to a customer.
     ///
     /// # Errors
-    /// `Validation`, also for roles and a customer, which only somebody with the permission can give; `DUPLICATE` for
-    /// an email that a user has; `Unavailable`, also if too many passwords wait to be hashed.
+    /// `Validation`, also for roles and a customer, which only somebody with the permission can give, and for an email
+    /// that counts as the same as another spelling, by more than the case of ASCII letters, such as one with `ß` for
+    /// `ss`; `DUPLICATE` for an email that a user has; `Unavailable`, also if too many passwords wait to be hashed.
     pub async fn register(&self, input: &UserInput, user_agent: Option<&str>) -> Result<Tokens> {
         let mut errors = ValidationErrors::default();
         if !input.roles.is_empty() {
@@ -611,6 +614,7 @@ impl<'a> AuthService<'a> {
         if input.password.is_none() {
             errors.push("password", FieldCode::Required, "is required");
         }
+        check_spelling(input.email.trim(), &mut errors);
         errors.into_result()?;
         let values = input.check()?;
         let secret = values.password.clone().unwrap_or_else(|| Secret::new(""));
