@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::domain::access::user::actor_of;
 use crate::domain::common::{Actor, DeleteMode, IncludeDeleted};
 use crate::error::{Error, Result};
@@ -154,6 +155,8 @@ struct Identity {
     grants: Grants,
     customer: Option<CustomerId>,
     login: Option<Login>,
+    /// When the API key of the principal expires.
+    expires_at: Option<Timestamp>,
     is_anonymous: bool,
 }
 
@@ -200,6 +203,11 @@ impl Principal {
         self.map(|identity| identity.customer = Some(customer))
     }
 
+    /// Returns the principal of an API key that expires.
+    pub(crate) fn expiring(self, at: Option<Timestamp>) -> Self {
+        self.map(|identity| identity.expires_at = at)
+    }
+
     fn map(self, change: impl FnOnce(&mut Identity)) -> Self {
         let mut identity = Arc::unwrap_or_clone(self.0);
         change(&mut identity);
@@ -207,7 +215,7 @@ impl Principal {
     }
 
     fn with(actor: Actor, grants: Grants) -> Self {
-        Self(Arc::new(Identity { actor, grants, customer: None, login: None, is_anonymous: false }))
+        Self(Arc::new(Identity { actor, grants, customer: None, login: None, expires_at: None, is_anonymous: false }))
     }
 
     /// Returns the principal of a login. `permissions` is `None` if it may do everything.
@@ -218,7 +226,8 @@ impl Principal {
     ) -> Self {
         let grants = permissions.map_or(Grants::Everything, Grants::Only);
         let actor = actor_of(login.user);
-        Self(Arc::new(Identity { actor, grants, customer, login: Some(login), is_anonymous: false }))
+        let login = Some(login);
+        Self(Arc::new(Identity { actor, grants, customer, login, expires_at: None, is_anonymous: false }))
     }
 
     /// Returns the principal of the application itself, as which the services of a [`Shop`](crate::Shop) act. Its actor
@@ -241,6 +250,11 @@ impl Principal {
     /// Returns the user and the session of the principal, if it has logged in with a password.
     pub fn login(&self) -> Option<Login> {
         self.0.login
+    }
+
+    /// Returns when the API key of the principal expires, or `None` if it does not, or if the principal has none.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
     }
 
     /// Returns true for the principal of callers who have not logged in ([`Self::anonymous`]).

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use chrono::SecondsFormat;
+
+use crate::clock::Timestamp;
 use crate::domain::access::api_key::{ApiKey, ApiKeyInput, ApiKeyPatch, CreatedApiKey};
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::secret::{Secret, SecretHash};
 use crate::domain::common::{Audit, ExpectedVersion};
 use crate::domain::platform::outbox::EventKind;
-use crate::error::{Conflict, Entity, Error, Result};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result};
 use crate::id::ApiKeyId;
 use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
@@ -19,7 +22,9 @@ use crate::service::run::transaction::{Change, Tx};
 ///
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists. A principal cannot give a
-/// key permissions that it does not have, and cannot change a key that has them.
+/// key permissions that it does not have, and cannot change a key that has them. If the principal is an API key that
+/// expires, it cannot create a key that expires later than itself, or extend one, itself included, beyond that time:
+/// the call fails with `Validation` on `expires_at`.
 ///
 /// ```
 /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
@@ -75,7 +80,7 @@ impl<'a> ApiKeyService<'a> {
     /// `Validation`, `Unavailable`.
     pub async fn create(&self, input: &ApiKeyInput) -> Result<CreatedApiKey> {
         self.may_write(input)?;
-        input.check()?;
+        self.may_last_until(input.check()?.expires_at)?;
         self.cx.write(|mut tx| async move { Ok((self.create_in(&mut tx, input).await?, tx)) }).await
     }
 
@@ -86,6 +91,7 @@ impl<'a> ApiKeyService<'a> {
     pub async fn create_in(&self, tx: &mut Tx<'_>, input: &ApiKeyInput) -> Result<CreatedApiKey> {
         self.may_write(input)?;
         let values = input.check()?;
+        self.may_last_until(values.expires_at)?;
         self.insert(tx, values, ApiKey::secret(self.cx.ids.secret()), false).await
     }
 
@@ -93,10 +99,11 @@ impl<'a> ApiKeyService<'a> {
     /// it was created. An application calls this at its first start to create the first key.
     ///
     /// # Errors
-    /// `Unavailable`.
+    /// `Validation` if the principal is a key that expires, `Unavailable`.
     pub async fn ensure_admin(&self, secret: &Secret) -> Result<bool> {
         self.who.require(Permission::ApiKeysWrite)?;
         self.who.require_everything()?;
+        self.may_last_until(None)?;
         let ensure = |mut tx: Tx<'static>| async move {
             if tx.api_keys().get_by_hash(&secret.hash()).await?.is_some() {
                 return Ok((false, tx));
@@ -173,6 +180,9 @@ impl<'a> ApiKeyService<'a> {
         let before = self.lock(tx, id, expected).await?;
         let values = patch.onto(&before)?.check()?;
         self.may_write(&values)?;
+        if is_later(values.expires_at, before.expires_at) {
+            self.may_last_until(values.expires_at)?;
+        }
         let mut after = ApiKey {
             name: values.name,
             permissions: values.permissions,
@@ -232,6 +242,23 @@ impl<'a> ApiKeyService<'a> {
         self.who.require(Permission::ApiKeysWrite)?;
         self.who.require_all(&input.permissions)
     }
+
+    /// Refuses an expiry after that of the key that the principal is.
+    fn may_last_until(&self, end: Option<Timestamp>) -> Result<()> {
+        match self.who.expires_at() {
+            Some(own) if is_later(end, Some(own)) => {
+                let own = own.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                let message = format!("must be at most {own}, when the key of the request expires");
+                Err(Error::invalid("expires_at", FieldCode::OutOfBounds, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns true if the first expiry is later than the second one. `None` is never.
+fn is_later(end: Option<Timestamp>, than: Option<Timestamp>) -> bool {
+    than.is_some_and(|than| end.is_none_or(|end| end > than))
 }
 
 /// Returns the key of the cached document of an API key.

@@ -334,7 +334,8 @@ impl<'a> AuthService<'a> {
                 let permissions: BTreeSet<Permission> =
                     grant.permissions.iter().filter_map(|text| text.parse().ok()).collect();
                 let actor = api_key::actor_of(grant.id);
-                if grant.is_admin { Principal::trusted(actor) } else { Principal::new(actor, permissions) }
+                let who = if grant.is_admin { Principal::trusted(actor) } else { Principal::new(actor, permissions) };
+                who.expiring(grant.expires_at)
             })
             .clone())
     }

@@ -13,7 +13,7 @@ use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
 use super::ShopFixture;
-use super::support::{fields, until};
+use super::support::{fields, until, v};
 use crate::clock::Clock as _;
 use crate::config::ShopConfig;
 use crate::domain::access::api_key::{ApiKey, ApiKeyInput, ApiKeyPatch};
@@ -54,6 +54,7 @@ tests! {
         a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads,
         without_a_secret_key_each_process_has_keys_of_its_own,
         an_api_key_authenticates_until_it_ends,
+        r16_an_api_key_that_expires_makes_none_that_outlives_it,
         nobody_grants_what_they_lack,
         built_in_roles_stay_as_they_are,
         a_role_that_a_user_has_stays,
@@ -678,6 +679,64 @@ pub async fn an_api_key_authenticates_until_it_ends(f: &ShopFixture) {
     assert_eq!(keys.patch(admin.id, 1.into(), renamed).await.unwrap().name, "owner");
     let admin = f.shop.auth().authenticate(&secret).await.unwrap();
     assert!(Permission::ALL.iter().all(|permission| admin.may(*permission)));
+}
+
+/// A key with the permission to write keys neither extends itself nor makes another one that lasts longer. Users and
+/// keys that do not expire are not limited.
+pub async fn r16_an_api_key_that_expires_makes_none_that_outlives_it(f: &ShopFixture) {
+    let own = Permission::ApiKeysWrite;
+    let (end, second) = (f.clock.now() + Duration::from_secs(3_600), Duration::from_secs(1));
+    let key = |expires_at| ApiKeyInput { expires_at, ..ApiKeyInput::new("robot", [own]) };
+    let until = |expires_at: Patch<_>| ApiKeyPatch { expires_at, ..ApiKeyPatch::default() };
+    let trusted = f.shop.api_keys();
+    let made = trusted.create(&key(Some(end))).await.unwrap();
+    let eternal = trusted.create(&key(None)).await.unwrap();
+    let admin = Secret::new("ecom_the-admin-key-of-the-first-start");
+    assert!(trusted.ensure_admin(&admin).await.unwrap());
+    let admin_id = read!(f.storage, api_keys.get_by_hash(&admin.hash())).unwrap().id;
+    trusted.patch(admin_id, v(1), until(Patch::Set(end))).await.unwrap();
+    for (secret, id) in [(&made.secret, made.key.id), (&admin, admin_id)] {
+        let who = f.shop.auth().authenticate(secret).await.unwrap();
+        assert_eq!(who.expires_at(), Some(end));
+        let shop = f.shop.acting_as(&who);
+        let keys = shop.api_keys();
+        let version = v(trusted.get(id).await.unwrap().audit.version);
+        let head = f.head().await;
+        let refused = |outcome: Result<ApiKey>, what: &str| {
+            let Err(Error::Validation(errors)) = outcome else { panic!("{what}: {outcome:?}") };
+            let [only] = &*errors.0 else { panic!("{what}: {errors:?}") };
+            assert_eq!(only.field, "expires_at", "{what}");
+            assert!(only.message.contains("at most 2026-01-02T04:04:05.678901Z"), "{what}: {}", only.message);
+        };
+        for later in [None, Some(end + second)] {
+            refused(keys.create(&key(later)).await.map(|made| made.key), "a key that lasts longer");
+            let mut tx = f.shop.begin().await.unwrap();
+            refused(keys.create_in(&mut tx, &key(later)).await.map(|made| made.key), "in a transaction");
+            drop(tx);
+            let later = later.map_or(Patch::Clear, Patch::Set);
+            refused(keys.patch(id, version, until(later.clone())).await, "itself");
+            let sooner = trusted.create(&key(Some(end - second))).await.unwrap().key;
+            refused(keys.patch(sooner.id, v(1), until(later)).await, "another key");
+            trusted.delete(sooner.id, v(1)).await.unwrap();
+        }
+        if id == admin_id {
+            refused(keys.ensure_admin(&Secret::new("ecom_another")).await.map(|_| made.key.clone()), "an admin key");
+        }
+        let by_it = f.events_after(head).await.into_iter().filter(|event| event.actor == *who.actor()).count();
+        assert_eq!(by_it, 0);
+        let twin = keys.create(&key(Some(end))).await.unwrap().key;
+        keys.patch(twin.id, v(1), until(Patch::Set(end - second))).await.unwrap();
+        keys.patch(twin.id, v(2), until(Patch::Set(end))).await.unwrap();
+        // A key that lasts longer anyway can be edited, and shortened.
+        let version = v(trusted.get(eternal.key.id).await.unwrap().audit.version);
+        let rename = ApiKeyPatch { name: Patch::Set(format!("eternal {id}")), ..ApiKeyPatch::default() };
+        keys.patch(eternal.key.id, version, rename).await.unwrap();
+    }
+    let who = f.shop.auth().authenticate(&eternal.secret).await.unwrap();
+    f.shop.acting_as(&who).api_keys().create(&key(None)).await.unwrap();
+    user(f, &["admin"]).await;
+    let who = f.shop.auth().authenticate(&login(&f.shop).await.unwrap().access).await.unwrap();
+    f.shop.acting_as(&who).api_keys().create(&key(None)).await.unwrap();
 }
 
 /// A principal cannot give itself or others more than it has.
