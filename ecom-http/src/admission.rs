@@ -1,7 +1,8 @@
-//! The refusal of strangers before anything else in their requests is read.
+//! The refusal of callers before anything else in their requests is read, by what the routes declare.
 //!
-//! Every method of a service checks permissions itself. This check comes before, so that a stranger neither makes the
-//! server read a body for nothing nor learns from errors what a request would have to contain.
+//! Every method of a service checks permissions itself. These checks come before: a stranger neither makes the server
+//! read a body for nothing nor learns from errors what a request would have to contain, and nobody gets the stored
+//! response to a request that they may no longer make.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,23 +11,31 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use ecom_core::Error;
 use ecom_core::access::{Permission, Principal};
+use ecom_core::id::CustomerId;
+use ecom_core::platform::{AnswerSubject, StoredAnswer};
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::path::Operation;
 
 use crate::error::ApiResult;
-use crate::extract::X_CART_TOKEN;
+use crate::extract::{RequestTarget, X_CART_TOKEN};
 
-/// The routes that need a login, as their handlers declare in `security`, with the ways in which a request is admitted.
+/// The routes, with the ways in which a request is admitted, as their handlers declare in `security`.
 #[derive(Debug, Default)]
 pub(crate) struct Admission(HashMap<String, Vec<(Method, Vec<Way>)>>);
 
 /// A way in which a request is admitted.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Way {
+    /// Anybody.
+    Open,
     /// The token of a guest's cart, which the service checks.
     CartToken,
-    /// A login, whose permissions the service checks. A caller without a login needs these permissions, at least one.
-    Bearer(Vec<Permission>),
+    /// Anybody who has logged in.
+    Login,
+    /// A customer, for its own rows.
+    Own,
+    /// A caller with these permissions.
+    Permissions(Vec<Permission>),
 }
 
 impl Admission {
@@ -41,8 +50,8 @@ impl Admission {
                 (Method::PATCH, &item.patch),
                 (Method::DELETE, &item.delete),
             ] {
-                if let Some(ways) = operation.as_ref().and_then(ways) {
-                    routes.entry(path.clone()).or_default().push((method, ways));
+                if let Some(operation) = operation {
+                    routes.entry(path.clone()).or_default().push((method, ways(operation)));
                 }
             }
         }
@@ -50,34 +59,116 @@ impl Admission {
     }
 
     /// Refuses a request of a principal who has not logged in, unless the route admits it. It admits requests for
-    /// routes that it does not know, such as those of a nested router: the services decide.
+    /// routes that it does not know: the services decide.
     pub(crate) fn check(&self, parts: &Parts, principal: &Principal) -> ApiResult<()> {
         if !principal.is_anonymous() {
             return Ok(());
         }
-        let path = parts.extensions.get::<MatchedPath>().and_then(|path| self.0.get(path.as_str()));
-        let ways = path.and_then(|methods| methods.iter().find(|(method, _)| *method == parts.method));
-        let is_admitted = ways.is_none_or(|(_, ways)| {
+        let is_admitted = self.ways(parts).is_none_or(|ways| {
             ways.iter().any(|way| match way {
+                Way::Open => true,
                 Way::CartToken => parts.headers.contains_key(X_CART_TOKEN),
-                Way::Bearer(needed) => !needed.is_empty() && needed.iter().all(|p| principal.may(*p)),
+                Way::Permissions(needed) => may(principal, needed),
+                Way::Login | Way::Own => false,
             })
         });
         if is_admitted { Ok(()) } else { Err(Error::Unauthenticated.into()) }
     }
+
+    /// Refuses a request with an idempotency key if its caller lacks the permissions for the route, because the
+    /// services check nothing if the response is stored. Returns which responses the caller may get.
+    pub(crate) fn check_keyed(&self, parts: &Parts, principal: &Principal) -> ApiResult<Replays> {
+        // A request that the route admits from anybody has no key.
+        let ways = self.ways(parts).unwrap_or_default().iter().filter(|way| **way != Way::Open);
+        let mut lacking = None;
+        let mut own = None;
+        for way in ways {
+            match way {
+                Way::Permissions(needed) if !may(principal, needed) => {
+                    lacking = lacking.or(needed.iter().copied().find(|permission| !principal.may(*permission)));
+                }
+                Way::CartToken if !parts.headers.contains_key(X_CART_TOKEN) => {}
+                Way::Own => own = principal.customer(),
+                _ => return Ok(Replays::All),
+            }
+        }
+        let Some(permission) = lacking else { return Ok(Replays::All) };
+        match own {
+            Some(customer) => Ok(Replays::Own(customer, permission)),
+            None => Err(principal.require(permission).err().unwrap_or(Error::Forbidden { permission }).into()),
+        }
+    }
+
+    /// Returns the ways into the route of a request, or `None` if the route is unknown.
+    fn ways(&self, parts: &Parts) -> Option<&[Way]> {
+        let path = parts.extensions.get::<MatchedPath>()?.as_str();
+        let methods = self.0.get(path).or_else(|| self.0.get(below(path, RequestTarget::of(parts).base())))?;
+        methods.iter().find(|(method, _)| *method == parts.method).map(|(_, ways)| &ways[..])
+    }
 }
 
-/// Returns the ways into an operation; `None` if it is open.
-fn ways(operation: &Operation) -> Option<Vec<Way>> {
+/// Returns a matched path below the one at which the host has nested the router, whose segments can be parameters.
+fn below<'a>(path: &'a str, base: &str) -> &'a str {
+    path.match_indices('/').nth(base.matches('/').count()).map_or("", |(at, _)| &path[at..])
+}
+
+fn may(principal: &Principal, needed: &[Permission]) -> bool {
+    needed.iter().all(|permission| principal.may(*permission))
+}
+
+/// The stored responses that a caller may get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Replays {
+    /// All of the caller.
+    All,
+    /// Those that have no personal data of other customers than this one, who lacks this permission.
+    Own(CustomerId, Permission),
+}
+
+impl Replays {
+    /// Refuses a stored response.
+    pub(crate) fn check(self, stored: &StoredAnswer) -> Result<(), Error> {
+        match (self, stored.subject()) {
+            (Self::Own(own, permission), Some(AnswerSubject::Customer(customer))) if customer != own => {
+                Err(Error::Forbidden { permission })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns the ways into an operation.
+fn ways(operation: &Operation) -> Vec<Way> {
     let declared = serde_json::to_value(&operation.security).unwrap_or_default();
     let declared: Vec<BTreeMap<String, Vec<String>>> = serde_json::from_value(declared).unwrap_or_default();
-    if declared.is_empty() || declared.iter().any(BTreeMap::is_empty) {
-        return None;
+    if declared.is_empty() {
+        return vec![Way::Open];
     }
-    let way = |(scheme, scopes): (String, Vec<String>)| match scheme.as_str() {
-        "cart_token" => Way::CartToken,
-        // `own` is no permission.
-        _ => Way::Bearer(scopes.iter().filter_map(|scope| scope.parse().ok()).collect()),
+    let way = |schemes: BTreeMap<String, Vec<String>>| {
+        let Some((scheme, scopes)) = schemes.into_iter().next() else { return Way::Open };
+        match scopes.first().map(String::as_str) {
+            None if scheme == "cart_token" => Way::CartToken,
+            None => Way::Login,
+            Some("own") => Way::Own,
+            Some(_) => Way::Permissions(scopes.iter().filter_map(|scope| scope.parse().ok()).collect()),
+        }
     };
-    Some(declared.into_iter().flatten().map(way).collect())
+    declared.into_iter().map(way).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nested_route_is_that_of_the_router() {
+        for (path, base, own) in [
+            ("/api/v1/carts/{id}", "", "/api/v1/carts/{id}"),
+            ("/shop/api/v1/carts/{id}", "/shop", "/api/v1/carts/{id}"),
+            ("/{city}/{shop}/carts", "/rye/tea", "/carts"),
+            ("/shop", "/shop", ""),
+        ] {
+            assert_eq!(below(path, base), own);
+        }
+    }
 }

@@ -17,6 +17,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Replays;
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Received, RequestTarget, X_CART_TOKEN, receive};
@@ -34,21 +35,27 @@ pub(crate) struct Post<B> {
     pub keyed: Keyed,
 }
 
-/// The idempotency key of a request, with the hash of the request, if the client has sent a key.
-pub(crate) struct Keyed(Option<(IdempotencyKey, RequestHash)>);
+/// The idempotency key of a request, with the hash of the request, if the client has sent a key, and which stored
+/// responses the caller may get.
+pub(crate) struct Keyed(Option<(IdempotencyKey, RequestHash, Replays)>);
 
 impl<B: Received> FromRequest<Arc<App>> for Post<B> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let key = key(&parts, app)?;
-        let identified = key.map(|key| (key, parts.method.clone(), RequestTarget::of(&parts)));
+        let identified = match key(&parts, app)? {
+            Some(key) => {
+                let replays = app.admission.check_keyed(&parts, principal(&parts, app))?;
+                Some((key, replays, parts.method.clone(), RequestTarget::of(&parts)))
+            }
+            None => None,
+        };
         let (bytes, body) = receive::<B>(Request::from_parts(parts, body), app).await?;
-        let keyed = identified.map(|(key, method, target)| {
+        let keyed = identified.map(|(key, replays, method, target)| {
             let query = target.query().unwrap_or_default();
             let parts = [method.as_str().as_bytes(), target.own_path().as_bytes(), query.as_bytes(), &bytes];
-            (key, RequestHash::of(parts))
+            (key, RequestHash::of(parts), replays)
         });
         Ok(Self { body, keyed: Keyed(keyed) })
     }
@@ -92,7 +99,8 @@ impl Keyed {
     ///
     /// Without a key, the write is `plain`. With a key, it is `within`, which takes a transaction and uses the `…_in`
     /// form of the same call; the response is rendered in the transaction and stored with the key. If an earlier
-    /// request with the key has succeeded, its response is returned, and nothing runs.
+    /// request with the key has succeeded, its response is returned, and nothing runs. The caller must still have the
+    /// permissions that the route declares.
     ///
     /// The future is boxed, because it holds both forms of the write.
     pub(crate) fn answer<'a, T, F>(
@@ -120,7 +128,7 @@ impl Keyed {
     where
         F: Future<Output = Result<Once<T>, Error>>,
     {
-        let Some((key, hash)) = self.0 else {
+        let Some((key, hash, replays)) = self.0 else {
             return render(&plain.await?).map_err(ApiError::into_error);
         };
         let rendered = render.clone();
@@ -131,7 +139,7 @@ impl Keyed {
         };
         match once(KeyedCall::new(key, hash, stored)).await? {
             Once::Ran(value) => render(&value).map_err(ApiError::into_error),
-            Once::Replayed(stored) => replayed(&stored),
+            Once::Replayed(stored) => replayed(&stored, replays),
         }
     }
 
@@ -145,7 +153,7 @@ impl Keyed {
     where
         F: Future<Output = Result<(T, Tx<'static>), Error>>,
     {
-        let Some((key, hash)) = self.0 else {
+        let Some((key, hash, replays)) = self.0 else {
             return render(&plain.await?).map_err(ApiError::into_error);
         };
         let (within, render) = (&within, &render);
@@ -160,13 +168,14 @@ impl Keyed {
         });
         match done.await? {
             Once::Ran(answer) => Ok(answer.response()),
-            Once::Replayed(stored) => replayed(&stored),
+            Once::Replayed(stored) => replayed(&stored, replays),
         }
     }
 }
 
 /// Returns the response that an earlier request has stored.
-fn replayed(stored: &StoredAnswer) -> Result<Response, Error> {
+fn replayed(stored: &StoredAnswer, replays: Replays) -> Result<Response, Error> {
+    replays.check(stored)?;
     let mut response = Answer::read(stored)?.response();
     response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     Ok(response)

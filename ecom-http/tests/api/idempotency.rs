@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use ecom_core::access::Principal;
+use axum::{Extension, Router};
+use ecom_core::access::{Permission, Principal};
 use ecom_http::{HttpConfig, router};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -32,8 +32,19 @@ async fn twice(api: &Api, path: &str, status: u16, body: Value) -> Value {
     }
     assert!(!first.header("content-type").is_empty());
     assert_eq!(again.bytes, first.bytes, "{path}");
+    let stripped = repeated_by(api, path, &body, Principal::new("anonymous", [])).await;
+    stripped.refused(403, "FORBIDDEN", "");
     assert_eq!(api.everything().await, before, "{path}: a repetition has no effect");
     first.data()
+}
+
+/// Sends the request of [`twice`] as another principal with the same actor, through a router that is nested.
+async fn repeated_by(api: &Api, path: &str, body: &Value, who: Principal) -> Answer {
+    let nested = Router::new().nest("/shops/{shop}", api.router.clone());
+    let api = Api { router: nested.layer(Extension(who)), shop: api.shop.clone(), clock: api.clock.clone() };
+    let body = if body.is_null() { None } else { Some(body.to_string()) };
+    let key = format!("key:{path}");
+    api.call("POST", &format!("/shops/tea{API}{path}"), &[("idempotency-key", &key)], body.as_deref()).await
 }
 
 /// Deletes a resource, so that it can be restored.
@@ -182,6 +193,24 @@ async fn r12_every_kind_of_post_is_answered_once() {
     posts.sort();
     kinds.sort();
     assert_eq!(posts, kinds);
+}
+
+/// A customer gets its own stored responses, and those of the customer that it was before no longer.
+#[tokio::test]
+async fn r16_a_customer_gets_no_stored_responses_of_another_customer() {
+    let api = Api::new().await;
+    let ada = api.customer("Ada", "Lovelace", "ada@example.com").await;
+    let bob = api.customer("Bob", "Babbage", "bob@example.com").await;
+    let path = format!("/customers/{}/addresses", id(&ada));
+    let body = json!({"street": "Ockham Lane", "city": "London"});
+    let user = |customer: &Value| Principal::new("user:1", []).with_customer(id(customer).parse().unwrap());
+    let made = repeated_by(&api, &path, &body, user(&ada)).await.ok(201);
+    let again = repeated_by(&api, &path, &body, user(&ada)).await.ok(201);
+    assert_eq!((again.header("idempotency-replayed"), &again.bytes), ("true", &made.bytes));
+    repeated_by(&api, &path, &body, user(&bob)).await.refused(403, "FORBIDDEN", "");
+    repeated_by(&api, &path, &body, Principal::new("user:1", [])).await.refused(403, "FORBIDDEN", "");
+    let staff = Principal::new("user:1", [Permission::CustomersWrite]);
+    assert_eq!(repeated_by(&api, &path, &body, staff).await.ok(201).header("idempotency-replayed"), "true");
 }
 
 #[tokio::test]
