@@ -75,8 +75,8 @@
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
 //! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
-//! | `ECOM_AUTH` | `on` | `on`, `off` | whether requests need a login or an API key for all but the catalog, searches, logins and guests' carts; with `off`, everybody may do everything, and the server only listens on a loopback address |
-//! | `ECOM_AUTH_OFF_ON_NETWORK` | `false` | `true`, `false` | whether a server with `ECOM_AUTH=off` may listen on any address |
+//! | `ECOM_AUTH` | `on` | `on`, `off` | whether requests need a login or an API key for all but the catalog, searches, logins and guests' carts; with `off`, everybody may do everything, the server only listens on a loopback address, and it refuses requests whose `Host` or `Origin` is not this machine or in `ECOM_CORS_ORIGINS`, such as those of other sites in a browser |
+//! | `ECOM_AUTH_OFF_ON_NETWORK` | `false` | `true`, `false` | whether a server with `ECOM_AUTH=off` may listen on any address, and accepts requests with any `Host` and `Origin` |
 //! | `ECOM_ADMIN_KEY`, `ECOM_ADMIN_KEY_FILE` | none | `ecom_` and at least 32 letters, digits, `-` and `_`, at most 100 characters in all; or a file that contains them | the secret of an API key that may do everything, which the server creates if it does not exist; without this setting, the server creates a key if the shop has neither a key nor a user with the role admin, prints it once, and keeps it in `<data>/admin.key` |
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
@@ -635,15 +635,17 @@ mod tests {
             let listen = format!("{host}:8000");
             let open = read(&[("ECOM_AUTH", "off"), ("ECOM_LISTEN", &listen)]).unwrap();
             assert!(!open.http.authentication && open.http.anonymous.may(Permission::ForceDelete), "{host}");
+            assert!(open.http.loopback_only, "{host}");
         }
         for host in ["0.0.0.0", "[::]", "192.0.2.1", "shop.example", "127.0.0.1.example"] {
             let listen = format!("{host}:8000");
             let refused = read(&[("ECOM_AUTH", "off"), ("ECOM_LISTEN", &listen)]).unwrap_err();
             assert_eq!(bad_fields(refused), ["ECOM_AUTH"], "{host}");
             let insists = [("ECOM_AUTH", "off"), ("ECOM_LISTEN", &*listen), ("ECOM_AUTH_OFF_ON_NETWORK", "true")];
-            read(&insists).unwrap();
+            assert!(!read(&insists).unwrap().http.loopback_only, "{host}");
             let closed = read(&[("ECOM_LISTEN", &listen)]).unwrap();
             assert!(closed.http.authentication && !closed.http.anonymous.may(Permission::OrdersRead), "{host}");
+            assert!(!closed.http.loopback_only, "{host}");
         }
     }
 

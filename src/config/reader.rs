@@ -246,6 +246,7 @@ impl Reader<'_> {
             .rate_limits(rate_limits)
             .numbers(numbers)
             .authentication(has_logins)
+            .loopback_only(!has_logins && !self.flag("ECOM_AUTH_OFF_ON_NETWORK", false))
             .refresh_cookie(refresh_cookie)
             .refresh_cookie_secure(secure)
             .anonymous(anonymous)

@@ -2,6 +2,7 @@
 //! the envelope of errors.
 
 mod client;
+mod loopback;
 mod rate_limit;
 
 use std::convert::Infallible;
@@ -90,7 +91,9 @@ where
         }
         let id = request_id(&request, &app);
         let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None };
-        if let Some(error) = too_large(&request, &frame.app.config) {
+        let checked = too_large(&request, &frame.app.config)
+            .and_then(|()| loopback::check(&request, &frame.app.config));
+        if let Err(error) = checked {
             return frame.refuse(error);
         }
         frame.place = frame.app.places.clone().try_acquire_owned().ok();
@@ -237,20 +240,23 @@ fn is_of_logins(request: &Request, config: &HttpConfig) -> bool {
     )
 }
 
-/// Returns an error if the path, the query string or the headers of a request exceed the limits.
-fn too_large(request: &Request, config: &HttpConfig) -> Option<ApiError> {
+/// Refuses a request whose path, query string or headers exceed the limits.
+fn too_large(request: &Request, config: &HttpConfig) -> ApiResult<()> {
     let uri = request.uri();
     let limit = config.query_limit;
     for (part, length) in [("path", uri.path().len()), ("query string", uri.query().map_or(0, str::len))] {
         if length > limit {
             let message = format!("the {part} exceeds the limit of {limit} bytes");
-            return Some(ApiError::new(ErrorCode::UriTooLong, message));
+            return Err(ApiError::new(ErrorCode::UriTooLong, message));
         }
     }
     let limit = config.header_limit;
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    (headers > limit)
-        .then(|| ApiError::new(ErrorCode::HeadersTooLarge, format!("the headers exceed the limit of {limit} bytes")))
+    if headers > limit {
+        let message = format!("the headers exceed the limit of {limit} bytes");
+        return Err(ApiError::new(ErrorCode::HeadersTooLarge, message));
+    }
+    Ok(())
 }
 
 /// Returns the credential of a request with `Authorization: Bearer`, unless the application has found out who calls.

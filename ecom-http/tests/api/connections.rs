@@ -274,6 +274,43 @@ async fn http2_is_served_within_the_same_limits() {
     assert!(ended.is_ok(), "the client is told: {ended:?}");
 }
 
+/// A page of another site in a browser on this machine, by DNS rebinding or by a form.
+#[tokio::test]
+async fn a_server_on_loopback_without_logins_answers_this_machine_alone() {
+    let api = Api::with(open().loopback_only(true)).await;
+    let server = Server::start(api.router.clone(), patient()).await;
+    let call = async |head: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        rest(&mut server.send(request.as_bytes()).await).await
+    };
+    let (body, port) = (r#"{"name": "Tea"}"#, server.address.port());
+    let post = format!("POST {API}/categories HTTP/1.1");
+    for (head, field) in [
+        (format!("GET {API}/customers HTTP/1.1\r\nhost: rebound.evil.example:{port}"), "Host"),
+        (format!("GET http://evil.example{API}/customers HTTP/1.1\r\nhost: localhost:{port}"), "Host"),
+        (format!("GET {API}/customers HTTP/1.0"), "Host"),
+        (format!("{post}\r\nhost: rebound.evil.example:{port}\r\norigin: http://localhost:{port}"), "Host"),
+        (format!("{post}\r\nhost: localhost:{port}\r\norigin: https://evil.example"), "Origin"),
+        (format!("{post}\r\nhost: localhost:{port}\r\norigin: null"), "Origin"),
+    ] {
+        let answer = call(&head, body).await;
+        assert!(answer.starts_with("HTTP/1.") && answer.contains(" 403 Forbidden"), "{head}: {answer}");
+        assert!(answer.contains(&format!(r#""field":"{field}""#)) && answer.contains("FORBIDDEN"), "{answer}");
+    }
+    assert_eq!(api.shop.categories().tree().await.unwrap().value.len(), 0);
+    let own = format!("{post}\r\nhost: localhost:{port}\r\norigin: http://127.0.0.1:{port}");
+    assert!(call(&own, body).await.starts_with("HTTP/1.1 201"));
+    let answer = call(&format!("GET {API}/customers HTTP/1.1\r\nhost: {}", server.address), "").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Without the setting, the application decides who reaches the router.
+    let any = Api::with(open()).await;
+    let headers = [("host", "shop.example"), ("origin", "https://evil.example")];
+    any.call("GET", &format!("{API}/customers"), &headers, None).await.ok(200);
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let server = Server::start(small(), patient().head_limit(8 * 1024).max_headers(10)).await;
