@@ -21,12 +21,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
+use axum::http::header::HOST;
 use axum::http::{Request, Response, Version};
 use bytes::Bytes;
 use derive_setters::Setters;
-use ecom_core::ErrorCode;
 use ecom_core::clock::{Clock as _, SystemClock};
 use ecom_core::id::{IdSource as _, UuidV7Source};
+use ecom_core::{ErrorCode, FieldCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
@@ -201,8 +202,9 @@ async fn accept(listener: TcpListener, router: Router, config: &ServeConfig, pha
         };
         is_full = false;
         let activity = Arc::new(Activity::new());
+        let site = Site { router: router.clone(), ids: ids.clone() };
         let io = TokioIo::new(Observed { stream, activity: activity.clone(), _place: place });
-        tokio::spawn(connection(io, peer, builder.clone(), router.clone(), activity, limits, phase.subscribe()));
+        tokio::spawn(connection(io, peer, builder.clone(), site, activity, limits, phase.subscribe()));
     }
 }
 
@@ -254,6 +256,34 @@ async fn refuse(mut stream: TcpStream, _turn: OwnedSemaphorePermit, ids: Arc<Uui
     let _ = tokio::time::timeout(REFUSAL_TIME, answered).await;
 }
 
+/// What answers the requests of a connection.
+struct Site {
+    router: Router,
+    ids: Arc<UuidV7Source>,
+}
+
+impl Site {
+    /// Answers a request. One of HTTP/1.1 without exactly one `Host` is refused (RFC 9112, 3.2), since a proxy in front
+    /// could take it for a request to another host than the router does.
+    fn answer(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, std::convert::Infallible>> + use<> {
+        let is_wrong = request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1;
+        let refused = is_wrong.then(|| {
+            let error = ApiError::new(ErrorCode::BadRequest, "a request must have one header Host");
+            error.at("Host", FieldCode::Inconsistent).render(&self.ids.next().to_string(), SystemClock.now())
+        });
+        let answer = refused.is_none().then(|| self.router.clone().call(request));
+        async move {
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok(refused.unwrap_or_default()),
+            }
+        }
+    }
+}
+
 /// The time limits of connections, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
@@ -283,7 +313,7 @@ async fn connection(
     io: TokioIo<Observed>,
     peer: SocketAddr,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    router: Router,
+    site: Site,
     activity: Arc<Activity>,
     limits: Limits,
     mut phase: watch::Receiver<Phase>,
@@ -293,7 +323,7 @@ async fn connection(
         let handling = Handling::begin(&requests, request.version());
         let mut request = request.map(|body| Upload::body(body, &requests));
         request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = router.clone().call(request);
+        let answer = site.answer(request);
         async move {
             let response = answer.await?;
             Ok::<_, std::convert::Infallible>(handling.respond(response))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use bytes::{Bytes, BytesMut};
 use ecom_core::{ErrorCode, FieldCode};
 use http_body_util::BodyExt as _;
@@ -42,6 +42,12 @@ pub(crate) async fn receive<T: Received>(request: Request, app: &App) -> ApiResu
             .at("body", FieldCode::OutOfBounds)
     };
     let headers = request.headers();
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body must not be compressed: send it as it is, without `Content-Encoding`",
+        ));
+    }
     let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if !is_json(content_type) {
         return Err(ApiError::new(

@@ -23,7 +23,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ecom_core::access::{ApiKey, Principal, Secret};
 use ecom_core::port::RateDecision;
-use ecom_core::{Dependency, Error, ErrorCode};
+use ecom_core::{Dependency, Error, ErrorCode, FieldCode};
 use futures::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
@@ -34,6 +34,7 @@ use self::rate_limit::{Limit, address_limit, limit, with_limit};
 use crate::app::{App, HttpConfig};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::weaken;
+use crate::extract::X_CART_TOKEN;
 use crate::headers::with_event;
 use crate::resource::Recording;
 
@@ -92,6 +93,7 @@ where
         let id = request_id(&request, &app);
         let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None };
         let checked = too_large(&request, &frame.app.config)
+            .and_then(|()| unambiguous(&request, &frame.app.config))
             .and_then(|()| loopback::check(&request, &frame.app.config));
         if let Err(error) = checked {
             return frame.refuse(error);
@@ -255,6 +257,18 @@ fn too_large(request: &Request, config: &HttpConfig) -> ApiResult<()> {
     if headers > limit {
         let message = format!("the headers exceed the limit of {limit} bytes");
         return Err(ApiError::new(ErrorCode::HeadersTooLarge, message));
+    }
+    Ok(())
+}
+
+/// Refuses a request with two credentials of one kind, of which a proxy in front could see another one than the server.
+fn unambiguous(request: &Request, config: &HttpConfig) -> ApiResult<()> {
+    let is_ours = config.authentication && request.extensions().get::<Principal>().is_none();
+    for (name, shown) in [(X_CART_TOKEN, "X-Cart-Token"), (AUTHORIZATION, "Authorization")] {
+        if (name == X_CART_TOKEN || is_ours) && request.headers().get_all(name).iter().nth(1).is_some() {
+            let message = format!("the request has several headers {shown}: send one");
+            return Err(ApiError::new(ErrorCode::BadRequest, message).at(shown, FieldCode::Inconsistent));
+        }
     }
     Ok(())
 }

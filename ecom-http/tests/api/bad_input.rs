@@ -346,10 +346,19 @@ async fn r17_a_compressed_body_is_refused_and_stays_compressed() {
                 .header("content-type", "application/json")
                 .header("content-encoding", coding)
                 .body(Body::from(zipped.clone()));
-            api.send(request.unwrap()).await.refused(400, "BAD_REQUEST", "body");
+            let refused = api.send(request.unwrap()).await.refused(415, "UNSUPPORTED_MEDIA_TYPE", "");
+            assert!(String::from_utf8_lossy(&refused.bytes).contains("must not be compressed"), "{refused:?}");
         }
     }
     assert_eq!(before, api.everything().await, "bad input must not change any row");
+    // The name of no coding is one, and a list is refused even if its first header is.
+    for codings in [&["identity"][..], &["Identity", "identity"], &["identity", "br"], &["gzip, identity"], &[""]] {
+        let request = Request::post(format!("{API}/products")).header("content-type", "application/json");
+        let request = codings.iter().fold(request, |request, coding| request.header("content-encoding", *coding));
+        let answer = api.send(request.body(Body::from(lamp().to_string())).unwrap()).await;
+        let is_plain = codings.iter().all(|coding| coding.eq_ignore_ascii_case("identity"));
+        assert_eq!(answer.status.as_u16() == 415, !is_plain, "{codings:?}: {answer:?}");
+    }
 }
 
 /// No text makes the server try more and more ways to read it, as regular expressions that backtrack do.
@@ -416,4 +425,32 @@ async fn reads(text: &str) {
         let answer = api.call("POST", &format!("{API}/products"), &[(name, &header)], Some(&product)).await;
         assert!(answer.status.as_u16() < 500, "{name}");
     }
+}
+
+/// A proxy in front could check another credential than the one that counts.
+#[tokio::test]
+async fn several_credentials_are_refused() {
+    let api = Api::new().await;
+    let cart = api.write("POST", "/carts", json!({})).await.ok(201).data();
+    let path = format!("{API}/carts/{}", id(&cart));
+    let token = cart["token"].as_str().unwrap();
+    api.call("GET", &path, &[("x-cart-token", token)], None).await.ok(200);
+    for second in [token, "other", ""] {
+        let headers = [("x-cart-token", token), ("x-cart-token", second)];
+        api.call("GET", &path, &headers, None).await.refused(400, "BAD_REQUEST", "X-Cart-Token");
+        api.call("DELETE", &path, &headers, None).await.refused(400, "BAD_REQUEST", "X-Cart-Token");
+    }
+    let body = r#"{"name": "robot", "permissions": ["stock:adjust"]}"#;
+    let key = api.call("POST", &format!("{API}/api-keys"), &[], Some(body)).await.ok(201).data();
+    let bearer = format!("Bearer {}", key["secret"].as_str().unwrap());
+    let path = format!("{API}/products");
+    for second in [&bearer, "Bearer x", "Basic dXNlcjpwYXNz", ""] {
+        for headers in [[&bearer, second], [second, &bearer]] {
+            let headers = headers.map(|value| ("authorization", value));
+            api.call("GET", &path, &headers, None).await.refused(400, "BAD_REQUEST", "Authorization");
+        }
+    }
+    // The credentials of an application are its own.
+    let own = Api::with(open().authentication(false)).await;
+    own.call("GET", &path, &[("authorization", "a"), ("authorization", "b")], None).await.ok(200);
 }

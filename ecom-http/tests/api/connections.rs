@@ -274,6 +274,32 @@ async fn http2_is_served_within_the_same_limits() {
     assert!(ended.is_ok(), "the client is told: {ended:?}");
 }
 
+/// RFC 9112, 3.2. HTTP/1.0 has no such rule, and HTTP/2 has `:authority`.
+#[tokio::test]
+async fn a_request_has_one_host() {
+    let server = Server::start(small(), patient()).await;
+    for (line, hosts, status) in [
+        ("GET / HTTP/1.1", "host: x\r\n", "200"),
+        ("GET http://x/ HTTP/1.1", "host: x\r\n", "200"),
+        ("GET / HTTP/1.0", "", "200"),
+        ("GET / HTTP/1.1", "", "400"),
+        ("GET http://x/ HTTP/1.1", "", "400"),
+        ("GET / HTTP/1.1", "host: x\r\nhost: x\r\n", "400"),
+        ("GET / HTTP/1.1", "host: x\r\nHost: evil.example\r\n", "400"),
+    ] {
+        let request = format!("{line}\r\n{hosts}connection: close\r\n\r\n");
+        let answer = rest(&mut server.send(request.as_bytes()).await).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{request}{answer}");
+        let is_in_envelope = answer.contains(r#""code":"BAD_REQUEST""#) && answer.contains("one header Host");
+        assert_eq!(is_in_envelope, status == "400", "{answer}");
+    }
+    // The connection goes on after a refused request.
+    let mut io = server.send(b"GET / HTTP/1.1\r\n\r\n").await;
+    assert!(response(&mut io).await.contains("400"));
+    io.write_all(GET).await.unwrap();
+    assert!(response(&mut io).await.contains("200"));
+}
+
 /// A page of another site in a browser on this machine, by DNS rebinding or by a form.
 #[tokio::test]
 async fn a_server_on_loopback_without_logins_answers_this_machine_alone() {
