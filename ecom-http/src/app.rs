@@ -67,8 +67,8 @@ pub struct HttpConfig {
     /// true.
     pub refresh_cookie_secure: bool,
     /// Whether requests are accepted only from programs and pages of this machine, by the names that they use for it:
-    /// `Host` must be a loopback host (`localhost`, a name below it, 127.0.0.0/8 or `[::1]`), and so must `Origin`, if the
-    /// request has one, unless it is one of [`Self::cors_origins`]; a `*` in that list allows none. Others get
+    /// `Host` must be a loopback host (`localhost`, a name below it, 127.0.0.0/8 or `[::1]`), and so must `Origin`, if
+    /// the request has one, unless it is one of [`Self::cors_origins`]; a `*` in that list allows none. Others get
     /// `FORBIDDEN`. It protects a server on loopback that needs no login from pages of other sites in a browser on the
     /// same machine, which reach it by DNS rebinding or by forms. Default false.
     pub loopback_only: bool,

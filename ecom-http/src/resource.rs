@@ -265,8 +265,8 @@ impl Reply {
     }
 
     /// Returns the response of a read of a part of a resource, such as a line of an order, or of a resource by a path
-    /// that is not its own. Its path is that of the request, and it has the entity tag of the resource, because the part
-    /// has no version of its own.
+    /// that is not its own. Its path is that of the request, and it has the entity tag of the resource, because the
+    /// part has no version of its own.
     pub(crate) fn part_of<R: Resource, S: Shown>(&self, whole: &R, part: &S, format: &Format) -> ApiResult {
         let tag = whole.stamp().tag(&format.variant());
         if is_known(self.if_none_match.as_ref(), &tag) {

@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
-use ecom_core::{ErrorCode, FieldCode};
+use ecom_core::ErrorCode;
 
 use crate::app::HttpConfig;
 use crate::error::{ApiError, ApiResult};
@@ -25,7 +25,7 @@ pub(super) fn check(request: &Request, config: &HttpConfig) -> ApiResult<()> {
     if hosts.next() != Some(true) || hosts.any(|is_loopback| !is_loopback) {
         let message = "the server needs no login, so it accepts only requests whose Host is this machine, such as \
                        localhost or 127.0.0.1: use that address, or turn authentication on";
-        return Err(ApiError::new(ErrorCode::Forbidden, message).at("Host", FieldCode::OutOfBounds));
+        return Err(ApiError::new(ErrorCode::Forbidden, message));
     }
     let is_allowed = |origin: &HeaderValue| {
         let named = config.cors_origins.iter().any(|allowed| allowed != "*" && allowed.as_bytes() == origin.as_bytes());
@@ -36,7 +36,7 @@ pub(super) fn check(request: &Request, config: &HttpConfig) -> ApiResult<()> {
     }
     let message = "the server needs no login, so it accepts no requests of pages of other sites: allow the origin by \
                    name (CORS), or turn authentication on";
-    Err(ApiError::new(ErrorCode::Forbidden, message).at("Origin", FieldCode::OutOfBounds))
+    Err(ApiError::new(ErrorCode::Forbidden, message))
 }
 
 fn is_loopback_host(host: &HeaderValue) -> bool {

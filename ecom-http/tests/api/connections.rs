@@ -314,17 +314,18 @@ async fn a_server_on_loopback_without_logins_answers_this_machine_alone() {
     };
     let (body, port) = (r#"{"name": "Tea"}"#, server.address.port());
     let post = format!("POST {API}/categories HTTP/1.1");
-    for (head, field) in [
-        (format!("GET {API}/customers HTTP/1.1\r\nhost: rebound.evil.example:{port}"), "Host"),
-        (format!("GET http://evil.example{API}/customers HTTP/1.1\r\nhost: localhost:{port}"), "Host"),
-        (format!("GET {API}/customers HTTP/1.0"), "Host"),
-        (format!("{post}\r\nhost: rebound.evil.example:{port}\r\norigin: http://localhost:{port}"), "Host"),
-        (format!("{post}\r\nhost: localhost:{port}\r\norigin: https://evil.example"), "Origin"),
-        (format!("{post}\r\nhost: localhost:{port}\r\norigin: null"), "Origin"),
+    let (host, origin) = ("whose Host is this machine", "pages of other sites");
+    for (head, why) in [
+        (format!("GET {API}/customers HTTP/1.1\r\nhost: rebound.evil.example:{port}"), host),
+        (format!("GET http://evil.example{API}/customers HTTP/1.1\r\nhost: localhost:{port}"), host),
+        (format!("GET {API}/customers HTTP/1.0"), host),
+        (format!("{post}\r\nhost: rebound.evil.example:{port}\r\norigin: http://localhost:{port}"), host),
+        (format!("{post}\r\nhost: localhost:{port}\r\norigin: https://evil.example"), origin),
+        (format!("{post}\r\nhost: localhost:{port}\r\norigin: null"), origin),
     ] {
         let answer = call(&head, body).await;
         assert!(answer.starts_with("HTTP/1.") && answer.contains(" 403 Forbidden"), "{head}: {answer}");
-        assert!(answer.contains(&format!(r#""field":"{field}""#)) && answer.contains("FORBIDDEN"), "{answer}");
+        assert!(answer.contains("FORBIDDEN") && answer.contains(why), "{answer}");
     }
     assert_eq!(api.shop.categories().tree().await.unwrap().value.len(), 0);
     let own = format!("{post}\r\nhost: localhost:{port}\r\norigin: http://127.0.0.1:{port}");

@@ -309,14 +309,14 @@ pub(crate) fn check_password(field: &str, password: &Secret, email: &str, errors
 }
 
 /// Pushes an error if the email address of somebody who registers has the key of an address that is spelled otherwise,
-/// by more than the case of ASCII letters. The mails would go to this spelling, and the owner of the other one could not
-/// register.
+/// by more than the case of ASCII letters. The mails would go to this spelling, and the owner of the other one could
+/// not register.
 pub(crate) fn check_spelling(email: &str, errors: &mut ValidationErrors) {
     let plain = fold(email);
     if email.chars().count() <= MAX_EMAIL && !plain.eq_ignore_ascii_case(email) {
         let message = format!(
-            "counts as the same address as `{plain}`: if that address is yours, register it in this spelling; otherwise \
-             write the domain in ASCII (`xn--…`), or ask the shop to create your login"
+            "counts as the same address as `{plain}`: if that address is yours, register it in this spelling; \
+             otherwise write the domain in ASCII (`xn--…`), or ask the shop to create your login"
         );
         errors.push("email", FieldCode::OutOfBounds, message);
     }

@@ -183,9 +183,9 @@ pub(crate) struct ResetInput {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterInput {
-    /// The email address with which the user logs in, at most 254 characters, unique among live users, ignoring case. An
-    /// address that counts as the same as another spelling, such as one with `ß` for `ss` or with full-width letters, is
-    /// refused.
+    /// The email address with which the user logs in, at most 254 characters, unique among live users, ignoring case.
+    /// An address that counts as the same as another spelling, such as one with `ß` for `ss` or with full-width
+    /// letters, is refused.
     #[schema(max_length = 254, format = "email", example = "ada@example.com")]
     pub email: String,
     /// The password, 8–256 characters.
