@@ -61,6 +61,13 @@ impl Principal {
     }
 }
 
+impl Principal {
+    /// Returns true if the principal may read products of every status.
+    pub(crate) fn reads_all_products(&self) -> bool {
+        self.may(Permission::ProductsRead) || self.may(Permission::ProductsWrite)
+    }
+}
+
 impl Reach {
     /// Returns true if a row of this customer is covered. Rows without a customer belong to nobody.
     pub fn covers(self, owner: Option<CustomerId>) -> bool {

@@ -50,6 +50,11 @@ impl Offer {
         self.live && self.status == ProductStatus::Active
     }
 
+    /// Returns true if the product of the SKU is a draft, whose codes only those may learn who may read it.
+    pub(crate) fn is_draft(&self) -> bool {
+        self.status == ProductStatus::Draft
+    }
+
     /// Returns an offer that was looked up if it can be sold. Otherwise, it adds the error of `field`, which names the
     /// SKU by `named`. Carts and orders refuse a SKU with the same codes and messages.
     pub(crate) fn for_sale<'o>(

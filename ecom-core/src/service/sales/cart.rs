@@ -754,7 +754,8 @@ impl<'a> CartService<'a> {
                 (Some(id), _) => ("sku_id", id.to_string()),
                 (None, code) => ("sku", shown(code.as_deref().unwrap_or_default())),
             };
-            let offer = sku_of(input).and_then(|id| offers.get(&id));
+            let is_hidden = |offer: &&Offer| input.sku.is_some() && offer.is_draft() && !self.who.reads_all_products();
+            let offer = sku_of(input).and_then(|id| offers.get(&id)).filter(|offer| !is_hidden(offer));
             let Some(offer) = Offer::for_sale(offer, format!("{prefix}{field}"), &key, &mut confirmed.errors) else {
                 continue;
             };

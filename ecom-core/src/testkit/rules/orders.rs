@@ -52,6 +52,7 @@ tests! {
         r13_each_change_of_an_order_has_its_event_without_personal_data,
         r17_references_to_what_is_not_there_name_the_field,
         r17_carts_and_orders_refuse_a_sku_alike,
+        r16_the_code_of_a_draft_is_unknown_to_those_who_may_not_read_it,
         r19_an_order_keeps_what_was_sold,
         r36_units_are_canceled_with_a_credit_note,
         r39_a_paid_bill_is_frozen,
@@ -581,6 +582,50 @@ pub async fn r17_carts_and_orders_refuse_a_sku_alike(f: &ShopFixture) {
     assert_eq!(confirmed().await, FieldCode::NotForSale);
     f.delete(&pen, DeleteMode::Soft).await.unwrap();
     assert_eq!(confirmed().await, FieldCode::ReferenceNotFound);
+}
+
+/// Nobody finds out by carts and orders which codes the drafts have. A product that was archived was public before.
+pub async fn r16_the_code_of_a_draft_is_unknown_to_those_who_may_not_read_it(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 10).await;
+    f.product(json!({ "title": "Draft", "price": "10", "sku": "code-1", "status": "draft" })).await;
+    f.product(json!({ "title": "Old", "price": "10", "sku": "code-2", "status": "archived" })).await;
+    let ada = buyer(f).await;
+    let customer = Principal::new("user:ada", []).with_customer(ada.id);
+    let lines = ["code-1", "code-2", "code-3"].map(|code| json!({ "sku": code, "quantity": 1, "unit_price": "10" }));
+    let order = json!({ "customer_id": ada.id, "delivery_method": "on_hand", "lines": lines });
+    let of_pen: OrderInput = from(&json!({
+        "customer_id": ada.id, "delivery_method": "on_hand", "lines": [line(&pen, 1)],
+    }));
+    let placed = f.shop.acting_as(&customer).orders().place(&of_pen).await.unwrap();
+    let errors = |outcome: Result<()>| match outcome {
+        Err(Error::Validation(errors)) => errors.0.into_iter().map(|e| (e.code, e.message)).collect::<Vec<_>>(),
+        other => panic!("the error must be a validation error, but is {other:?}"),
+    };
+    let asked = async |who: &Principal| {
+        let shop = f.shop.acting_as(who);
+        let edit = from(&json!({ "add": lines }));
+        [
+            errors(shop.carts().create(&from(&json!({ "lines": lines, "customer_id": ada.id }))).await.map(drop)),
+            errors(shop.orders().place(&from(&order)).await.map(drop)),
+            errors(shop.orders().edit(placed.id, v(placed.audit.version), &edit).await.map(drop)),
+        ]
+    };
+    let (draft, old, unknown) = ("code-1", "code-2", "code-3");
+    let gone = |code: &str| (FieldCode::ReferenceNotFound, format!("refers to SKU `{code}`, which does not exist"));
+    let refused =
+        |code: &str| (FieldCode::NotForSale, format!("refers to SKU `{code}`, whose product is not for sale"));
+    let hidden = vec![gone(draft), refused(old), gone(unknown)];
+    assert_eq!(asked(&customer).await, [hidden.clone(), hidden.clone(), hidden]);
+    let shown = vec![refused(draft), refused(old), gone(unknown)];
+    assert_eq!(asked(me()).await, [shown.clone(), shown.clone(), shown]);
+    // The line of a cart that has become a draft is not for sale, and not gone.
+    let with_pen: CartInput = from(&json!({ "customer_id": ada.id, "lines": [line(&pen, 1)] }));
+    let made = f.shop.acting_as(&customer).carts().create(&with_pen).await.unwrap();
+    let cart = made.cart.cart.id;
+    f.patch(&f.fresh(pen.id).await, json!({ "status": "draft" })).await.unwrap();
+    let checkout = from(&json!({ "delivery_method": "on_hand" }));
+    let outcome = f.shop.acting_as(&customer).orders().checkout(cart, &CartAccess::Permission, &checkout).await;
+    assert_eq!(fields(outcome, "a draft in the cart")["lines[0].sku_id"], FieldCode::NotForSale);
 }
 
 /// A later change of the product or the customer does not change an order.

@@ -107,7 +107,8 @@ impl Offers {
                 SkuRef::Id(id) => (format!("{}.sku_id", line.field), id.to_string()),
                 SkuRef::Code(code) => (format!("{}.sku", line.field), code.clone()),
             };
-            if let Some(offer) = Offer::for_sale(self.find(&line.sku), field, &named, &mut errors) {
+            let found = self.find(&line.sku).filter(|offer| !(line.hides_drafts && offer.is_draft()));
+            if let Some(offer) = Offer::for_sale(found, field, &named, &mut errors) {
                 sales.push(Sale { line, offer, price: line.fixed.unwrap_or_else(|| offer.unit_price()) });
             }
         }

@@ -334,6 +334,8 @@ pub(crate) struct CheckedLine {
     /// The path of the line in the input, such as `lines[0]`.
     pub field: String,
     pub sku: SkuRef,
+    /// Whether the buyer must not learn that the code is one of a draft.
+    pub hides_drafts: bool,
     pub quantity: i64,
     pub shown: Option<Money>,
     pub fixed: Option<Money>,
@@ -455,6 +457,7 @@ impl OrderLineInput {
         self.attributes.check(&format!("{field}.attributes"), e);
         (e.0.len() == before).then_some(sku?).map(|sku| CheckedLine {
             field: field.to_owned(),
+            hides_drafts: false,
             sku,
             quantity: self.quantity,
             shown,

@@ -31,7 +31,7 @@ impl ProductService<'_> {
 
     /// Returns true if the principal may read products of every status.
     pub(crate) fn reads_all(&self) -> bool {
-        self.who.may(Permission::ProductsRead) || self.who.may(Permission::ProductsWrite)
+        self.who.reads_all_products()
     }
 
     /// Narrows a filter by status to the products that the principal may read.

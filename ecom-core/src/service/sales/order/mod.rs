@@ -20,7 +20,7 @@ use crate::domain::sales::cart::CartAccess;
 use crate::domain::sales::order::change::{Offers, Stamp, Step, StockChange};
 use crate::domain::sales::order::explain::OrderExplanation;
 use crate::domain::sales::order::input::{
-    BuyerFrom, CancelUnits, CheckedEdit, CheckoutInput, OrderEdit, OrderInput, OrderPatch,
+    BuyerFrom, CancelUnits, CheckedEdit, CheckedLine, CheckoutInput, OrderEdit, OrderInput, OrderPatch, SkuRef,
 };
 use crate::domain::sales::order::{
     ChangeKind, LineKind, Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort,
@@ -356,10 +356,19 @@ impl<'a> OrderService<'a> {
         Ok(())
     }
 
+    /// Makes the codes of drafts unknown to a caller who may not read them. The id of a SKU cannot be guessed, so it
+    /// comes from a time at which the product was active.
+    fn hide_drafts(&self, lines: &mut [CheckedLine]) {
+        for line in lines {
+            line.hides_drafts = matches!(line.sku, SkuRef::Code(_)) && !self.who.reads_all_products();
+        }
+    }
+
     fn placing(&self, input: &OrderInput) -> Result<Placing> {
         self.who.reach(Permission::OrdersWrite)?.check_named(input.customer_id)?;
         self.require_privileges(input)?;
-        let input = input.check(self.cx.config.currency, BuyerFrom::Input)?;
+        let mut input = input.check(self.cx.config.currency, BuyerFrom::Input)?;
+        self.hide_drafts(&mut input.lines);
         let (id, actor) = (OrderId(self.cx.ids.next()), self.who.actor().clone());
         let event = EventId(self.cx.ids.next());
         Ok(Placing { id, event, input, cart: None, keyed: None, actor })
@@ -390,7 +399,8 @@ impl<'a> OrderService<'a> {
             self.who.require(Permission::OrdersDiscount)?;
         }
         let expected = expected.or_named(edit.version)?;
-        let edit = edit.check(self.cx.config.currency)?;
+        let mut edit = edit.check(self.cx.config.currency)?;
+        self.hide_drafts(&mut edit.add);
         tx.started();
         let before = self.lock(tx, id, reach, Some(expected)).await?;
         let changed: BTreeSet<_> = edit.change.iter().map(|c| c.line_id).collect();

@@ -393,6 +393,7 @@ impl Carts {
         let lines = cart.lines.into_iter().enumerate().map(|(i, line)| CheckedLine {
             field: format!("lines[{i}]"),
             sku: SkuRef::Id(line.sku_id),
+            hides_drafts: false,
             quantity: line.quantity,
             shown: Some(line.seen_price),
             fixed: None,
