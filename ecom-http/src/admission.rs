@@ -75,6 +75,12 @@ impl Admission {
         if is_admitted { Ok(()) } else { Err(Error::Unauthenticated.into()) }
     }
 
+    /// Returns true if the route with this path, which must have no parameters, admits anybody.
+    pub(crate) fn is_open(&self, method: &Method, path: &str) -> bool {
+        let route = self.0.get(path).and_then(|methods| methods.iter().find(|(of, _)| of == method));
+        route.is_some_and(|(_, ways)| ways.contains(&Way::Open))
+    }
+
     /// Refuses a request with an idempotency key if its caller lacks the permissions for the route, because the
     /// services check nothing if the response is stored. Returns which responses the caller may get.
     pub(crate) fn check_keyed(&self, parts: &Parts, principal: &Principal) -> ApiResult<Replays> {

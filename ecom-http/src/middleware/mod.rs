@@ -129,7 +129,7 @@ where
                     frame.decision = None;
                 }
                 // A client that renews its tokens may send the old one too.
-                Ok(Err(Error::Unauthenticated)) if is_of_logins(&request, &frame.app.config) => {}
+                Ok(Err(Error::Unauthenticated)) if is_of_logins(&request, &frame.app) => {}
                 // A request with an invalid credential counts for the client's address.
                 Ok(Err(error)) => frame.refusal = Some(error.into()),
                 Err(error) => frame.refusal = Some(error),
@@ -226,20 +226,12 @@ fn is_of_health(request: &Request) -> bool {
     matches!(request.uri().path().trim_end_matches('/'), "/health" | "/health/live" | "/health/ready")
 }
 
-/// Returns true for the routes that exchange or end credentials, which need no valid one in the header.
-fn is_of_logins(request: &Request, config: &HttpConfig) -> bool {
-    let own = request.uri().path().strip_prefix(config.api_prefix.as_str()).unwrap_or_default();
-    matches!(
-        own.trim_end_matches('/'),
-        "/auth/login"
-            | "/auth/refresh"
-            | "/auth/register"
-            | "/auth/logout"
-            | "/auth/jwks.json"
-            | "/auth/verify/resend"
-            | "/auth/forgot-password"
-            | "/auth/reset-password"
-    )
+/// Returns true for the routes below `/auth` that anybody may call: those that exchange or end credentials, which need
+/// no valid one in the header.
+fn is_of_logins(request: &Request, app: &App) -> bool {
+    let path = request.uri().path().trim_end_matches('/');
+    let own = path.strip_prefix(app.config.api_prefix.as_str()).unwrap_or_default();
+    own.starts_with("/auth/") && app.admission.is_open(request.method(), path)
 }
 
 /// Refuses a request whose path, query string or headers exceed the limits.

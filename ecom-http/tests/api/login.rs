@@ -316,9 +316,9 @@ async fn replaced_keys_make_access_tokens_void() {
     let tokens = api.auth("login", LOGIN).await.ok(200).data();
     let access = text(&tokens, "access_token");
     let before = api.get("/auth/jwks.json").await.ok(200).json();
-    api.bearing(access, "POST", "/auth/keys/rotate", None).await.refused(403, "FORBIDDEN", "");
+    api.bearing(access, "POST", "/auth/keys/replace", None).await.refused(403, "FORBIDDEN", "");
     api.bearing(access, "GET", "/auth/me", None).await.ok(200);
-    api.call("POST", &format!("{API}/auth/keys/rotate"), &[], None).await.ok(204);
+    api.call("POST", &format!("{API}/auth/keys/replace"), &[], None).await.ok(204);
     api.bearing(access, "GET", "/auth/me", None).await.refused(401, "UNAUTHENTICATED", "");
     let after = api.get("/auth/jwks.json").await.ok(200).json();
     assert_eq!(after["keys"].as_array().unwrap().len(), 1);

@@ -377,7 +377,7 @@ impl Rows<'_> {
                 "logout" => with(json!({"refresh_token": "x"})),
                 "verify" => with(json!({"token": "x"})),
                 "me" if method == "PATCH" => with(json!({"name": "Ada Lovelace", "version": 1})),
-                "keys/rotate" => {}
+                "keys/replace" => {}
                 _ if method == "POST" => with(json!({"refresh_token": "x"})),
                 _ => {}
             },

@@ -116,6 +116,13 @@ struct Made {
     principal: Principal,
 }
 
+impl Made {
+    /// Returns the principal if it was made of these documents.
+    fn of(&self, grant: &Arc<Cached<SessionGrant>>, roles: &Arc<Cached<Roles>>) -> Option<Principal> {
+        (Arc::ptr_eq(&self.grant, grant) && Arc::ptr_eq(&self.roles, roles)).then(|| self.principal.clone())
+    }
+}
+
 impl std::fmt::Debug for Remembered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Remembered").finish_non_exhaustive()
@@ -186,15 +193,10 @@ impl<'a> AuthService<'a> {
         }
         let grant = self.cx.cache.local(&CacheKey::Session(login.session))?;
         let roles = self.cx.cache.local(&CacheKey::Roles)?;
-        let made = remembered.made.lock();
-        let made = made.as_ref().filter(|made| Arc::ptr_eq(&made.grant, &grant) && Arc::ptr_eq(&made.roles, &roles));
-        made.map(|made| made.principal.clone())
+        remembered.made.lock().as_ref()?.of(&grant, &roles)
     }
 
     async fn by_token(&self, token: &Secret) -> Result<Principal> {
-        if let Some(principal) = self.authenticate_now(token) {
-            return Ok(principal);
-        }
         let hash = token.hash().0;
         let mut remembered = self.cx.logins.tokens.get(&hash);
         if let Some(known) = &remembered
@@ -226,8 +228,12 @@ impl<'a> AuthService<'a> {
             return Err(Error::Unauthenticated);
         }
         let roles = Roles::load(self.cx).await?.value;
+        let mut made = remembered.made.lock();
+        if let Some(principal) = made.as_ref().and_then(|made| made.of(&grant, &roles)) {
+            return Ok(principal);
+        }
         let principal = Principal::logged_in(login, roles.permissions(&grant.roles), grant.customer_id);
-        *remembered.made.lock() = Some(Made { grant, roles, principal: principal.clone() });
+        *made = Some(Made { grant, roles, principal: principal.clone() });
         Ok(principal)
     }
 
@@ -701,9 +707,9 @@ impl<'a> AuthService<'a> {
     ///
     /// # Errors
     /// [`Forbidden`](Error::Forbidden) without the permission `signing_keys:write`, `Unavailable`.
-    pub async fn retire_keys(&self, who: &Principal) -> Result<()> {
+    pub async fn replace_keys(&self, who: &Principal) -> Result<()> {
         who.require(Permission::SigningKeysWrite)?;
-        token::retire(self.cx, who.actor()).await?;
+        token::replace(self.cx, who.actor()).await?;
         tracing::info!(actor = who.actor().as_str(), "the keys of access tokens were replaced");
         Ok(())
     }

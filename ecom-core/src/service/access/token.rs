@@ -1,7 +1,7 @@
 //! Access tokens: JSON Web Tokens (RFC 7519, RFC 9068) that the shop signs.
 //!
 //! The keys that sign are stored encrypted in the setting `signing_keys`, so that all processes of a shop have the same
-//! ones. They are read through the cache, so that a key that is added or retired takes effect within the limits of R15.
+//! ones. They are read through the cache, so that a key that is added or replaced takes effect within the limits of R15.
 //! The id of a key is authenticated by the secret key of the shop: a process that meets an unknown id reads the setting
 //! at once only if the shop has made the id, so that made-up ids do not cost a read each.
 
@@ -217,7 +217,7 @@ pub(crate) async fn signer(cx: &Arc<Context>) -> Result<Signer> {
 ///
 /// # Errors
 /// `Unavailable`.
-pub(crate) async fn retire(cx: &Arc<Context>, actor: &Actor) -> Result<()> {
+pub(crate) async fn replace(cx: &Arc<Context>, actor: &Actor) -> Result<()> {
     let _turn = cx.token_keys.turn.lock().await;
     let made = make(cx)?;
     write(cx, actor, |_| Some(vec![made.clone()])).await.map(drop)

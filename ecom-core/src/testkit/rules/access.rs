@@ -233,7 +233,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("patch an API key", w, keys.patch(no_key, v(1), ApiKeyPatch::default()).await.map(drop));
     refused("delete an API key", w, keys.delete(no_key, v(1)).await);
     let who = without(P::SigningKeysWrite);
-    refused("replace the keys of access tokens", P::SigningKeysWrite, f.shop.auth().retire_keys(&who).await);
+    refused("replace the keys of access tokens", P::SigningKeysWrite, f.shop.auth().replace_keys(&who).await);
 
     let who = without(P::ReviewsWrite);
     let reviews = f.shop.acting_as(&who).reviews();

@@ -160,7 +160,7 @@ pub async fn the_entries_of_access_have_no_secrets(f: &ShopFixture) {
     shop.users().patch(user.id, v(1), patch).await.unwrap();
     let registered = UserInput::new("eve@example.com").password(password.clone());
     let tokens = f.shop.auth().register(&registered, None).await.unwrap();
-    f.shop.auth().retire_keys(me()).await.unwrap();
+    f.shop.auth().replace_keys(me()).await.unwrap();
     shop.users().delete(user.id, v(2), DeleteMode::Soft).await.unwrap();
 
     let log = f.audit_log().await;

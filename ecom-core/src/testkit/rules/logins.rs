@@ -50,7 +50,7 @@ tests! {
         tokens_of_other_shops_and_kinds_are_refused,
         forged_tokens_are_refused_even_with_the_key_of_the_shop,
         signing_keys_rotate_and_old_tokens_stay_valid,
-        r15_retired_keys_end_their_tokens_at_once_and_soon_in_other_processes,
+        r15_replaced_keys_end_their_tokens_at_once_and_soon_in_other_processes,
         a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads,
         without_a_secret_key_each_process_has_keys_of_its_own,
         an_api_key_authenticates_until_it_ends,
@@ -526,8 +526,8 @@ pub async fn forged_tokens_are_refused_even_with_the_key_of_the_shop(f: &ShopFix
     }
 }
 
-/// The tokens of a retired key are refused, although they were verified before. Sessions go on.
-pub async fn r15_retired_keys_end_their_tokens_at_once_and_soon_in_other_processes(f: &ShopFixture) {
+/// The tokens of a replaced key are refused, although they were verified before. Sessions go on.
+pub async fn r15_replaced_keys_end_their_tokens_at_once_and_soon_in_other_processes(f: &ShopFixture) {
     let ada = user(f, &[]).await;
     let config = || ShopConfig::default().poll_interval(Duration::from_millis(10));
     for algorithm in [TokenAlgorithm::EdDsa, TokenAlgorithm::Hs256] {
@@ -538,10 +538,10 @@ pub async fn r15_retired_keys_end_their_tokens_at_once_and_soon_in_other_process
         let (kid, private, _) = token::revealed(&shop.cx).await.unwrap();
         assert!(is_accepted(&shop, &tokens.access).await && is_accepted(&other, &tokens.access).await);
         let nobody = Principal::new("nobody", []);
-        is_code(shop.auth().retire_keys(&nobody).await, ErrorCode::Forbidden);
+        is_code(shop.auth().replace_keys(&nobody).await, ErrorCode::Forbidden);
         assert!(is_accepted(&shop, &tokens.access).await);
         let who = Principal::trusted("operator");
-        shop.auth().retire_keys(&who).await.unwrap();
+        shop.auth().replace_keys(&who).await.unwrap();
         assert!(!is_accepted(&shop, &tokens.access).await);
         until("the other process", async || !is_accepted(&other, &tokens.access).await).await;
         // A new token of the old key is refused too.
@@ -575,7 +575,7 @@ pub async fn a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads(f: &ShopF
     let mut tokens = vec![login(&f.shop).await.unwrap().access];
     assert!(is_accepted(&other, &tokens[0]).await);
     for _ in 0..3 {
-        f.shop.auth().retire_keys(Principal::system()).await.unwrap();
+        f.shop.auth().replace_keys(Principal::system()).await.unwrap();
         let token = login(&f.shop).await.unwrap().access;
         assert!(is_accepted(&other, &token).await);
         tokens.push(token);
@@ -584,7 +584,7 @@ pub async fn a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads(f: &ShopF
     for old in &tokens {
         assert!(!is_accepted(&other, old).await);
     }
-    // Neither ids that nobody has made nor those of retired keys are read again.
+    // Neither ids that nobody has made nor those of replaced keys are read again.
     let before = f.storage.statements();
     for n in 0..100 {
         assert!(!is_accepted(&other, &made_up(n)).await);
@@ -596,7 +596,7 @@ pub async fn a_new_key_is_known_at_once_and_made_up_ones_cost_no_reads(f: &ShopF
     assert!(statements <= 10 || other.cx.cache.name() == "none", "{statements} statements");
 }
 
-/// The tokens of a process without a secret key are valid in this process alone, and the process can retire its keys.
+/// The tokens of a process without a secret key are valid in this process alone, and the process can replace its keys.
 pub async fn without_a_secret_key_each_process_has_keys_of_its_own(f: &ShopFixture) {
     user(f, &[]).await;
     for algorithm in [TokenAlgorithm::EdDsa, TokenAlgorithm::Hs256] {
@@ -607,7 +607,7 @@ pub async fn without_a_secret_key_each_process_has_keys_of_its_own(f: &ShopFixtu
         let (shop, other) = (process(), process());
         let token = login(&shop).await.unwrap().access;
         assert!(is_accepted(&shop, &token).await && !is_accepted(&other, &token).await);
-        shop.auth().retire_keys(Principal::system()).await.unwrap();
+        shop.auth().replace_keys(Principal::system()).await.unwrap();
         assert!(!is_accepted(&shop, &token).await);
         assert!(is_accepted(&shop, &login(&shop).await.unwrap().access).await);
         let stored = f.storage.connect().await.unwrap().settings().get(SettingName::SigningKeys).await.unwrap();
@@ -863,7 +863,7 @@ pub async fn r15_a_token_that_is_remembered_counts_until_it_is_revoked(f: &ShopF
                 let none = RolePatch { permissions: Patch::Set(BTreeSet::new()), ..RolePatch::default() };
                 shop.roles().patch(role.id, role.audit.version.into(), none).await.map(|_| false)
             }
-            3 => auth.retire_keys(Principal::system()).await.map(|()| true),
+            3 => auth.replace_keys(Principal::system()).await.map(|()| true),
             _ => {
                 f.clock.advance(Duration::from_secs(3_600));
                 Ok(true)

@@ -311,17 +311,17 @@ pub(crate) async fn reset_password(
 /// known to others. All access tokens that were signed before are void. Sessions go on: clients get new access tokens
 /// with their refresh tokens.
 #[utoipa::path(
-    post, path = "/auth/keys/rotate", tag = "auth", security(("bearer" = ["signing_keys:write"])),
+    post, path = "/auth/keys/replace", tag = "auth", security(("bearer" = ["signing_keys:write"])),
     responses((status = 204, description = "The keys are replaced"))
 )]
-pub(crate) async fn rotate_keys(
+pub(crate) async fn replace_keys(
     reply: Reply,
     Query(()): Query<()>,
     Post { body: NoBody, keyed }: Post<NoBody>,
 ) -> ApiResult {
     keyed.refuse("the request can be sent again without one: each replaces the keys")?;
     let shop = reply.shop();
-    shop.auth().retire_keys(shop.principal()).await?;
+    shop.auth().replace_keys(shop.principal()).await?;
     Ok(no_content())
 }
 

@@ -37,7 +37,7 @@ fn routes() -> Routes {
         routes!(auth::forgot_password),
         routes!(auth::reset_password),
         routes!(auth::key_set),
-        routes!(auth::rotate_keys),
+        routes!(auth::replace_keys),
         routes!(user::list, user::create),
         routes!(user::read, user::replace, user::patch, user::delete),
         routes!(user::restore),
