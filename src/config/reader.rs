@@ -207,6 +207,7 @@ impl Reader<'_> {
         let header_limit = self.bytes("ECOM_HEADER_LIMIT", defaults.header_limit, 1024..=256 * 1024);
         let numbers = self.flag("ECOM_NUMBERS", defaults.numbers);
         let has_logins = self.flag("ECOM_AUTH", true);
+        let insists = self.flag("ECOM_AUTH_OFF_ON_NETWORK", false);
         let anonymous = if has_logins { defaults.anonymous.clone() } else { Principal::trusted("anonymous") };
         let timeout = self.seconds("ECOM_REQUEST_TIMEOUT", defaults.request_timeout, 1..=600);
         let max_requests = self.size("ECOM_MAX_REQUESTS", defaults.max_requests, 1..=1_000_000);
@@ -246,7 +247,7 @@ impl Reader<'_> {
             .rate_limits(rate_limits)
             .numbers(numbers)
             .authentication(has_logins)
-            .loopback_only(!has_logins && !self.flag("ECOM_AUTH_OFF_ON_NETWORK", false))
+            .loopback_only(!has_logins && !insists)
             .refresh_cookie(refresh_cookie)
             .refresh_cookie_secure(secure)
             .anonymous(anonymous)
@@ -254,10 +255,9 @@ impl Reader<'_> {
 
     /// Refuses to open a server to everybody in the network without authentication, unless a setting allows it.
     pub fn check_reach(&mut self, http: &HttpConfig, host: &str) {
-        let insists = self.flag("ECOM_AUTH_OFF_ON_NETWORK", false);
         let is_loopback = host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-        if !(http.authentication || insists || is_loopback || host.is_empty()) {
+        if http.loopback_only && !(is_loopback || host.is_empty()) {
             let message = "can be `off` only if ECOM_LISTEN is a loopback address such as 127.0.0.1, because everybody \
                            who reaches the server may do everything; ECOM_AUTH_OFF_ON_NETWORK=true allows it anyway";
             self.bad("ECOM_AUTH", message);
