@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{API, Api, golden, id, lamp, open};
+use crate::support::{API, Answer, Api, golden, id, lamp, open};
 
 #[tokio::test]
 async fn a_product_reads_as_its_golden_document() {
@@ -73,6 +73,17 @@ async fn r15_reads_say_whether_the_cache_had_them_and_never_show_what_is_older_t
     assert_ne!(after.header("etag"), hit.header("etag"));
     assert_eq!(api.get("/products").await.ok(200).header("x-cache"), "MISS");
     assert_eq!(api.get("/products").await.ok(200).header("x-cache"), "HIT");
+
+    // The page is cached by now, but not the values by which it can be narrowed.
+    let narrowing = "/products?include=filters";
+    assert_eq!(api.get(narrowing).await.ok(200).header("x-cache"), "MISS");
+    let hit = api.get(narrowing).await.ok(200);
+    assert_eq!(hit.header("x-cache"), "HIT");
+    let highest = |a: &Answer| a.json()["meta"]["filters"]["price_range"]["max"].clone();
+    assert_eq!(highest(&hit), json!("19.99"));
+    api.write("POST", "/products", json!({"title": "Floor Lamp", "price": "250.00"})).await.ok(201);
+    let after = api.get(narrowing).await.ok(200);
+    assert_eq!((after.header("x-cache"), highest(&after)), ("MISS", json!("250.00")));
 }
 
 #[tokio::test]
