@@ -55,7 +55,6 @@ async fn cached(b: &Bench) {
 
 /// The product that a plain program would build from the statement's rows, with as much in it as that of the shop.
 #[derive(Debug, Default)]
-#[expect(dead_code, reason = "read so that the driver decodes it")]
 struct Plain {
     texts: Vec<Option<String>>,
     numbers: Vec<i64>,
@@ -68,7 +67,7 @@ struct Plain {
 }
 
 #[derive(Debug, serde::Deserialize)]
-#[expect(dead_code, reason = "as above")]
+#[expect(dead_code, reason = "read so that the driver decodes it")]
 struct PlainImage {
     url: String,
     alt: Option<String>,

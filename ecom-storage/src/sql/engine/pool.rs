@@ -26,7 +26,7 @@ const CHECK_AFTER: Duration = Duration::from_secs(30);
 /// An open connection.
 enum Open {
     #[cfg(feature = "sqlite")]
-    Sqlite(crate::sqlite::Connection),
+    Sqlite(Box<crate::sqlite::Connection>),
     #[cfg(feature = "postgres")]
     Postgres(sqlx::PgConnection),
     #[cfg(feature = "mysql")]
@@ -163,7 +163,7 @@ impl Opener {
         let open = match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { options, role, slow } => {
-                Open::Sqlite(crate::sqlite::Connection::open(options, *role, slow.clone()).await?)
+                Open::Sqlite(Box::new(crate::sqlite::Connection::open(options, *role, slow.clone()).await?))
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(o) => Open::Postgres(crate::postgres::open(o).await?),
