@@ -13,6 +13,8 @@ pub(super) enum Refusal {
     NotTheWriter,
     #[error("an earlier call has failed, so the new index cannot be completed")]
     BuildIsGone,
+    #[error("the search panicked")]
+    Panicked,
     #[error("the index is shutting down")]
     Closed,
 }

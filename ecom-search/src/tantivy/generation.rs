@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ecom_core::id::ProductId;
 use ecom_core::port::Checkpoint;
 use ecom_core::{Error, Result};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tantivy::columnar::Column;
 use tantivy::directory::MmapDirectory;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 use super::error::{at_start, failed, is_unusable, unavailable};
 use super::schema::{FORMAT, Fields, column, tokenizers};
+use super::view::View;
 
 /// The share of replaced documents in a segment above which the segment is merged.
 const DEAD_BEFORE_MERGE: f32 = 0.3;
@@ -31,6 +33,8 @@ const DEAD_BEFORE_MERGE: f32 = 0.3;
 pub(super) struct Generation {
     index: Index,
     reader: IndexReader,
+    /// What searches of the last state share.
+    view: RwLock<Option<Arc<View>>>,
     /// Serializes reloads, so that the last reload to end is also the last one that has read the directory.
     reloading: Mutex<()>,
     /// The number and the directory, or `None` for an index in memory.
@@ -49,7 +53,7 @@ impl Generation {
         // Nothing reads the document store, so it needs no cache.
         let reader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).doc_store_cache_num_blocks(1).try_into()?;
-        Ok(Self { index, reader, reloading: Mutex::new(()), place })
+        Ok(Self { index, reader, view: RwLock::default(), reloading: Mutex::new(()), place })
     }
 
     fn open(number: u64, path: &Path, thorough: bool) -> tantivy::Result<Self> {
@@ -65,6 +69,27 @@ impl Generation {
 
     pub(super) fn searcher(&self) -> Searcher {
         self.reader.searcher()
+    }
+
+    /// Returns the state that searches read, opened for searches.
+    pub(super) fn view(&self, fields: &Fields) -> tantivy::Result<Arc<View>> {
+        if let Some(view) = self.opened() {
+            return Ok(view);
+        }
+        let mut place = self.view.write();
+        let searcher = self.searcher();
+        if let Some(view) = place.as_ref().filter(|view| view.is_of(&searcher)) {
+            return Ok(view.clone());
+        }
+        let view = Arc::new(View::open(searcher, place.as_deref(), fields)?);
+        *place = Some(view.clone());
+        Ok(view)
+    }
+
+    /// As [`Self::view`], if an earlier search has opened this state.
+    pub(super) fn opened(&self) -> Option<Arc<View>> {
+        let searcher = self.searcher();
+        self.view.read().as_ref().filter(|view| view.is_of(&searcher)).cloned()
     }
 
     /// Creates a writer with one thread that indexes and one that merges, and removes the files of writers that ended

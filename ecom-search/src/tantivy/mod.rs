@@ -14,13 +14,16 @@
 mod config;
 mod error;
 mod generation;
+mod plan;
 mod query;
 mod schema;
+mod view;
 mod word;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,12 +37,13 @@ use ecom_core::port::{
 use ecom_core::search::SearchRequest;
 use ecom_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
-use tantivy::{Executor, IndexWriter, Searcher, TantivyDocument, Term};
+use tantivy::{Executor, IndexWriter, TantivyDocument, Term};
 use tokio::sync::Semaphore;
 
 pub use self::config::{Location, TantivyOptions};
 use self::error::{Refusal, failed, is_unusable, unavailable};
 use self::generation::{Generation, Layout, Stamp};
+use self::query::Search;
 use self::schema::Fields;
 
 /// The time by which a reader may lag behind the writer.
@@ -66,9 +70,12 @@ struct Inner {
     parallel: Executor,
 }
 
-/// The minimum number of documents of an index whose segments are read at the same time. The segments of a smaller
-/// index are read faster than they can be handed to other threads.
-const WORTH_SHARING: u64 = 20_000;
+/// The minimum number of entries of lists and columns of a search whose segments are read at the same time. Fewer are
+/// read faster than they can be handed to other threads.
+const WORTH_SHARING: u64 = 100_000;
+
+/// The maximum number of entries of a search that runs on the calling thread, which takes less than a millisecond.
+const WORTH_A_THREAD: u64 = 100_000;
 
 /// The state of the directory when it was last checked.
 struct Seen {
@@ -77,6 +84,13 @@ struct Seen {
     meta: Option<Stamp>,
     /// Whether this process is the writer, so that no other process replaces the generation.
     own: bool,
+}
+
+impl Seen {
+    /// Returns whether the directory need not be checked yet.
+    fn is_fresh(&self) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < FRESHNESS)
+    }
 }
 
 #[derive(Default)]
@@ -155,14 +169,18 @@ impl SearchProvider for TantivySearch {
     }
 
     async fn search(&self, request: &SearchRequest) -> Result<SearchResults> {
+        if let Some(found) = self.inner.at_once(request) {
+            return found;
+        }
         let turn = self.inner.searches.clone().acquire_owned().await.map_err(|_| unavailable(Refusal::Closed))?;
         let request = request.clone();
         self.run(move |inner| {
             // Held until the work ends, so that no other search starts in its place after the caller is cancelled.
             let _turn = turn;
             inner.refresh(false)?;
-            let searcher = inner.current().searcher();
-            query::run(&searcher, inner.executor(&searcher), &inner.fields, &request)
+            let view = inner.current().view(&inner.fields).map_err(failed("reading the search index"))?;
+            let search = Search::new(view, &inner.fields, &request)?;
+            search.run(inner.executor(search.entries()))
         })
         .await
     }
@@ -238,11 +256,27 @@ impl Inner {
         self.current.read().clone()
     }
 
-    /// Returns the executor of a search: several threads if no other search uses them, so that a single search ends
-    /// sooner, and one thread otherwise, because handing over work would only slow down concurrent searches.
-    fn executor(&self, searcher: &Searcher) -> &Executor {
+    /// Returns the executor of a search that reads so many entries: several threads if no other search uses them, so
+    /// that a single search ends sooner, and one thread otherwise, because handing over work would only slow down
+    /// concurrent searches.
+    fn executor(&self, entries: u64) -> &Executor {
         let alone = self.searches.available_permits() > 0;
-        if alone && searcher.num_docs() >= WORTH_SHARING { &self.parallel } else { &Executor::SingleThread }
+        if alone && entries >= WORTH_SHARING { &self.parallel } else { &Executor::SingleThread }
+    }
+
+    /// Runs a search on the calling thread if that takes less time than to wake another one: if its words have been
+    /// looked up before, so that it only reads lists that are in memory, and these are short.
+    fn at_once(&self, request: &SearchRequest) -> Option<Result<SearchResults>> {
+        let _turn = self.searches.try_acquire().ok()?;
+        let is_fresh = self.layout.is_none() || self.seen.try_lock()?.is_fresh();
+        let view = self.current().opened().filter(|_| is_fresh)?;
+        let search = Search::known(view, &self.fields, request)?;
+        if search.entries() > WORTH_A_THREAD {
+            return None;
+        }
+        // As on another thread, a panic is an error.
+        let found = catch_unwind(AssertUnwindSafe(|| search.run(&Executor::SingleThread)));
+        Some(found.unwrap_or_else(|_| Err(Error::internal("searching", Refusal::Panicked))))
     }
 
     /// Returns the checkpoint of the generation that searches read. Its documents are searchable when this function
@@ -276,7 +310,7 @@ impl Inner {
         } else {
             // Another reader is checking already, so the current state is fresh enough.
             let Some(seen) = self.seen.try_lock() else { return Ok(()) };
-            if seen.at.is_some_and(|at| at.elapsed() < FRESHNESS) {
+            if seen.is_fresh() {
                 return Ok(());
             }
             seen

@@ -18,7 +18,7 @@ use crate::terms::{attribute_key, json_text, spelled};
 
 /// The format of the index. Increase it with every change of fields or of how text becomes words: an index of another
 /// format is rebuilt.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 const WORDS: &str = "ecom_words";
 
@@ -34,6 +34,7 @@ pub(super) mod column {
     pub(crate) const PRICE: &str = "price";
     pub(crate) const RATING: &str = "rating";
     pub(crate) const AVAILABILITY: &str = "availability";
+    pub(crate) const STATUS: &str = "status";
     pub(crate) const CREATED: &str = "created_at";
 }
 
@@ -66,6 +67,8 @@ pub(super) struct Fields {
     pub(super) category_names: TextSource,
     pub(super) codes: Field,
     pub(super) description: TextSource,
+    /// The words of all sources. Searches read its dictionary alone, in which they look for words with typing errors.
+    pub(super) spelling: Field,
     pub(super) category: Field,
     pub(super) brand_key: Field,
     brand_facet: Field,
@@ -113,6 +116,10 @@ impl Fields {
         let tags = source("tags", Weight::TAGS, Pairs::All);
         let category_names = source("category_names", Weight::CATEGORY_NAMES, Pairs::All);
         let description = source("description", Weight::DESCRIPTION, Pairs::Units);
+        let spelling = TextFieldIndexing::default()
+            .set_tokenizer(WORDS)
+            .set_index_option(IndexRecordOption::Basic)
+            .set_fieldnorms(false);
         let fields = Self {
             id: b.add_bytes_field("id", BytesOptions::default().set_indexed()),
             id_high: b.add_u64_field(column::ID_HIGH, fast.clone()),
@@ -125,6 +132,7 @@ impl Fields {
             category_names,
             codes: b.add_text_field("codes", STRING),
             description,
+            spelling: b.add_text_field("spelling", TextOptions::default().set_indexing_options(spelling)),
             category: b.add_bytes_field(column::CATEGORIES, BytesOptions::default().set_indexed().set_fast()),
             brand_key: b.add_text_field("brand_key", STRING),
             brand_facet: b.add_text_field(column::BRAND, facet.clone()),
@@ -134,7 +142,7 @@ impl Fields {
             price: b.add_i64_field(column::PRICE, fast.clone()),
             rating: b.add_i64_field(column::RATING, fast.clone()),
             availability: b.add_u64_field(column::AVAILABILITY, both.clone()),
-            status: b.add_u64_field("status", both),
+            status: b.add_u64_field(column::STATUS, both),
             created_at: b.add_i64_field(column::CREATED, fast),
         };
         (b.build(), fields)
@@ -148,11 +156,13 @@ impl Fields {
     /// Returns the document of a live product.
     pub(super) fn document(&self, d: &SearchDocument) -> TantivyDocument {
         let mut doc = self.head(d.id, d.revision, true);
-        let add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
+        let mut spelling = BTreeSet::new();
+        let mut add = |doc: &mut TantivyDocument, source: TextSource, written: &str| {
             let found = FieldWords::of(written, source.pairs_of, d.language);
             doc.add_text(source.stems, found.stems.join(" "));
             doc.add_text(source.words, found.words.join(" "));
             doc.add_text(source.pairs, found.pairs.join(" "));
+            spelling.extend(found.words);
         };
         add(&mut doc, self.title, &d.title);
         if let Some(brand) = &d.brand {
@@ -180,6 +190,7 @@ impl Fields {
         if let Some(description) = &d.description {
             add(&mut doc, self.description, description);
         }
+        doc.add_text(self.spelling, spelling.into_iter().collect::<Vec<_>>().join(" "));
         let codes: BTreeSet<String> = d.codes.iter().flat_map(|code| code_forms(code)).collect();
         for code in codes {
             doc.add_text(self.codes, code);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::query_text::QueryText;
 use super::synonyms::Synonyms;
-use super::text::{chunks, count};
+use super::text::{Chunk, chunks, count};
 use crate::domain::catalog::product::ProductStatus;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::error::{FieldCode, Result, ValidationErrors};
@@ -188,11 +188,20 @@ impl SearchQuery {
     /// # Errors
     /// `Validation` with every field that is out of bounds.
     pub fn check(&self) -> Result<()> {
+        self.cut().map(drop)
+    }
+
+    /// Checks the query as [`Self::check`], and returns the chunks of its text.
+    pub(crate) fn cut(&self) -> Result<Vec<Chunk>> {
         let mut errors = ValidationErrors::default();
+        let mut cut = Vec::new();
         if is_longer(&self.text, Self::MAX_TEXT) {
             errors.out_of_bounds("text", format!("must have at most {} characters", Self::MAX_TEXT));
-        } else if self.words() > Self::MAX_WORDS {
-            errors.out_of_bounds("text", format!("must have at most {} words", Self::MAX_WORDS));
+        } else {
+            cut = chunks(&self.text);
+            if count(&cut) > Self::MAX_WORDS {
+                errors.out_of_bounds("text", format!("must have at most {} words", Self::MAX_WORDS));
+            }
         }
         if self.offset > Self::MAX_OFFSET {
             let max = Self::MAX_OFFSET;
@@ -208,7 +217,7 @@ impl SearchQuery {
             errors.push("price_bounds", FieldCode::Inconsistent, "must be in ascending order, without duplicates");
         }
         self.filter.check(&mut errors);
-        errors.into_result()
+        errors.into_result().map(|()| cut)
     }
 
     /// Returns the number of words and numbers in [`Self::text`], as [`chunks`] cuts it: `AB-1234/X` has three.
@@ -317,13 +326,13 @@ impl SearchRequest {
     /// # Errors
     /// `Validation` as [`SearchQuery::check`].
     pub fn new(query: SearchQuery, synonyms: &Synonyms) -> Result<Self> {
-        query.check()?;
-        Ok(Self::checked(query, synonyms))
+        let cut = query.cut()?;
+        Ok(Self::checked(query, &cut, synonyms))
     }
 
-    /// [`Self::new`] for a query that [`SearchQuery::check`] has passed.
-    pub(crate) fn checked(query: SearchQuery, synonyms: &Synonyms) -> Self {
-        let text = QueryText::of(&query.text, synonyms);
+    /// [`Self::new`] for a query of which [`SearchQuery::cut`] has returned the chunks.
+    pub(crate) fn checked(query: SearchQuery, cut: &[Chunk], synonyms: &Synonyms) -> Self {
+        let text = QueryText::of_chunks(cut, synonyms);
         let (pinned, hidden, boosts) = (Vec::new(), Vec::new(), Vec::new());
         Self { query, text, matching: Matching::AllThenMost, pinned, hidden, boosts }
     }

@@ -21,7 +21,7 @@ pub struct QueryText {
 }
 
 /// A word of a query.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// The ways in which a document can match the word; at least one.
     pub ways: Vec<Way>,
@@ -31,7 +31,7 @@ pub struct Slot {
 }
 
 /// A way in which a document can match a word of a query.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Way {
     /// A field has the word.
     Word(Word),
@@ -68,7 +68,7 @@ impl Way {
 }
 
 /// A word with what may differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Word {
     /// The word, folded and without accents.
     pub text: String,
@@ -110,8 +110,12 @@ const MOST_SYNONYMS: usize = 200;
 impl QueryText {
     /// Reads the text of a query in the language of the synonyms. The last word may be the beginning of a longer one.
     pub fn of(text: &str, synonyms: &Synonyms) -> Self {
+        Self::of_chunks(&chunks(text), synonyms)
+    }
+
+    /// As [`Self::of`], of the chunks of a text.
+    pub(crate) fn of_chunks(chunks: &[Chunk], synonyms: &Synonyms) -> Self {
         let language = synonyms.language();
-        let chunks = chunks(text);
         let last = chunks.len().saturating_sub(1);
         let mut slots: Vec<Slot> =
             chunks.iter().enumerate().map(|(i, chunk)| Slot::of(chunk, i == last, language)).collect();
@@ -142,7 +146,7 @@ impl QueryText {
             }
         }
         let mut left = MOST_SYNONYMS;
-        for found in synonyms.find(&chunks) {
+        for found in synonyms.find(chunks) {
             for words in &found.ways {
                 let needed = words.len() * found.at.len();
                 if needed > left {

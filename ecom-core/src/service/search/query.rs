@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::access::principal::Principal;
+use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::OutboxPosition;
@@ -18,8 +19,9 @@ use crate::error::{Error, FieldCode, Result};
 use crate::id::{CategoryId, EventId};
 use crate::money::check_price_currency;
 use crate::paging::Total;
-use crate::port::search::SearchCapabilities;
+use crate::port::search::{SearchCapabilities, SearchResults};
 use crate::service::background::consumer::Invalidate;
+use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::product::ProductService;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
@@ -106,6 +108,30 @@ pub struct SearchService<'a> {
     pub(super) who: &'a Principal,
 }
 
+/// The names of categories by their ids.
+enum Names {
+    None,
+    Read(HashMap<String, String>),
+    /// Those of the cached tree.
+    OfTree(Arc<Cached<Vec<Category>>>),
+}
+
+/// The names of the categories of a cached tree by their ids.
+struct NamesById(HashMap<String, String>);
+
+impl Names {
+    fn get(&self, id: &str) -> Option<&str> {
+        let names = match self {
+            Self::None => return None,
+            Self::Read(names) => names,
+            Self::OfTree(tree) => {
+                &tree.attached(|tree| NamesById(tree.iter().map(|c| (c.id.to_string(), c.name.clone())).collect())).0
+            }
+        };
+        names.get(id).map(String::as_str)
+    }
+}
+
 impl<'a> SearchService<'a> {
     pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
         Self { cx, who }
@@ -119,10 +145,10 @@ impl<'a> SearchService<'a> {
 
     /// Returns the request of a query with the synonyms and the rules of the shop.
     pub(super) async fn request(&self, query: SearchQuery) -> Result<SearchRequest> {
-        query.check()?;
+        let cut = query.cut()?;
         check_price_currency([query.filter.min_price, query.filter.max_price], self.cx.config.currency)?;
         let (synonyms, rules) = (Ready::synonyms(self.cx).await?, Ready::rules(self.cx).await?);
-        let mut request = SearchRequest::checked(query, &synonyms);
+        let mut request = SearchRequest::checked(query, &cut, &synonyms);
         rules.apply(&mut request, self.cx.now());
         Ok(request)
     }
@@ -144,40 +170,37 @@ impl<'a> SearchService<'a> {
         let found = self.found(&request).await?;
         let ids: Vec<_> = found.hits.iter().map(|h| h.id).collect();
         let products = products.get_many(&ids).await?;
-        let mut names = HashMap::new();
-        let categories: Vec<CategoryId> = found
-            .facets
-            .iter()
-            .filter(|(f, _)| *f == Facet::Categories)
-            .flat_map(|(_, counts)| counts.iter().filter_map(|c| c.value.parse().ok()))
-            .collect();
-        if !categories.is_empty() {
-            let read = self.cx.storage.connect().await?.categories().get_many(&categories, IncludeDeleted::No).await?;
-            names.extend(read.into_iter().map(|c| (c.id.to_string(), c.name)));
-        }
-        let facets = found
-            .facets
-            .iter()
-            .map(|(facet, counts)| {
-                let values = counts
-                    .iter()
-                    .map(|c| FacetValue {
-                        label: names.get(&c.value).unwrap_or(&c.value).clone(),
-                        value: c.value.clone(),
-                        count: c.count,
-                    })
-                    .collect();
-                (*facet, values)
-            })
-            .collect();
+        let names = self.category_names(&found).await?;
+        let label = |value: &str| names.get(value).unwrap_or(value).to_owned();
+        let facets = found.facets.iter().map(|(facet, counts)| {
+            let values =
+                counts.iter().map(|c| FacetValue { label: label(&c.value), value: c.value.clone(), count: c.count });
+            (*facet, values.collect())
+        });
+        let facets = facets.collect();
         let (total, partial, hit) = (found.total, found.partial, found.hit);
         let query = request.query();
         // Further pages belong to the same search.
-        if self.cx.config.search_log && query.offset == 0 && query.words() > 0 {
+        if self.cx.config.search_log && query.offset == 0 && !request.text().slots.is_empty() {
             let term = SearchTerm::once(&query.text, total.count, partial);
             self.cx.searches.note(self.cx.now().date_naive(), term);
         }
         Ok(SearchPage { products, total, partial, text: request.text().clone(), facets, hit })
+    }
+
+    /// Returns the names of the categories that a result has counted.
+    async fn category_names(&self, found: &SearchResults) -> Result<Names> {
+        let counted = found.facets.iter().filter(|(facet, _)| *facet == Facet::Categories);
+        let ids: Vec<CategoryId> =
+            counted.flat_map(|(_, counts)| counts.iter().filter_map(|c| c.value.parse().ok())).collect();
+        if ids.is_empty() {
+            return Ok(Names::None);
+        }
+        if self.cx.cache.name() == "none" {
+            let read = self.cx.storage.connect().await?.categories().get_many(&ids, IncludeDeleted::No).await?;
+            return Ok(Names::Read(read.into_iter().map(|c| (c.id.to_string(), c.name)).collect()));
+        }
+        Ok(Names::OfTree(CategoryService::new(self.cx, self.who).tree().await?.value))
     }
 
     /// Waits until the index has applied an event, so that the searches of this process that begin afterwards find the
