@@ -127,8 +127,12 @@ impl ProductService<'_> {
     /// # Errors
     /// `Unavailable`.
     pub async fn get_many(&self, ids: &[ProductId]) -> Result<Vec<Arc<Cached<Product>>>> {
+        let here: Vec<Option<Arc<Cached<Product>>>> = ids.iter().map(|id| self.cached(*id)).collect();
+        if here.iter().all(Option::is_some) {
+            return Ok(here.into_iter().flatten().collect());
+        }
         let mut found: HashMap<ProductId, Arc<Cached<Product>>> =
-            ids.iter().filter_map(|id| self.cached(*id).map(|p| (*id, p))).collect();
+            here.into_iter().flatten().map(|p| (p.id, p)).collect();
         let cache = &self.cx.cache;
         let missing = |found: &HashMap<ProductId, _>| {
             let mut seen = HashSet::new();
