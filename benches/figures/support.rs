@@ -28,9 +28,21 @@ pub async fn shop(n: usize) -> Bench {
 
 /// As [`shop`], on a new database and a new cache.
 pub async fn shop_on(storage: SqlStorage, cache: Arc<dyn Cache>, n: usize, dir: tempfile::TempDir) -> Bench {
+    shop_of(storage, cache, TantivyOptions::memory(), n, dir, input).await
+}
+
+/// As [`shop_on`], with an index of these options and products of another kind.
+pub async fn shop_of(
+    storage: SqlStorage,
+    cache: Arc<dyn Cache>,
+    index: TantivyOptions,
+    n: usize,
+    dir: tempfile::TempDir,
+    input: impl Fn(usize, CategoryId) -> ProductInput,
+) -> Bench {
     let storage = Arc::new(storage);
     storage.migrate(Currency::USD).await.expect("a schema");
-    let search = TantivySearch::open(TantivyOptions::memory()).await.expect("an index");
+    let search = TantivySearch::open(index).await.expect("an index");
     let mut parts = ShopParts::new(storage.clone(), Arc::new(search));
     parts.cache = cache;
     // Tasks edit the same rows at once.
@@ -63,7 +75,8 @@ async fn category(shop: &Shop, name: &str, parent: Option<CategoryId>) -> Catego
     shop.categories().create(&input).await.expect("a category").id
 }
 
-fn input(i: usize, category: CategoryId) -> ProductInput {
+/// Returns a product whose title differs from those of others by its number alone.
+pub fn input(i: usize, category: CategoryId) -> ProductInput {
     // The values are spread without a random source, so that every run measures the same.
     let spread = i.wrapping_mul(2_654_435_761) % 100_000;
     let sku = |size: &str| SkuInput {
