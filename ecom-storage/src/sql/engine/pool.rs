@@ -100,7 +100,7 @@ impl Conn {
         match &mut self.open {
             #[cfg(feature = "sqlite")]
             // No server can have closed it.
-            Open::Sqlite(_) => Ok(()),
+            Open::Sqlite(_) => std::future::ready(Ok(())).await,
             #[cfg(feature = "postgres")]
             Open::Postgres(c) => c.ping().await,
             #[cfg(feature = "mysql")]
