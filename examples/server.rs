@@ -185,7 +185,8 @@ fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
             tokio::time::sleep(DROPPED_EVERY).await;
             let total = dropped.dropped_lines();
             if total > known {
-                tracing::warn!(lines = total - known, total, "lines of the log were dropped: nobody reads them in time");
+                let lines = total - known;
+                tracing::warn!(lines, total, "log lines were dropped: standard error is read too slowly");
                 known = total;
             }
         }

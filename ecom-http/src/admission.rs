@@ -84,7 +84,7 @@ impl Admission {
     /// Refuses a request with an idempotency key if its caller lacks the permissions for the route, because the
     /// services check nothing if the response is stored. Returns which responses the caller may get.
     pub(crate) fn check_keyed(&self, parts: &Parts, principal: &Principal) -> ApiResult<Replays> {
-        // A request that the route admits from anybody has no key.
+        // The open way does not count: a key is for callers who are admitted in another way.
         let ways = self.ways(parts).unwrap_or_default().iter().filter(|way| **way != Way::Open);
         let mut lacking = None;
         let mut own = None;

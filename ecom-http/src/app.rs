@@ -66,11 +66,11 @@ pub struct HttpConfig {
     /// Whether browsers send the cookie over TLS only. Set it to false for a server on loopback without TLS. Default
     /// true.
     pub refresh_cookie_secure: bool,
-    /// Whether requests are accepted only from programs and pages of this machine, by the names that they use for it:
-    /// `Host` must be a loopback host (`localhost`, a name below it, 127.0.0.0/8 or `[::1]`), and so must `Origin`, if
-    /// the request has one, unless it is one of [`Self::cors_origins`]; a `*` in that list allows none. Others get
-    /// `FORBIDDEN`. It protects a server on loopback that needs no login from pages of other sites in a browser on the
-    /// same machine, which reach it by DNS rebinding or by forms. Default false.
+    /// Whether requests are accepted only if they address this machine: `Host` must be a loopback host (`localhost`, a
+    /// name below it, 127.0.0.0/8 or `[::1]`), and `Origin`, if the request has one, must have such a host or be one of
+    /// [`Self::cors_origins`]; a `*` in that list allows no origin. Other requests get `FORBIDDEN`. This protects a
+    /// server that listens on loopback and needs no login: a page of another site in a browser on the same machine
+    /// could otherwise reach it by DNS rebinding or by forms. Default false.
     pub loopback_only: bool,
     /// The principal of requests that do not say who calls: without a [`Principal`] in their extensions and without a
     /// credential. The default, [`Principal::anonymous`] without permissions, reads the catalog, searches, registers,

@@ -36,8 +36,8 @@ pub(crate) struct Post<B> {
 }
 
 /// The idempotency key of a request, with the hash of the request, if the client has sent a key, and which stored
-/// responses the caller may get.
-pub(crate) struct Keyed(Option<(IdempotencyKey, RequestHash, Replays)>);
+/// responses the caller may get, or why it may get none.
+pub(crate) struct Keyed(Option<(IdempotencyKey, RequestHash, ApiResult<Replays>)>);
 
 impl<B: Received> FromRequest<Arc<App>> for Post<B> {
     type Rejection = ApiError;
@@ -46,7 +46,7 @@ impl<B: Received> FromRequest<Arc<App>> for Post<B> {
         let (parts, body) = request.into_parts();
         let identified = match key(&parts, app)? {
             Some(key) => {
-                let replays = app.admission.check_keyed(&parts, principal(&parts, app))?;
+                let replays = app.admission.check_keyed(&parts, principal(&parts, app));
                 Some((key, replays, parts.method.clone(), RequestTarget::of(&parts)))
             }
             None => None,
@@ -131,6 +131,7 @@ impl Keyed {
         let Some((key, hash, replays)) = self.0 else {
             return render(&plain.await?).map_err(ApiError::into_error);
         };
+        let replays = replays.map_err(ApiError::into_error)?;
         let rendered = render.clone();
         let stored = move |value: &T, event| {
             let mut response = rendered(value).map_err(ApiError::into_error)?;
@@ -156,6 +157,7 @@ impl Keyed {
         let Some((key, hash, replays)) = self.0 else {
             return render(&plain.await?).map_err(ApiError::into_error);
         };
+        let replays = replays.map_err(ApiError::into_error)?;
         let (within, render) = (&within, &render);
         let calls = reply.shop().idempotency();
         let done = calls.run(&key, hash, |tx| async move {

@@ -13,7 +13,7 @@
 //! shop, use `begin_on_sqlite`, `begin_on_rusqlite`, `begin_on_postgres` or `begin_on_mysql`.
 //!
 //! # One repository for three databases
-//! Repositories in `sql/` are plain, non-generic code over a thin executor: an enum of the three connections, typed
+//! Repositories in `sql/` are plain, non-generic code over a thin executor: an enum of the connections, typed
 //! values and typed rows. One folder per database contains what differs: opening a connection, binding values, reading
 //! rows, classifying errors, and fragments of SQL. We rejected two alternatives. Code that is generic over
 //! `sqlx::Database` repeats its bounds on every function. The same source compiled once per driver is as fast, but tools
@@ -32,6 +32,9 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+/// The crate whose connections `begin_on_rusqlite` takes, and which [`SqlStorage`] uses for SQLite.
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use sql::ServerOptions;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -44,9 +47,6 @@ pub use sql::{begin_on_postgres, on_postgres};
 pub use sql::{begin_on_rusqlite, begin_on_sqlite, on_rusqlite, on_sqlite};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteOptions;
-/// The crate whose connections `begin_on_rusqlite` takes, and which [`SqlStorage`] uses for SQLite.
-#[cfg(feature = "sqlite")]
-pub use rusqlite;
 /// The crate whose connections the other functions `begin_on_…` take, and which [`SqlStorage`] uses for servers.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sqlx;

@@ -71,8 +71,8 @@ port! {
         async fn close(&self);
     }
     provided {
-        /// As [`Storage::begin`], for a transaction that ends soon: the caller waits for nothing but the database in it,
-        /// and writes few rows. An adapter may commit several of them at once, so that they wait for the disk together.
+        /// Begins a transaction as [`Storage::begin`] does, for a caller that ends it soon: the caller must wait for
+        /// nothing but the database, and write few rows. An adapter may give several such transactions one commit.
         ///
         /// # Errors
         /// As [`Storage::begin`].
@@ -109,12 +109,12 @@ pub trait UnitOfWork: Repositories {
         None
     }
 
-    /// Returns a future that completes when the writes of others are durable that this transaction can see; `None` if
-    /// they are. A caller that does not commit waits for it before it reports anything that it has found in the
-    /// transaction. A commit waits itself. Only a transaction of [`Storage::begin_short`] sees writes that are not
-    /// durable yet.
+    /// Returns a future that completes when all writes that this transaction can see and others have made are durable,
+    /// or `None` if they already are. A caller that does not commit must await it before it reports anything that it
+    /// has read in the transaction; [`UnitOfWork::commit`] waits by itself. Only a transaction of
+    /// [`Storage::begin_short`] can see writes that are not durable yet.
     ///
-    /// The future's errors are those of [`UnitOfWork::commit`]; they concern the writes of others.
+    /// The future fails with the errors of [`UnitOfWork::commit`] if the writes of the others were not committed.
     fn depends_on(&self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
         None
     }

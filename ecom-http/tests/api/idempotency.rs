@@ -350,6 +350,8 @@ async fn r42_a_guests_cart_is_not_created_with_a_key_because_its_token_is_not_st
     assert!(message.contains("token of the cart"), "{message}");
     post(&api, "/carts", "k", &Value::Null).await.refused(400, "BAD_REQUEST", "Idempotency-Key");
     assert_eq!(api.get("/carts").await.ok(200).data(), json!([]));
+    let guest = Api::with(HttpConfig::default().anonymous(Principal::anonymous([]))).await;
+    post(&guest, "/carts", "k", &json!({})).await.refused(400, "BAD_REQUEST", "Idempotency-Key");
     let ada = api.customer("Ada", "Lovelace", "ada@example.com").await;
     let cart = post(&api, "/carts", "k", &json!({"customer_id": id(&ada)})).await.ok(201).data();
     assert_eq!(cart.get("token"), None);

@@ -1,11 +1,14 @@
 //! A connection of the shop to SQLite, whose statements run on the calling thread.
 //!
 //! A statement takes some 10 µs, and handing it to another thread and back takes several times as long. So it runs on
-//! the thread of the task that needs it, and whatever may take long runs on a thread of the blocking pool:
+//! the thread of the task that needs it, and the following runs on a thread of the blocking pool:
 //!
-//! - opening and closing a file, migrations, and commits, which wait for the disk;
-//! - a statement that only reads, if it takes longer than [`BRIEF`]: it is interrupted and begins anew there;
-//! - a statement of which an earlier execution took longer than that.
+//! - opening and closing a file, migrations, and commits that wait for the disk;
+//! - a statement that only reads, if it takes longer than [`BRIEF`]: it is interrupted and starts again there;
+//! - a statement that took longer than [`BRIEF`] before, until an execution takes less than a quarter of it.
+//!
+//! So a statement that writes and takes long keeps its thread the first time. On a database in memory, all statements
+//! run on the calling thread.
 //!
 //! SQLite itself never waits for a lock of another process: the task waits and tries again.
 
@@ -185,7 +188,8 @@ impl Connection {
         }
     }
 
-    /// Runs a statement on this thread. Returns `None` if it takes too long for that, and has not written anything.
+    /// Runs a statement on this thread. Returns `None` if the blocking pool must run it: it is known to take long and
+    /// was not started, or it only reads and was interrupted.
     fn briefly<T>(&self, text: &str, args: &[Value<'_>], work: Work<T>) -> DbResult<Option<rusqlite::Result<T>>> {
         let conn = self.here()?;
         if !self.in_file {

@@ -8,8 +8,8 @@
 //! A transaction that has ended takes its place behind those that wait, and commits when its turn comes, unless another
 //! one has done so by then. So there is always one that commits, and a transaction without company commits at once.
 //!
-//! A transaction sees what those before it have written. Its outcome therefore holds only once they are committed:
-//! [`UnitOfWork::depends_on`] tells the caller of a transaction that was not committed when that is.
+//! A transaction sees what those before it have written. Its outcome therefore holds only once they are committed. The
+//! caller of a transaction that is not committed awaits that with [`UnitOfWork::depends_on`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -160,7 +160,7 @@ impl Groups {
         group.progress.send_replace(progress);
     }
 
-    /// Commits a group and waits for that, also if the caller is dropped meanwhile.
+    /// Commits a group and returns the outcome. If the call is dropped meanwhile, the commit is still completed.
     async fn commit_whole(&self, group: Group, permit: OwnedSemaphorePermit, shared: Arc<Shared>) -> Result<()> {
         let progress = group.progress.subscribe();
         if self.durable {
@@ -190,7 +190,9 @@ impl Groups {
     }
 }
 
-/// A short transaction. If it is dropped, it is rolled back, and those with which it would have shared the commit go on.
+/// A short transaction. If it is dropped, it is rolled back to its savepoint, and the others of its group go on. If one
+/// of its statements was cancelled, or failed for another reason than a constraint, the whole group is rolled back, and
+/// the others get `Contention`.
 pub(crate) struct GroupedTransaction {
     /// The group, until the transaction has ended.
     group: Option<Group>,
@@ -277,8 +279,8 @@ impl UnitOfWork for GroupedTransaction {
 impl Drop for GroupedTransaction {
     fn drop(&mut self) {
         let Some(mut group) = self.group.take() else { return };
-        // Otherwise, the group goes with its connection, which rolls it back. Either it has no other members, or the
-        // database has failed.
+        // Otherwise, dropping the group rolls it back or closes its connection: it has no other members, or a
+        // statement has failed or was cancelled.
         if self.in_savepoint && group.lent.conn().roll_back_savepoint() {
             *self.groups.open.lock() = Some(group);
         }

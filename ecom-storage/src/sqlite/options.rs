@@ -21,13 +21,15 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// The time for which a caller waits, within this process, for a connection or for its turn to write. Default 10 s.
     pub acquire_timeout: Duration,
-    /// The time after which a statement is interrupted and fails. Default 5 s. Migrations have no such limit.
+    /// The time after which a statement is interrupted and fails with `Unavailable`. Migrations and commits have no
+    /// such limit. Default 5 s.
     pub statement_timeout: Duration,
-    /// Whether a commit waits until it is on disk. If it does not, the last commits are lost if the machine fails, though
-    /// not if the process does. Default true.
+    /// Whether a commit waits until it is on disk. If it does not, the last commits are lost if the machine fails, but
+    /// not if only the process does. Default true.
     pub durable: bool,
-    /// How long other short transactions may join the commit of one that has ended, if they were waiting by then.
-    /// Default 5 ms.
+    /// The time during which short transactions can join a commit, counted from the end of the first one that the
+    /// commit writes. Only transactions that are already waiting for their turn join. With zero, each short transaction
+    /// has a commit of its own. Default 5 ms.
     pub commit_window: Duration,
     /// The clock.
     pub clock: SharedClock,

@@ -203,7 +203,7 @@ impl Principal {
         self.map(|identity| identity.customer = Some(customer))
     }
 
-    /// Returns the principal of an API key that expires.
+    /// Returns the principal with the time at which its API key expires; `None` if the key does not expire.
     pub(crate) fn expiring(self, at: Option<Timestamp>) -> Self {
         self.map(|identity| identity.expires_at = at)
     }

@@ -224,7 +224,7 @@ pub struct UserPatch {
     pub version: Option<i64>,
 }
 
-/// A merge patch of the user of a principal by itself (RFC 7396): fields that it leaves out stay unchanged.
+/// A merge patch with which a user edits itself (RFC 7396): fields that it leaves out stay unchanged.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -308,14 +308,14 @@ pub(crate) fn check_password(field: &str, password: &Secret, email: &str, errors
     }
 }
 
-/// Pushes an error if the email address of somebody who registers has the key of an address that is spelled otherwise,
-/// by more than the case of ASCII letters. The mails would go to this spelling, and the owner of the other one could
-/// not register.
+/// Pushes an error if folding an email address changes more than the case of ASCII letters, as for `straße.de`, whose
+/// key is `strasse.de`. If somebody registered such an address, the owner of the folded one could not register, and
+/// would get no mail, because mails go to the address as it was registered.
 pub(crate) fn check_spelling(email: &str, errors: &mut ValidationErrors) {
     let plain = fold(email);
     if email.chars().count() <= MAX_EMAIL && !plain.eq_ignore_ascii_case(email) {
         let message = format!(
-            "counts as the same address as `{plain}`: if that address is yours, register it in this spelling; \
+            "counts as the same address as `{plain}`: if that address is yours, register it in that spelling; \
              otherwise write the domain in ASCII (`xn--…`), or ask the shop to create your login"
         );
         errors.push("email", FieldCode::OutOfBounds, message);

@@ -50,7 +50,7 @@ impl Offer {
         self.live && self.status == ProductStatus::Active
     }
 
-    /// Returns true if the product of the SKU is a draft, whose codes only those may learn who may read it.
+    /// Returns true if the product of the SKU is a draft. Only callers who may read drafts may learn its codes.
     pub(crate) fn is_draft(&self) -> bool {
         self.status == ProductStatus::Draft
     }

@@ -566,14 +566,15 @@ impl<'a> AuthService<'a> {
         Ok(account(&user, &Roles::load(self.cx).await?.value))
     }
 
-    /// Merges a patch into the user of a principal (RFC 7396, R1).
+    /// Merges a patch into the user of a principal (RFC 7396, R1), and returns the user.
     ///
-    /// If the email address of the user is verified and the user has no customer yet, a patch with a name makes it a
-    /// customer, and orders of guests become those of the customer, as in [`Self::verify_email`].
+    /// If the patch contains the name, the email address of the user is verified and the user has no customer yet, the
+    /// user becomes a customer under the conditions of [`Self::verify_email`], with the same effects: the orders that
+    /// guests have placed with the address become those of the customer.
     ///
     /// # Errors
-    /// `Unauthenticated` if the principal has no session, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation`,
-    /// `Unavailable`.
+    /// `Unauthenticated` if the principal has no session or its user is blocked or deleted, `VERSION_CONFLICT`,
+    /// `VERSION_REQUIRED`, `Validation` on `name`, `Unavailable`.
     pub async fn update_profile(
         &self,
         who: &Principal,
@@ -608,7 +609,7 @@ impl<'a> AuthService<'a> {
     ///
     /// # Errors
     /// `Validation`, also for roles and a customer, which only somebody with the permission can give, and for an email
-    /// that counts as the same as another spelling, by more than the case of ASCII letters, such as one with `ß` for
+    /// address that is not spelled like its unique key, apart from the case of ASCII letters, such as one with `ß` for
     /// `ss`; `DUPLICATE` for an email that a user has; `Unavailable`, also if too many passwords wait to be hashed.
     pub async fn register(&self, input: &UserInput, user_agent: Option<&str>) -> Result<Tokens> {
         let mut errors = ValidationErrors::default();

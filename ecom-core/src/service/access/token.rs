@@ -1,7 +1,7 @@
 //! Access tokens: JSON Web Tokens (RFC 7519, RFC 9068) that the shop signs.
 //!
 //! The keys that sign are stored encrypted in the setting `signing_keys`, so that all processes of a shop have the same
-//! ones. They are read through the cache, so that a key that is added or replaced takes effect within the limits of R15.
+//! ones. They are read through the cache, so that adding or replacing a key takes effect within the limits of R15.
 //! The id of a key is authenticated by the secret key of the shop: a process that meets an unknown id reads the setting
 //! at once only if the shop has made the id, so that made-up ids do not cost a read each.
 

@@ -182,9 +182,9 @@ pub(crate) async fn me(reply: Reply, Query(()): Query<()>) -> ApiResult {
 
 /// Change the current user
 ///
-/// The body is a merge patch (RFC 7396). If the email address of the user is verified and the user is no customer yet,
-/// a name of at least two words makes it one, with the same effects as `/auth/verify`. The email address is changed by
-/// staff, and the password by `/auth/password`.
+/// The body is a merge patch (RFC 7396). If the email address of the user is verified and the user is not a customer
+/// yet, a change of the name can make it one, under the conditions of `/auth/verify` and with the same effects. Only
+/// staff can change the email address; `/auth/password` changes the password.
 #[utoipa::path(
     patch, path = "/auth/me", tag = "auth",
     security(("bearer" = [])), params(IfMatchHeader), request_body = ProfilePatch,
@@ -226,10 +226,10 @@ pub(crate) async fn change_password(
 /// Verify an email address
 ///
 /// Takes the token of a mail, which can be used once, from the user to whom it was sent. The user becomes the customer
-/// with the same email address, unless another user is that customer. If there is none, and the name of the user has at
-/// least two words, the user becomes a new customer; a user without such a name can give itself one later
-/// (`PATCH /auth/me`). The orders that guests have placed with the address become those
-/// of the customer. A caller with `users:write` can verify the address of any user.
+/// with the same email address, unless another user is that customer. If there is none, a user with the role `customer`
+/// whose name has at least two words becomes a new customer; a user without such a name can set one later
+/// (`PATCH /auth/me`). The orders that guests have placed with the address become those of the customer. A caller with
+/// `users:write` can verify the address of any user.
 #[utoipa::path(
     post, path = "/auth/verify", tag = "auth", security(("bearer" = [])), request_body = VerifyEmailInput,
     responses((status = 200, description = "The user, whose email address is verified", body = Item<UserView>))

@@ -46,9 +46,9 @@ pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::
     open(shop, &crate::sqlite::DIALECT, HostConn::Sqlite(Held::Lent(&mut **tx))).await
 }
 
-/// As [`begin_on_sqlite`], on a connection of rusqlite. Statements run on the calling thread, and wait there for another
-/// writer as long as the connection's busy timeout says. Foreign keys must be on, which is SQLite's default in builds of
-/// this crate.
+/// Begins a transaction as [`begin_on_sqlite`] does, on a connection of rusqlite. Statements run on the calling thread,
+/// and block it for at most the connection's busy timeout while another connection writes. Foreign keys must be on; in
+/// the SQLite that is compiled into this build, they are on by default.
 ///
 /// # Errors
 /// As [`begin_on_sqlite`].

@@ -356,8 +356,8 @@ impl<'a> OrderService<'a> {
         Ok(())
     }
 
-    /// Makes the codes of drafts unknown to a caller who may not read them. The id of a SKU cannot be guessed, so it
-    /// comes from a time at which the product was active.
+    /// Hides the draft products whose SKUs the lines name by code, if the caller may not read drafts. A SKU that a line
+    /// names by id is not hidden: ids cannot be guessed, so the caller learned it while the product was active.
     fn hide_drafts(&self, lines: &mut [CheckedLine]) {
         for line in lines {
             line.hides_drafts = matches!(line.sku, SkuRef::Code(_)) && !self.who.reads_all_products();
