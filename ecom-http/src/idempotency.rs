@@ -160,7 +160,7 @@ impl Keyed {
         let replays = replays.map_err(ApiError::into_error)?;
         let (within, render) = (&within, &render);
         let calls = reply.shop().idempotency();
-        let done = calls.run(&key, hash, |tx| async move {
+        let done = calls.run_short(&key, hash, |tx| async move {
             let (value, tx) = within(tx).await?;
             let mut response = render(&value).map_err(ApiError::into_error)?;
             with_event(response.headers_mut(), tx.last_event());

@@ -71,10 +71,13 @@ impl Slow {
 
     fn set(&self, text: &str, is_slow: bool) {
         let mut texts = self.texts.lock();
-        if !is_slow {
-            texts.remove(&Self::key(text));
-        } else if texts.len() < Self::MOST {
+        if is_slow {
+            if texts.len() >= Self::MOST {
+                texts.clear();
+            }
             texts.insert(Self::key(text));
+        } else {
+            texts.remove(&Self::key(text));
         }
         self.count.store(texts.len(), Ordering::Relaxed);
     }
@@ -267,6 +270,11 @@ impl std::fmt::Debug for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // Frees the lock at once, since the thread below may be long in coming.
+        if let Some(conn) = self.conn.as_ref().filter(|conn| !conn.is_autocommit()) {
+            self.watch.stop();
+            let _ = conn.execute_batch("ROLLBACK");
+        }
         // Closing the last connection of a file writes the log to the database.
         if let Some(conn) = self.conn.take_if(|_| self.in_file)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -277,21 +285,21 @@ impl Drop for Connection {
 }
 
 /// The tries of a statement that finds the database locked by another connection.
-struct Retry {
+pub(super) struct Retry {
     until: Option<Instant>,
     limit: Duration,
     next: Duration,
 }
 
 impl Retry {
-    const fn new(limit: Duration) -> Self {
+    pub(super) const fn new(limit: Duration) -> Self {
         Self { until: None, limit, next: PAUSES[0] }
     }
 
     /// Waits before the next try. Returns false if the time is over.
-    async fn pause(&mut self) -> bool {
+    pub(super) async fn pause(&mut self) -> bool {
         let now = Instant::now();
-        let until = *self.until.get_or_insert(now + self.limit);
+        let until = *self.until.get_or_insert(now + self.limit.min(Duration::from_secs(3_600)));
         if now >= until {
             return false;
         }
@@ -335,7 +343,7 @@ fn gone() -> DbError {
     DbError { kind: Kind::Lost, source: "an earlier call on this connection was dropped".into() }
 }
 
-fn is_busy(e: &rusqlite::Error) -> bool {
+pub(super) fn is_busy(e: &rusqlite::Error) -> bool {
     matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 

@@ -112,10 +112,12 @@ impl Groups {
     /// # Errors
     /// As those of [`Storage::begin`](ecom_core::port::Storage::begin).
     pub(crate) async fn begin(self: &Arc<Self>, storage: &SqlStorage) -> Result<GroupedTransaction> {
-        let turn = tokio::time::timeout(storage.wait, self.turn.clone().acquire_owned()).await;
-        let Ok(Ok(permit)) = turn else { return Err(storage.waited_to_write()) };
-        let open = self.open.lock().take();
+        let permit = self.turn(storage).await?;
+        let open = self.take(|group| group.since.is_none_or(|since| since.elapsed() < self.window));
         let is_first = open.is_none();
+        if is_first {
+            self.close(storage).await;
+        }
         let group = match open {
             Some(group) => group,
             None => Group {
@@ -139,8 +141,39 @@ impl Groups {
         Ok(unit)
     }
 
+    /// Begins a transaction that has a commit of its own.
+    ///
+    /// # Errors
+    /// As those of [`Storage::begin`](ecom_core::port::Storage::begin).
+    pub(crate) async fn begin_alone(&self, storage: &SqlStorage) -> Result<Lent> {
+        let _permit = self.turn(storage).await?;
+        self.close(storage).await;
+        storage.begin_on_writer().await
+    }
+
+    /// Waits for the turn.
+    async fn turn(&self, storage: &SqlStorage) -> Result<OwnedSemaphorePermit> {
+        match tokio::time::timeout(storage.wait, self.turn.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(storage.waited_to_write()),
+        }
+    }
+
+    /// Takes the open group, if it is the one that is wanted. The caller has the turn.
+    fn take(&self, is_wanted: impl Fn(&Group) -> bool) -> Option<Group> {
+        self.open.lock().take_if(|group| is_wanted(group))
+    }
+
+    /// Commits the open group, if there is one. Its members learn what has become of it. The caller has the turn.
+    async fn close(&self, storage: &SqlStorage) {
+        if let Some(group) = self.take(|_| true) {
+            // A task, so that the commit is completed if the call is dropped. A panic in it is known to the members.
+            let _ = tokio::spawn(Self::commit(group, storage.shared.clone())).await;
+        }
+    }
+
     /// Commits a group.
-    async fn commit(mut group: Group, permit: OwnedSemaphorePermit, shared: Arc<Shared>) {
+    async fn commit(mut group: Group, shared: Arc<Shared>) {
         group.progress.send_replace(Progress::Committing);
         let conn = group.lent.conn();
         let done = conn.executor(&shared).commit().await;
@@ -156,18 +189,21 @@ impl Groups {
         };
         // The connection is free again before anybody who waits for the commit goes on.
         drop(group.lent);
-        drop(permit);
         group.progress.send_replace(progress);
     }
 
     /// Commits a group and returns the outcome. If the call is dropped meanwhile, the commit is still completed.
     async fn commit_whole(&self, group: Group, permit: OwnedSemaphorePermit, shared: Arc<Shared>) -> Result<()> {
         let progress = group.progress.subscribe();
+        let commit = async move {
+            Self::commit(group, shared).await;
+            drop(permit);
+        };
         if self.durable {
-            tokio::spawn(Self::commit(group, permit, shared));
+            tokio::spawn(commit);
         } else {
-            // This commit does not wait for anything, so it cannot be interrupted.
-            Self::commit(group, permit, shared).await;
+            // This commit waits for nothing, so it cannot be interrupted.
+            commit.await;
         }
         ended(progress).await
     }
@@ -179,12 +215,10 @@ impl Groups {
             outcome = ended(progress.clone()) => return outcome,
             turn = self.turn.clone().acquire_owned() => turn,
         };
-        // While the group has not ended, no other one is opened.
-        if let Ok(permit) = permit {
-            let open = self.open.lock().take();
-            if let Some(group) = open {
-                return self.commit_whole(group, permit, shared).await;
-            }
+        // The group may have ended since, and the next one may be open.
+        let own = self.take(|group| group.progress.subscribe().same_channel(&progress));
+        if let (Some(group), Ok(permit)) = (own, permit) {
+            return self.commit_whole(group, permit, shared).await;
         }
         ended(progress).await
     }

@@ -1,9 +1,12 @@
 //! Statements on a connection of the host, of sqlx or of rusqlite. The host decides how long they may take.
 
+use std::time::Duration;
+
 use rusqlite::types::ValueRef;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Arguments as _, Executor as _, Row as _, SqlStr, TypeInfo as _, ValueRef as _};
 
+use super::connection::{Retry, is_busy};
 use super::error::{classify, classify_sqlx};
 use super::row::Values;
 use super::statement::{self, Watch, Work};
@@ -64,6 +67,32 @@ impl HostConnection<'_> {
             Self::Sqlx(conn) => conn.execute(sqlx::raw_sql(text)).await.map(drop).map_err(classify_sqlx),
             Self::Rusqlite(conn) => conn.execute_batch(text).map_err(classify),
         }
+    }
+}
+
+/// Runs a statement that waits for other writers, on a connection of rusqlite in autocommit. The task waits, in place of
+/// the thread, for as long as the connection's busy timeout says.
+pub(crate) async fn await_turn(conn: &mut rusqlite::Connection, text: &'static str) -> DbResult<()> {
+    let limit: u32 = conn.query_row("PRAGMA busy_timeout", [], |row| row.get(0)).map_err(classify)?;
+    let limit = Duration::from_millis(limit.into());
+    let waiting = Waiting(conn, limit);
+    waiting.0.busy_timeout(Duration::ZERO).map_err(classify)?;
+    let mut retry = Retry::new(limit);
+    loop {
+        let done = waiting.0.execute_batch(text);
+        match done {
+            Err(e) if is_busy(&e) && retry.pause().await => {}
+            done => return done.map_err(classify),
+        }
+    }
+}
+
+/// A connection of rusqlite whose busy timeout is zero, until this is dropped.
+struct Waiting<'c>(&'c mut rusqlite::Connection, Duration);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.busy_timeout(self.1);
     }
 }
 

@@ -11,7 +11,7 @@ mod statement;
 pub(crate) use connection::{Connection, Slow};
 pub(crate) use error::{classify, classify_sqlx, explained};
 pub(crate) use group::Groups;
-pub(crate) use host::HostConnection;
+pub(crate) use host::{HostConnection, await_turn};
 pub use options::SqliteOptions;
 
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};

@@ -15,6 +15,8 @@ pub struct Row {
     values: Arc<Values>,
     /// The position of the row's first value.
     start: usize,
+    /// The position after its last value.
+    end: usize,
 }
 
 /// The values of the rows of a result, one row after the other.
@@ -71,14 +73,14 @@ impl Values {
     /// Returns the rows, which have this many columns.
     pub(super) fn into_rows(self, columns: usize) -> Vec<engine::Row> {
         let (values, count) = (Arc::new(self), columns.max(1));
-        let row = |n| engine::Row::Sqlite(Row { values: values.clone(), start: n * count });
+        let row = |n| engine::Row::Sqlite(Row { values: values.clone(), start: n * count, end: (n + 1) * count });
         (0..values.cells.len() / count).map(row).collect()
     }
 }
 
 impl Row {
     fn cell(&self, column: usize) -> Option<Cell> {
-        self.values.cells.get(self.start + column).copied()
+        self.values.cells.get(self.start..self.end)?.get(column).copied()
     }
 
     fn bytes_at(&self, start: usize, end: usize) -> &[u8] {

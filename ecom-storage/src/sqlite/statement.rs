@@ -69,6 +69,8 @@ fn nanos(time: Duration) -> u64 {
 
 /// Prepares a statement, or takes it from the cache, and binds its parameters.
 fn ready<'c>(conn: &'c Connection, watch: &Watch, text: &str, args: &[Value<'_>]) -> R<CachedStatement<'c>> {
+    // SQLite also asks the watch while it prepares a statement, when the deadline is still that of the one before.
+    watch.stop();
     let mut statement = conn.prepare_cached(text)?;
     for (at, value) in (1..).zip(args) {
         bind(&mut statement, at, value)?;
@@ -102,6 +104,8 @@ fn bind(statement: &mut CachedStatement<'_>, at: usize, value: &Value<'_>) -> R<
 fn read(conn: &Connection, watch: &Watch, text: &str, args: &[Value<'_>], most: usize) -> R<Vec<Row>> {
     let mut statement = ready(conn, watch, text, args)?;
     let columns = statement.column_count();
+    // A statement that writes runs to its end, where SQLite checks foreign keys.
+    let most = if statement.readonly() { most } else { usize::MAX };
     let mut rows = statement.raw_query();
     let mut values = Values::for_rows_of(columns);
     let mut count = 0;
@@ -123,7 +127,7 @@ pub(super) fn fetch_all(conn: &Connection, watch: &Watch, text: &str, args: &[Va
 
 /// Returns the first row.
 pub(super) fn fetch_optional(conn: &Connection, watch: &Watch, text: &str, args: &[Value<'_>]) -> R<Option<Row>> {
-    Ok(read(conn, watch, text, args, 1)?.pop())
+    Ok(read(conn, watch, text, args, 1)?.into_iter().next())
 }
 
 /// Returns how many rows the statement changed.

@@ -328,7 +328,7 @@ impl<'t> Tx<'t> {
 
 /// How long a write takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Length {
+pub(crate) enum Length {
     /// Short enough for others to wait for it, so that they share a commit.
     Short,
     /// Any time.
@@ -346,7 +346,7 @@ impl Context {
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.run(retry::Pause::Dispersed, Length::Short, body).await
+        self.write_for(Length::Short, body).await
     }
 
     /// As [`Context::write`], for a write that takes long, such as a batch of an import. It does not share its commit,
@@ -358,7 +358,18 @@ impl Context {
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.run(retry::Pause::Dispersed, Length::Long, body).await
+        self.write_for(Length::Long, body).await
+    }
+
+    /// As [`Context::write`] or [`Context::write_at_length`].
+    ///
+    /// # Errors
+    /// As [`Context::write`].
+    pub(crate) async fn write_for<T, F>(self: &Arc<Self>, length: Length, body: impl Fn(Tx<'static>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<(T, Tx<'static>)>>,
+    {
+        self.run(retry::Pause::Dispersed, length, body).await
     }
 
     /// As [`Context::write`], for work that the first writer does for all others. The pauses between tries are the same

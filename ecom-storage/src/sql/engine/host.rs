@@ -46,21 +46,22 @@ pub async fn on_sqlite<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::
     open(shop, &crate::sqlite::DIALECT, HostConn::Sqlite(Held::Lent(&mut **tx))).await
 }
 
-/// Begins a transaction as [`begin_on_sqlite`] does, on a connection of rusqlite. Statements run on the calling thread,
-/// and block it for at most the connection's busy timeout while another connection writes. Foreign keys must be on; in
-/// the SQLite that is compiled into this build, they are on by default.
+/// Begins a transaction as [`begin_on_sqlite`] does, on a connection of rusqlite. The task waits for another writer as
+/// long as the connection's busy timeout says. The statements of the transaction run on the calling thread. Foreign keys
+/// must be on; in the SQLite that is compiled into this build, they are on by default.
 ///
 /// # Errors
 /// As [`begin_on_sqlite`].
 #[cfg(feature = "sqlite")]
 pub async fn begin_on_rusqlite<'c>(shop: &Shop, conn: &'c mut rusqlite::Connection) -> Result<Tx<'c>> {
     let dialect = &crate::sqlite::DIALECT;
-    conn.execute_batch(dialect.begin).map_err(crate::sqlite::classify)?;
+    crate::sqlite::await_turn(conn, dialect.begin).await?;
     open(shop, dialect, HostConn::Rusqlite(HeldRusqlite { conn, begun: true })).await
 }
 
 /// Uses a transaction that the host began on a connection of rusqlite, as [`on_sqlite`] does on one of sqlx. The host
-/// ends the transaction after the [`Tx`].
+/// ends the transaction after the [`Tx`]. A host should begin it with `BEGIN IMMEDIATE` and a busy timeout of zero, and
+/// try again after a pause: while SQLite waits on a thread of the runtime, a write of the shop may wait for that thread.
 ///
 /// # Errors
 /// As [`begin_on_sqlite`], and `Validation` on field `connection` if the connection is not in a transaction.
@@ -69,7 +70,13 @@ pub async fn on_rusqlite<'c>(shop: &Shop, conn: &'c mut rusqlite::Connection) ->
     if conn.is_autocommit() {
         return Err(refused("is not in a transaction: begin one with BEGIN IMMEDIATE".to_owned()));
     }
-    conn.execute_batch(TAKE_TURN).map_err(crate::sqlite::classify)?;
+    match conn.execute_batch(TAKE_TURN).map_err(crate::sqlite::classify) {
+        // The database has no tables of the shop.
+        Err(DbError { kind: Kind::Other, .. }) => {
+            return Err(refused("is not a connection to the database of this shop".to_owned()));
+        }
+        taken => taken?,
+    }
     open(shop, &crate::sqlite::DIALECT, HostConn::Rusqlite(HeldRusqlite { conn, begun: false })).await
 }
 

@@ -57,25 +57,33 @@ impl Conn {
         self.state != State::Idle || self.in_transaction
     }
 
-    /// Ends the transaction of a connection to SQLite whose last statement has completed. Other databases end it when
-    /// the connection is closed.
+    /// Ends the transaction of a connection to SQLite, unless a thread of the blocking pool still has it, or a statement
+    /// has failed. Other databases end it when the connection is closed.
     fn roll_back_now(&mut self) {
         #[cfg(feature = "sqlite")]
         if let Open::Sqlite(c) = &mut self.open
             && self.in_transaction
-            && self.state == State::Idle
+            && self.state != State::Failed
             && c.brief("ROLLBACK").is_ok()
         {
             self.in_transaction = false;
+            self.state = State::Idle;
         }
     }
 
     /// Undoes what a connection to SQLite has written since a savepoint. Returns false if that is not possible.
     #[cfg(feature = "sqlite")]
     pub fn roll_back_savepoint(&mut self) -> bool {
-        let is_idle = self.state == State::Idle;
         match &mut self.open {
-            Open::Sqlite(c) => is_idle && c.brief("ROLLBACK TO ecom_unit; RELEASE ecom_unit").is_ok(),
+            Open::Sqlite(c) => {
+                // A call that was dropped between two statements leaves `InFlight` behind.
+                let is_done =
+                    self.state != State::Failed && c.brief("ROLLBACK TO ecom_unit; RELEASE ecom_unit").is_ok();
+                if is_done {
+                    self.state = State::Idle;
+                }
+                is_done
+            }
             #[cfg(feature = "postgres")]
             Open::Postgres(_) => false,
             #[cfg(feature = "mysql")]

@@ -30,6 +30,10 @@ impl Storage for SqlStorage {
     }
 
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
+        #[cfg(feature = "sqlite")]
+        if let Some(groups) = &self.groups {
+            return Ok(Box::new(Transaction::on(groups.begin_alone(self).await?, self.shared.clone())));
+        }
         match Transaction::begin(self.writer().await?, self.shared.clone()).await {
             // The connection died while it was idle. Nothing was written, and the pool pings the other connections from
             // now on.

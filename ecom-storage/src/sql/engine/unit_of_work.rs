@@ -42,6 +42,12 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// Wraps a connection in a transaction that has begun.
+    #[cfg(feature = "sqlite")]
+    pub const fn on(lent: Lent, shared: Arc<Shared>) -> Self {
+        Self { lent, shared }
+    }
+
     /// Begins the transaction.
     pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> DbResult<Self> {
         lent.begin(&shared).await?;
