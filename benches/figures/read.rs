@@ -8,11 +8,10 @@ use std::time::Instant;
 
 use ecom::Shop;
 use ecom::catalog::Product;
-use ecom::common::IncludeDeleted;
 use ecom::id::ProductId;
 use uuid::Uuid;
 
-use crate::support::{Bench, pair, shop};
+use crate::support::{Bench, fresh, pair, shop, tasks};
 
 pub async fn run() {
     println!("read: a product by id, in process");
@@ -171,29 +170,6 @@ async fn stored(b: &Bench) {
         )
         .await;
     }
-}
-
-/// Makes `each` calls from each of `n` tasks, over all products.
-async fn tasks<F: Future<Output = ()> + Send + 'static>(
-    b: &Bench,
-    n: usize,
-    each: usize,
-    call: fn(Shop, ProductId) -> F,
-) {
-    let mut set = tokio::task::JoinSet::new();
-    for t in 0..n {
-        let (shop, ids) = (b.shop.clone(), b.products.clone());
-        set.spawn(async move {
-            for i in 0..each {
-                call(shop.clone(), ids[(i + t * 97) % ids.len()]).await;
-            }
-        });
-    }
-    set.join_all().await;
-}
-
-async fn fresh(shop: Shop, id: ProductId) {
-    black_box(shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
 }
 
 async fn from_cache(shop: Shop, id: ProductId) {

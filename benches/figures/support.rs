@@ -1,11 +1,13 @@
 //! A shop to measure, and the comparison of two rates.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ecom::adapters::{MemoryCache, MemoryCacheOptions, SqlStorage, SqliteOptions, TantivyOptions, TantivySearch};
 use ecom::catalog::{CategoryInput, ProductInput, SkuInput};
+use ecom::common::IncludeDeleted;
 use ecom::id::{CategoryId, ProductId};
 use ecom::money::{Currency, Money};
 use ecom::port::{Cache, Storage};
@@ -98,6 +100,30 @@ pub fn input(i: usize, category: CategoryId) -> ProductInput {
         skus: Some(vec![sku("M"), sku("L")]),
         ..ProductInput::default()
     }
+}
+
+/// Makes `each` calls from each of `n` tasks, over all products.
+pub async fn tasks<F: Future<Output = ()> + Send + 'static>(
+    b: &Bench,
+    n: usize,
+    each: usize,
+    call: fn(Shop, ProductId) -> F,
+) {
+    let mut set = tokio::task::JoinSet::new();
+    for t in 0..n {
+        let (shop, ids) = (b.shop.clone(), b.products.clone());
+        set.spawn(async move {
+            for i in 0..each {
+                call(shop.clone(), ids[(i + t * 97) % ids.len()]).await;
+            }
+        });
+    }
+    set.join_all().await;
+}
+
+/// Reads a product from the database, without the cache.
+pub async fn fresh(shop: Shop, id: ProductId) {
+    black_box(shop.products().get_fresh(id, IncludeDeleted::No).await.expect("a product"));
 }
 
 static ONCE: AtomicBool = AtomicBool::new(false);

@@ -1,7 +1,7 @@
 //! Orders of two lines from 64 callers at once, on databases that flush to disk. `sqlite`, `postgres` and `mysql`
 //! compare the rate with that of plain code on the same database, `size` with a shop that has a million orders.
 //!
-//! `benches/peers`, a workspace of its own, compares orders on SQLite with `rusqlite` and with `stateset-embedded`.
+//! `benches/peers` compares orders on SQLite with `rusqlite` and with `stateset-embedded`.
 
 #[cfg(feature = "mysql")]
 pub mod mysql;

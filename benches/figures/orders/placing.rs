@@ -9,9 +9,12 @@ use ecom::sales::{DeliveryMethod, GuestInput, OrderInput, OrderLineInput};
 
 use crate::support::Bench;
 
-/// The number of callers at once: of tasks, of connections and of pgbench's clients.
-pub const CALLERS: usize = 64;
-pub const SECONDS: u64 = 3;
+// The path is relative to this folder, also where `benches/peers` includes this file.
+#[path = "choice.rs"]
+mod choice;
+
+pub use choice::{CALLERS, Choice, SECONDS, number, spread};
+
 pub const ROUNDS: usize = 7;
 
 /// SKUs with the prices at which they are sold.
@@ -27,15 +30,6 @@ pub async fn prices(b: &Bench) -> Prices {
         }
     }
     Arc::new(prices)
-}
-
-/// Returns the places of the two SKUs of an order.
-pub type Choice = fn(usize, usize) -> (usize, usize);
-
-/// SKUs that are spread over the catalog.
-pub fn spread(n: usize, skus: usize) -> (usize, usize) {
-    let mixed = n.wrapping_mul(2_654_435_761) >> 7;
-    (mixed % skus, (mixed / 7 + 1) % skus)
 }
 
 /// The same SKU for all orders.
@@ -73,11 +67,6 @@ pub async fn place_each(
     }
     let n: u64 = set.join_all().await.into_iter().sum();
     (n, start.elapsed())
-}
-
-/// Returns a number for the `n`th order of a caller, which differs from those of the others.
-pub const fn number(caller: usize, n: usize) -> usize {
-    caller * 1_000_003 + n
 }
 
 /// Returns an order of a guest for two SKUs.

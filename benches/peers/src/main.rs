@@ -1,10 +1,13 @@
-//! Orders of two lines from 64 callers at once, on SQLite with `synchronous = FULL`: through the shop, with plain
-//! `rusqlite`, which writes the same rows with one order per commit, and with `stateset-embedded`, another embeddable
-//! commerce library. Each has a file of its own in the same folder. A run measures two sides in turn, several times, as
-//! the figures of `docs/figures.md` do.
+//! Orders and reads of products on SQLite, through the shop and through other libraries, as the figures of
+//! `docs/figures.md` do: a run measures two sides in turn, several times, each on a file of its own in the same folder.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml` prints the ratios. With `-- --once`, each pair is
-//! measured once, to see whether it can be measured at all.
+//! Orders have two lines each, are placed by 64 callers at once, and are flushed to disk (`synchronous = FULL`). The
+//! shop is compared with plain `rusqlite`, which writes the same rows with one order per commit, and with
+//! `stateset-embedded`, another embeddable commerce library. Reads are of a product by id with its SKUs, without a
+//! cache, and are compared with `stateset-embedded`. It is a program of its own, in the folder `stateset`.
+//!
+//! `benches/peers/run` builds both programs and prints the ratios. With `--once`, each pair is measured once, to see
+//! whether it can be measured at all.
 
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
@@ -20,6 +23,7 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ecom::adapters::{SqlStorage, SqliteOptions};
 use ecom::port::NoCache;
@@ -27,9 +31,11 @@ use ecom::port::NoCache;
 use placing::{CALLERS, ROUNDS, audit, place, prices, spread};
 use plain::Plain;
 use stateset::Peer;
-use support::{Bench, pair, shop_on};
+use support::{Bench, fresh, pair, shop_on, tasks};
 
 const PRODUCTS: usize = 1_000;
+/// The number of reads that each task and each thread makes.
+const READS: usize = 20_000;
 
 // All sides use the allocator of the reference server.
 #[global_allocator]
@@ -37,10 +43,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() {
-    if std::env::args().any(|a| a == "--once") {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(program) = arguments.next() else {
+        eprintln!("ecom-peers PROGRAM [--once]: PROGRAM is that of the folder `stateset`; see benches/peers/run");
+        std::process::exit(2);
+    };
+    for argument in arguments {
+        assert_eq!(argument, "--once", "the only option");
         support::measure_once();
     }
-    println!("peers: orders of two lines each, from {CALLERS} callers at once, on SQLite {}", rusqlite::version());
+    println!("peers: products by id, and orders of two lines each from {CALLERS} callers at once");
+    println!("  (the shop and the plain program run on SQLite {})", rusqlite::version());
     let dir = tempfile::tempdir().expect("a folder");
     let (ours, theirs) = (dir.path().join("shop.db"), dir.path().join("plain.db"));
     let b = create(&ours).await;
@@ -52,6 +65,22 @@ async fn main() {
     let plain = Plain::open(&theirs, &plain_skus);
     rows::check(&b, &skus, &ours, &plain, &theirs).await;
 
+    let mut peer = Peer::start(&program, &dir.path().join("peer.db"), &skus);
+
+    for (what, n) in [("1 task against 1 thread", 1), ("8 tasks against 8 threads", 8)] {
+        pair(
+            &format!("a product by id, against stateset-embedded 1.40, {what}"),
+            "more than 1",
+            ROUNDS,
+            async || {
+                let start = Instant::now();
+                tasks(&b, n, READS, fresh).await;
+                ((n * READS) as u64, start.elapsed())
+            },
+            async || peer.read(n, READS),
+        )
+        .await;
+    }
     pair(
         "orders, against rusqlite with one order per commit",
         "2",
@@ -60,16 +89,15 @@ async fn main() {
         async || plain.place(spread).await,
     )
     .await;
-    let peer = Peer::open(&dir.path().join("peer.db"), &skus);
     pair(
         "orders, against stateset-embedded 1.40",
         "2.5",
         ROUNDS,
         async || place(&b, &skus, spread).await,
-        async || peer.place(spread).await,
+        async || peer.place(),
     )
     .await;
-    peer.check();
+    peer.close();
     audit(&b.shop).await;
     // The shop finds nothing wrong with the orders of the plain program either.
     plain.close();

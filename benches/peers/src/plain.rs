@@ -1,6 +1,6 @@
-//! A plain program on `rusqlite`, on a database that the shop has made: one thread writes, and each order is a commit of
-//! its own. It checks prices and stock, and writes the rows that the shop writes; `rows.rs` compares them. It does not
-//! check the input otherwise, and leaves out that a sale can change the availability of a product.
+//! A plain program on `rusqlite`, on a database that the shop has made: one thread writes, and each order is a commit
+//! of its own. It checks prices and stock, and writes the rows that the shop writes; `rows.rs` compares them. It does
+//! not check the input otherwise, and leaves out that a sale can change the availability of a product.
 
 use std::path::Path;
 use std::sync::mpsc;

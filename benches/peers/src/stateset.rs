@@ -1,121 +1,63 @@
-//! Orders through `stateset-embedded` 1.40, as its documentation places them.
-//!
-//! An order writes one row in `orders`, one per line in `order_items` and in `inventory_reservations`, and updates a row
-//! of `inventory_balances` per line, in one transaction. It reserves the stock, and fails if there is not enough. It
-//! writes no bill, no history, no ledger of stock and no events. It checks that the product of a SKU is active, but no
-//! price: the caller states it. Its optional events and webhooks are not compiled in.
+//! The program of the folder `stateset`, which measures `stateset-embedded`. A program can link only one SQLite, and
+//! this library needs an older one than the shop. `stateset/src/main.rs` describes the requests and the answers.
 
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use ecom::money::Decimal;
-use stateset_db::{DatabaseConfig, SqliteDatabase, SqliteDurability};
-use stateset_embedded::{
-    Commerce, CreateCustomer, CreateInventoryItem, CreateOrder, CreateOrderItem, CreateProduct, CreateProductVariant,
-    CustomerId, OrderFilter, ProductVariant, StockPolicy,
-};
+use crate::placing::Prices;
 
-use crate::placing::{CALLERS, Choice, Prices, SECONDS, number};
-
-/// The number of its connections, which is its default. Only one of them can write at a time.
-const CONNECTIONS: u32 = 5;
-
-/// A shop of `stateset-embedded`.
+/// The program while it runs. It does nothing between two requests.
 pub struct Peer {
-    commerce: Arc<Commerce>,
-    customer: CustomerId,
-    skus: Arc<Vec<ProductVariant>>,
-    placed: AtomicU64,
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    /// Creates a shop that sells as many SKUs as ours, at the same prices.
-    pub fn open(path: &Path, prices: &Prices) -> Self {
-        let config = DatabaseConfig { url: path.display().to_string(), max_connections: CONNECTIONS };
-        let db = SqliteDatabase::new_with_durability(&config, SqliteDurability::Full).expect("a database");
-        let synchronous = db.storage_status().expect("its settings").synchronous;
-        assert_eq!(synchronous, 2, "synchronous = FULL");
-        let commerce = Commerce::with_database(Arc::new(db));
-        let customer = CreateCustomer {
-            email: "grace@example.com".to_owned(),
-            first_name: "Grace".to_owned(),
-            last_name: "Hopper".to_owned(),
-            ..CreateCustomer::default()
-        };
-        let customer = commerce.customers().create(customer).expect("a customer").id;
-        let mut skus = Vec::with_capacity(prices.len());
-        for (i, pair) in prices.chunks(2).enumerate() {
-            let variant = |(size, (_, price)): (&str, &(_, Decimal))| CreateProductVariant {
-                sku: format!("B-{i}-{size}"),
-                price: *price,
-                ..CreateProductVariant::default()
-            };
-            let product = CreateProduct {
-                name: format!("Measured product {i}"),
-                variants: Some(["M", "L"].into_iter().zip(pair).map(variant).collect()),
-                ..CreateProduct::default()
-            };
-            let product = commerce.products().create(product).expect("a product").id;
-            commerce.products().activate(product).expect("an active product");
-            for variant in commerce.products().get_variants(product).expect("variants") {
-                let item = CreateInventoryItem {
-                    sku: variant.sku.clone(),
-                    name: format!("Measured product {i}"),
-                    initial_quantity: Some(Decimal::from(1_000_000)),
-                    ..CreateInventoryItem::default()
-                };
-                commerce.inventory().create_item(item).expect("an item");
-                skus.push(variant);
-            }
-        }
-        assert_eq!(skus.len(), prices.len());
-        Self { commerce: Arc::new(commerce), customer, skus: Arc::new(skus), placed: AtomicU64::new(0) }
+    /// Starts the program and lets it create a shop on a new file, which sells as many SKUs as ours at the same prices.
+    pub fn start(program: &OsStr, path: &Path, prices: &Prices) -> Self {
+        let mut child = Command::new(program)
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()));
+        let requests = child.stdin.take().expect("its input");
+        let answers = BufReader::new(child.stdout.take().expect("its output"));
+        let mut peer = Self { child, requests, answers };
+        let prices: Vec<String> = prices.iter().map(|(_, price)| price.to_string()).collect();
+        let (skus, time) = peer.request(&prices.join(" "));
+        assert_eq!(skus, prices.len() as u64, "SKUs");
+        println!("  ({skus} SKUs made by stateset-embedded in {time:.1?})");
+        peer
     }
 
-    /// Places orders for some seconds, from [`CALLERS`] threads, because its calls block.
-    pub async fn place(&self, choose: Choice) -> (u64, Duration) {
-        let (customer, start) = (self.customer, Instant::now());
-        let mut threads = Vec::with_capacity(CALLERS);
-        for caller in 0..CALLERS {
-            let (commerce, skus) = (self.commerce.clone(), self.skus.clone());
-            threads.push(std::thread::spawn(move || {
-                let mut n = 0;
-                while start.elapsed() < Duration::from_secs(SECONDS) {
-                    let (first, second) = choose(number(caller, n), skus.len());
-                    let item = |variant: &ProductVariant| CreateOrderItem {
-                        product_id: variant.product_id,
-                        variant_id: Some(variant.id),
-                        sku: variant.sku.clone(),
-                        name: "Measured product".to_owned(),
-                        quantity: 1,
-                        unit_price: variant.price,
-                        ..CreateOrderItem::default()
-                    };
-                    let order = CreateOrder {
-                        customer_id: customer,
-                        items: vec![item(&skus[first]), item(&skus[second])],
-                        stock_policy: StockPolicy::RejectIfInsufficient,
-                        ..CreateOrder::default()
-                    };
-                    commerce.orders().create(order).expect("an order");
-                    n += 1;
-                }
-                n as u64
-            }));
-        }
-        let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().map(|t| t.join().expect("a thread ends")).sum::<u64>()
-        });
-        let n = joined.await.expect("the threads end");
-        self.placed.fetch_add(n, Ordering::Relaxed);
-        (n, start.elapsed())
+    /// Places orders for some seconds. Returns how many, and the time that it took.
+    pub fn place(&mut self) -> (u64, Duration) {
+        self.request("orders")
     }
 
-    /// Checks that all orders are there.
-    pub fn check(&self) {
-        let orders = self.commerce.orders().count(OrderFilter::default()).expect("a number");
-        assert_eq!(orders, self.placed.load(Ordering::Relaxed), "orders of stateset-embedded");
+    /// Reads products by id with their SKUs, `each` on every thread. Returns how many, and the time that it took.
+    pub fn read(&mut self, threads: usize, each: usize) -> (u64, Duration) {
+        self.request(&format!("reads {threads} {each}"))
+    }
+
+    /// Ends the program, which checks that all orders are there.
+    pub fn close(mut self) {
+        drop(self.requests);
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "stateset-embedded: {status}");
+    }
+
+    /// Sends a request and waits for the answer. It blocks the main thread, on which no task of the shop runs.
+    fn request(&mut self, request: &str) -> (u64, Duration) {
+        writeln!(self.requests, "{request}").expect("it reads the request");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("it answers");
+        let (count, seconds) = answer.trim().split_once(' ').expect("it answers with two numbers");
+        (count.parse().expect("a count"), Duration::from_secs_f64(seconds.parse().expect("seconds")))
     }
 }
