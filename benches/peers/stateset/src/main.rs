@@ -20,6 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use choice::spread;
+use rust_decimal::Decimal;
 use shop::Shop;
 
 // All sides use the allocator of the reference server.
@@ -30,7 +31,7 @@ fn main() {
     let path = std::env::args_os().nth(1).expect("the path of a file as the argument");
     eprintln!("  (stateset-embedded runs on SQLite {})", rusqlite::version());
     let mut lines = std::io::stdin().lock().lines().map(|line| line.expect("a request"));
-    let prices: Vec<_> = lines
+    let prices: Vec<Decimal> = lines
         .next()
         .expect("the prices")
         .split_whitespace()
@@ -41,7 +42,7 @@ fn main() {
     answer((prices.len() as u64, start.elapsed()));
     for line in lines {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let number = |word: &str| word.parse().unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        let number = |word: &str| word.parse::<usize>().unwrap_or_else(|e| panic!("{line:?}: {e}"));
         answer(match words[..] {
             ["orders"] => shop.place(spread),
             ["reads", threads, each] => shop.read(number(threads), number(each)),
