@@ -317,7 +317,10 @@ async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 fn open(path: Option<&Path>, durable: bool, role: Role, watch: &Arc<Watch>) -> rusqlite::Result<rusqlite::Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = match path {
-        Some(path) => rusqlite::Connection::open_with_flags(path, flags)?,
+        Some(path) => {
+            create_private(path);
+            rusqlite::Connection::open_with_flags(path, flags)?
+        }
         None => rusqlite::Connection::open_in_memory_with_flags(flags)?,
     };
     conn.busy_timeout(Duration::ZERO)?;
@@ -337,6 +340,16 @@ fn open(path: Option<&Path>, durable: bool, role: Role, watch: &Arc<Watch>) -> r
     }
     watch.install(&conn)?;
     Ok(conn)
+}
+
+/// Creates the file of a database, if it does not exist, so that only the user of this process can read it. SQLite gives
+/// its other files the same mode. If this fails, opening the file says why.
+fn create_private(path: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let _ = options.open(path);
 }
 
 fn gone() -> DbError {

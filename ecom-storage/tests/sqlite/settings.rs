@@ -26,6 +26,21 @@ async fn the_file_is_in_wal_with_foreign_keys_and_full_durability() -> TestResul
     Ok(())
 }
 
+/// The directory may be one that others can read.
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_user_of_the_process_can_read_the_files_of_the_database() -> TestResult {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (dir, s) = file().await;
+    s.begin().await?.commit().await?;
+    for name in ["shop.db", "shop.db-wal", "shop.db-shm"] {
+        let mode = std::fs::metadata(dir.path().join(name))?.permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_url_without_its_feature_names_the_feature_and_no_secret() {
     let servers: [(&str, &str, bool); 2] = [

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::Datelike as _;
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -167,6 +168,9 @@ impl ApiKeyInput {
     pub(crate) fn check(&self) -> Result<Self> {
         let mut e = ValidationErrors::default();
         check_text("name", self.name.trim(), 1, 100, &mut e);
+        if self.expires_at.is_some_and(|end| !(1970..=9999).contains(&end.year())) {
+            e.push("expires_at", FieldCode::OutOfBounds, "must be in the years 1970 to 9999");
+        }
         if self.permissions.is_empty() {
             e.push("permissions", FieldCode::Required, "must have at least one permission");
         }
@@ -210,5 +214,10 @@ mod tests {
         assert!(ApiKeyInput::new("robot", [Permission::StockAdjust]).check().is_ok());
         assert!(ApiKeyInput::new(" ", [Permission::StockAdjust]).check().is_err());
         assert!(ApiKeyInput::new("robot", []).check().is_err());
+        for (year, is_good) in [(-1, false), (1969, false), (1970, true), (9999, true), (10_000, false)] {
+            let end = chrono::NaiveDate::from_ymd_opt(year, 6, 1).unwrap().and_time(chrono::NaiveTime::MIN).and_utc();
+            let input = ApiKeyInput { expires_at: Some(end), ..ApiKeyInput::new("robot", [Permission::StockAdjust]) };
+            assert_eq!(input.check().is_ok(), is_good, "{year}");
+        }
     }
 }

@@ -23,8 +23,8 @@ use crate::service::run::transaction::{Change, Tx};
 /// A method for which the principal of the service lacks a permission fails with
 /// [`Error::Forbidden`](crate::Error::Forbidden), in addition to the errors that it lists. A principal cannot give a
 /// key permissions that it does not have, and cannot change a key that has them. If the principal is an API key that
-/// expires, it cannot create a key that expires later than itself, or extend one, itself included, beyond that time:
-/// the call fails with `Validation` on `expires_at`.
+/// expires, it cannot create a key that expires later than itself, extend one, itself included, beyond that time, or
+/// add permissions to a key that lasts longer: the call fails with `Validation` on `expires_at`.
 ///
 /// ```
 /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
@@ -180,7 +180,7 @@ impl<'a> ApiKeyService<'a> {
         let before = self.lock(tx, id, expected).await?;
         let values = patch.onto(&before)?.check()?;
         self.may_write(&values)?;
-        if is_later(values.expires_at, before.expires_at) {
+        if is_later(values.expires_at, before.expires_at) || !values.permissions.is_subset(&before.permissions) {
             self.may_last_until(values.expires_at)?;
         }
         let mut after = ApiKey {

@@ -43,6 +43,8 @@ pub(crate) const GRANT_TTL: Duration = Duration::from_secs(60);
 const MAX_SESSIONS: usize = 100;
 /// How often the use of an API key is noted.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
+/// How long a request waits until the use of its API key is noted.
+const NOTING: Duration = Duration::from_millis(250);
 /// The maximum number of verified tokens and keys that a process remembers.
 const REMEMBERED: u64 = 20_000;
 
@@ -353,13 +355,18 @@ impl<'a> AuthService<'a> {
             return;
         }
         uses.insert(id, now);
-        let note = |mut tx: Tx<'static>| async move {
-            tx.api_keys().note_uses(&[(id, now)]).await?;
-            Ok(((), tx))
-        };
-        if let Err(error) = self.cx.write(note).await {
-            tracing::warn!(%error, key = %id, "the last use of an API key could not be recorded");
-        }
+        let cx = self.cx.clone();
+        let noted = tokio::spawn(async move {
+            let note = |mut tx: Tx<'static>| async move {
+                tx.api_keys().note_uses(&[(id, now)]).await?;
+                Ok(((), tx))
+            };
+            if let Err(error) = cx.write(note).await {
+                tracing::warn!(%error, key = %id, "the last use of an API key could not be recorded");
+            }
+        });
+        // If other writes are in the way, the request does not wait for them.
+        let _ = tokio::time::timeout(NOTING, noted).await;
     }
 
     /// Begins a session of the user with this email address and password. `user_agent` is shown with the session; it is

@@ -190,7 +190,8 @@ impl<'a> UserService<'a> {
 
     /// Merges a patch into a user (RFC 7396, R1). A new address is not verified, so the user gets a mail with which to
     /// verify it. A new password, and blocking the user, end all its sessions and void the tokens of mails that were
-    /// sent before.
+    /// sent before. If a caller sets a password who may not do everything that customers may do with their own rows, the
+    /// address is not verified any more.
     ///
     /// # Errors
     /// As [`Self::replace`].
@@ -260,8 +261,14 @@ impl<'a> UserService<'a> {
             ..before.clone()
         };
         let is_taken_over = values.password.is_some() || after.email != before.email;
-        if after.customer_id.is_some() && (is_taken_over || after.customer_id != before.customer_id) {
+        let is_customer = before.customer_id.is_some() || after.customer_id.is_some();
+        if is_customer && (is_taken_over || after.customer_id != before.customer_id) {
             self.who.require_own()?;
+        }
+        // Whoever sets the password can log in as the user. With a verified address, the user could become a customer,
+        // and get the orders that guests have placed with the address.
+        if values.password.is_some() && self.who.require_own().is_err() {
+            after.email_verified_at = None;
         }
         let gains = after.customer_id.is_some_and(|id| before.customer_id != Some(id))
             || after.roles.iter().any(|role| *role != BuiltInRole::Customer.id() && !before.roles.contains(role));

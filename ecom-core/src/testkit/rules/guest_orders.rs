@@ -10,9 +10,9 @@ use super::mails::{ADA, Mailed, RESET, VERIFY, is_void, mailed};
 use super::orders::{line, stocked};
 use super::support::{fields, from, me, v};
 use crate::config::ShopConfig;
-use crate::domain::access::principal::Principal;
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::secret::Secret;
-use crate::domain::access::user::{ProfilePatch, UserInput};
+use crate::domain::access::user::{ProfilePatch, UserInput, UserPatch};
 use crate::domain::catalog::product::Product;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted, Patch};
 use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
@@ -37,6 +37,7 @@ tests! {
         r45_a_user_that_is_no_live_customer_gets_no_orders,
         r45_a_verified_user_becomes_a_customer_once_it_gives_its_name,
         r45_only_the_user_itself_with_a_verified_address_becomes_a_customer_by_its_name,
+        r45_whoever_sets_the_password_of_a_user_gets_no_orders_by_its_name,
         r45_an_erasure_after_the_link_erases_the_orders_and_their_answers,
         r45_guest_orders_are_linked_once_whatever_happens_at_the_same_time,
         r45_a_verification_that_runs_again_links_once,
@@ -317,6 +318,37 @@ pub async fn r45_a_verified_user_becomes_a_customer_once_it_gives_its_name(f: &S
     let nameless = ProfilePatch { name: Patch::Clear, version: Some(read + 3) };
     let user = auth.update_profile(&who, ExpectedVersion::Unspecified, nameless).await.unwrap();
     assert_eq!((user.name, user.customer_id), (None, Some(owner)));
+    f.audited().await;
+    m.background.shutdown().await;
+}
+
+/// Somebody who may write users, but not act as customers, sets a password and logs in as the user.
+pub async fn r45_whoever_sets_the_password_of_a_user_gets_no_orders_by_its_name(f: &ShopFixture) {
+    let m = mailed(f);
+    let pen = pen(f).await;
+    let order = placed(f, ADA, &pen).await;
+    let user = m.register(ADA, None).await.user;
+    let token = m.reset(None).await;
+    let auth = m.shop.auth();
+    auth.reset_password(&token, &Secret::new("battery staple")).await.unwrap();
+    let user = m.shop.users().get(user.id, NO).await.unwrap();
+    assert!(user.email_verified_at.is_some());
+    let password = || UserPatch { password: Patch::Set(Secret::new("correct horse")), ..UserPatch::default() };
+    let manager = Principal::new("manager", [Permission::UsersWrite]);
+    let taken = m.shop.acting_as(&manager).users().patch(user.id, v(user.audit.version), password()).await.unwrap();
+    assert_eq!(taken.email_verified_at, None);
+    let tokens = auth.login(ADA, &Secret::new("correct horse"), None).await.unwrap();
+    let who = auth.authenticate(&tokens.access).await.unwrap();
+    let named = auth.update_profile(&who, v(tokens.user.audit.version), named("Ada Lovelace")).await.unwrap();
+    assert_eq!((named.customer_id, f.stored_order(order).await.customer_id), (None, None));
+    // The owner of the address proves it again. An admin, who may act as any customer, leaves the proof as it is.
+    let token = m.reset(Some(&token)).await;
+    auth.reset_password(&token, &Secret::new("battery staple")).await.unwrap();
+    let owner = m.shop.users().get(user.id, NO).await.unwrap();
+    assert_eq!(f.stored_order(order).await.customer_id, owner.customer_id);
+    assert!(owner.customer_id.is_some());
+    let same = m.shop.users().patch(user.id, v(owner.audit.version), password()).await.unwrap();
+    assert_eq!(same.email_verified_at, owner.email_verified_at);
     f.audited().await;
     m.background.shutdown().await;
 }

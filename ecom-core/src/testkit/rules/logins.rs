@@ -731,6 +731,15 @@ pub async fn r16_an_api_key_that_expires_makes_none_that_outlives_it(f: &ShopFix
         let version = v(trusted.get(eternal.key.id).await.unwrap().audit.version);
         let rename = ApiKeyPatch { name: Patch::Set(format!("eternal {id}")), ..ApiKeyPatch::default() };
         keys.patch(eternal.key.id, version, rename).await.unwrap();
+        // It gets no permissions, with which it could do what this key could do for ever.
+        let weak = trusted.create(&ApiKeyInput::new("weak", [own])).await.unwrap().key;
+        let fewer = ApiKeyPatch { permissions: Patch::Set([Permission::StockRead].into()), ..ApiKeyPatch::default() };
+        trusted.patch(weak.id, v(1), fewer).await.unwrap();
+        if id == admin_id {
+            let more = ApiKeyPatch { permissions: Patch::Set([own].into()), ..ApiKeyPatch::default() };
+            refused(keys.patch(weak.id, v(2), more).await, "a key that gets permissions");
+        }
+        trusted.delete(weak.id, v(2)).await.unwrap();
     }
     let who = f.shop.auth().authenticate(&eternal.secret).await.unwrap();
     f.shop.acting_as(&who).api_keys().create(&key(None)).await.unwrap();
@@ -775,6 +784,11 @@ pub async fn nobody_grants_what_they_lack(f: &ShopFixture) {
     refused(shop.users().patch(linked.id, v(1), password).await.map(drop));
     let email = UserPatch { email: Patch::Set("eve@example.com".to_owned()), ..UserPatch::default() };
     refused(shop.users().patch(linked.id, v(1), email).await.map(drop));
+    let unlinked =
+        UserPatch { customer_id: Patch::Clear, password: Patch::Set(Secret::new(PASSWORD)), ..UserPatch::default() };
+    refused(shop.users().patch(linked.id, v(1), unlinked).await.map(drop));
+    let unlinked = UserPatch { customer_id: Patch::Clear, ..UserPatch::default() };
+    refused(shop.users().patch(linked.id, v(1), unlinked).await.map(drop));
     // A manager can grant every permission that it has.
     shop.roles().create(&RoleInput::new("reader", [OrdersRead])).await.unwrap();
     shop.users().create(&UserInput::new("reader@example.com").role("reader")).await.unwrap();

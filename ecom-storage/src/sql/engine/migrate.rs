@@ -117,15 +117,15 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
             None => {
                 x.script(text).await.map_err(DbError::at_start)?;
                 let args = vec![(*version).into(), (*name).into(), sum.into(), now.timestamp_micros().into()];
-                x.execute(&APPLY, args).await?;
+                x.execute(&APPLY, args).await.map_err(DbError::at_start)?;
             }
         }
     }
-    x.execute(&IDENTIFY, vec![identity.to_string().into()]).await?;
+    x.execute(&IDENTIFY, vec![identity.to_string().into()]).await.map_err(DbError::at_start)?;
     if stored.is_none() {
-        x.execute(&SET_CURRENCY, vec![code.into()]).await?;
+        x.execute(&SET_CURRENCY, vec![code.into()]).await.map_err(DbError::at_start)?;
     }
-    x.commit().await?;
+    x.commit().await.map_err(DbError::at_start)?;
     Ok(())
 }
 
