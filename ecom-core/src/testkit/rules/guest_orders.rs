@@ -335,8 +335,8 @@ pub async fn r45_whoever_sets_the_password_of_a_user_gets_no_orders_by_its_name(
     assert!(user.email_verified_at.is_some());
     let password = || UserPatch { password: Patch::Set(Secret::new("correct horse")), ..UserPatch::default() };
     let manager = Principal::new("manager", [Permission::UsersWrite]);
-    let taken = m.shop.acting_as(&manager).users().patch(user.id, v(user.audit.version), password()).await.unwrap();
-    assert_eq!(taken.email_verified_at, None);
+    let edited = m.shop.acting_as(&manager).users().patch(user.id, v(user.audit.version), password()).await.unwrap();
+    assert_eq!(edited.email_verified_at, None);
     let tokens = auth.login(ADA, &Secret::new("correct horse"), None).await.unwrap();
     let who = auth.authenticate(&tokens.access).await.unwrap();
     let named = auth.update_profile(&who, v(tokens.user.audit.version), named("Ada Lovelace")).await.unwrap();
