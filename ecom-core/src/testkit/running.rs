@@ -17,6 +17,9 @@ use parking_lot::Mutex;
 
 /// The time limit of a test. The slowest tests take some seconds on a busy machine.
 const LIMIT: Duration = Duration::from_mins(3);
+/// The stack of a test, in bytes. Without optimization, a future that awaits many calls has a place of its own on the
+/// stack for each of them, and some tests need more than the default of 2 MiB.
+const STACK: usize = 16 << 20;
 
 tokio::task_local! {
     static RUNNING: Arc<Running>;
@@ -72,7 +75,8 @@ pub fn run_within<F: Future<Output = ()>>(limit: Duration, name: &str, test: imp
         let _ends = ends;
         run(RUNNING.scope(inside, async { test().await }));
     };
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(body).expect("a test needs a thread");
+    let builder = thread::Builder::new().name(name.to_owned()).stack_size(STACK);
+    let thread = builder.spawn(body).expect("a test needs a thread");
     match ended.recv_timeout(limit) {
         Err(RecvTimeoutError::Timeout) => {
             let step = running.step.lock().clone();
