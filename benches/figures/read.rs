@@ -72,7 +72,7 @@ struct PlainImage {
     alt: Option<String>,
 }
 
-/// What the columns of the statement are, by position.
+/// The positions of the columns of the statement, by their kind.
 struct Columns {
     json: HashMap<&'static str, Vec<usize>>,
     categories: usize,

@@ -247,7 +247,7 @@ async fn against_raw(shop: &Shop, engine: &TantivySearch, raw: &Raw) {
     let common: Vec<String> = QUALITIES.iter().map(|w| (*w).to_owned()).collect();
     let rares: Vec<String> = (0..200).map(|n| rare(n * 19)).collect();
     let two: Vec<String> = QUALITIES.iter().zip(THINGS).map(|(a, b)| format!("{a} {b}")).collect();
-    // One edit is enough for them, as for Tantivy's query.
+    // Words of fewer than eight letters may differ by one edit, which is also the limit of the query on Tantivy.
     let typos: Vec<String> = THINGS.iter().filter(|w| w.len() < 8).map(mistyped).collect();
     for (what, texts, distance, n) in [
         ("one common word", common, 0, 2_000),

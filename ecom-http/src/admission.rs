@@ -125,9 +125,10 @@ fn may(principal: &Principal, needed: &[Permission]) -> bool {
 /// The stored responses that a caller may get.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Replays {
-    /// All of the caller.
+    /// All responses that are stored for the caller.
     All,
-    /// Those that have no personal data of other customers than this one, who lacks this permission.
+    /// The responses without personal data of customers other than this one. The caller is this customer, and lacks
+    /// this permission.
     Own(CustomerId, Permission),
 }
 

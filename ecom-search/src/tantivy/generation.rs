@@ -33,7 +33,7 @@ const DEAD_BEFORE_MERGE: f32 = 0.3;
 pub(super) struct Generation {
     index: Index,
     reader: IndexReader,
-    /// What searches of the last state share.
+    /// The lists and expansions that searches share, for the state of the index that was searched last.
     view: RwLock<Option<Arc<View>>>,
     /// Serializes reloads, so that the last reload to end is also the last one that has read the directory.
     reloading: Mutex<()>,

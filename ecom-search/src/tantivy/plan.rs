@@ -35,7 +35,7 @@ pub(super) struct Union {
 pub(super) struct List {
     pub(super) docs: Docs,
     pub(super) score: Score,
-    /// What is added to the score, if the list is the postings of a stem.
+    /// The addition to the score for repeated words, if the list is the postings of a stem.
     pub(super) frequency: Option<Frequency>,
     /// Whether another list has all its documents, so that this one changes scores only.
     pub(super) is_within: bool,
@@ -46,9 +46,9 @@ pub(super) struct List {
 pub(super) enum Docs {
     /// The postings of a term.
     Term(Arc<InvertedIndexReader>, TermInfo),
-    /// Those of several terms.
+    /// The documents of several terms, by id.
     Few(Arc<[DocId]>),
-    /// Those of several terms, as bits.
+    /// The documents of several terms, as a set of bits.
     Many(Arc<[u64]>, u32),
 }
 

@@ -112,7 +112,7 @@ pub struct SearchService<'a> {
 enum Names {
     None,
     Read(HashMap<String, String>),
-    /// Those of the cached tree.
+    /// The names of the categories in the cached tree.
     OfTree(Arc<Cached<Vec<Category>>>),
 }
 
