@@ -15,19 +15,23 @@
 mod access;
 #[cfg(feature = "elasticsearch")]
 mod engines;
+mod gap;
 mod http;
+mod import;
 #[cfg(feature = "elasticsearch")]
 mod keeper;
 mod list;
 mod orders;
 #[cfg(feature = "postgres")]
 mod pgbench;
+mod plain;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod read;
 #[cfg(feature = "redis")]
 mod redis;
 mod search;
+mod shipped;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod size;
 mod stock;
@@ -41,6 +45,12 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     if std::env::args().any(|a| a == "--once") {
         support::measure_once();
+    }
+    if let [mode, file] = &wanted[..]
+        && mode == shipped::BARE
+    {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        return runtime.block_on(shipped::bare(std::path::Path::new(file)));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let is = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
@@ -63,6 +73,9 @@ fn main() {
     if is("engines") || wanted.iter().any(|w| w.starts_with("engines-")) {
         runtime.block_on(engines::run(|name| is("engines") || is(&format!("engines-{name}"))));
     }
+    if is("import") {
+        runtime.block_on(import::run());
+    }
     if is("http") {
         runtime.block_on(http::run());
     }
@@ -74,6 +87,15 @@ fn main() {
     }
     if is("slow-clients") {
         runtime.block_on(access::slow_clients());
+    }
+    if is("shipped") {
+        runtime.block_on(shipped::run());
+    }
+    if is("memory") {
+        runtime.block_on(shipped::memory());
+    }
+    if is("gap") {
+        gap::run();
     }
     #[cfg(feature = "postgres")]
     if is("postgres") {

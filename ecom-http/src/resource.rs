@@ -14,7 +14,6 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use ecom_core::access::Principal;
 use ecom_core::common::{Cached, ExpectedVersion, Lookup};
 use ecom_core::config::ShopConfig;
@@ -26,7 +25,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::dto::{Fields, Item, JSON, ListFrame, RenderedList, json};
+use crate::dto::{Fields, Item, JSON, ListFrame, RenderedItem, RenderedList, json};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::{Stamp, is_known};
 use crate::extract::{Id, IfMatch, Paged, Params, RequestTarget, Wish};
@@ -234,24 +233,29 @@ impl Reply {
     /// Returns the response of a read of a cached value with all its fields, from the bytes that are stored beside the
     /// value. This is the hot path.
     pub(crate) fn whole<R: Resource>(&self, value: &Cached<R>, hit: bool) -> Response {
-        let (collection, numbers) = (self.target.collection(), self.app.config.numbers);
+        let (base, numbers) = (self.target.base(), self.app.config.numbers);
+        let prefix = self.app.config.api_prefix.as_str();
         let if_none_match = self.if_none_match.as_ref();
-        let r = value.attached(|v| self.render(v));
-        if r.numbers == numbers && *r.collection == *collection {
+        let r = self.stored(value);
+        if r.numbers == numbers && r.root.strip_prefix(base) == Some(prefix) {
             return r.respond(if_none_match, hit);
         }
-        // Another router of the same shop, with another prefix or format, has rendered the stored bytes.
         self.render::<R>(value).respond(if_none_match, hit)
     }
 
+    /// Returns the bytes that are stored beside a cached value. Another router of the same shop, with another prefix or
+    /// format, may have rendered them.
+    fn stored<'v, R: Resource>(&self, value: &'v Cached<R>) -> &'v Rendered {
+        value.attached(|v| self.render(v))
+    }
+
     fn render<R: Resource>(&self, resource: &R) -> Rendered {
-        let (collection, numbers) = (self.target.collection(), self.app.config.numbers);
+        let numbers = self.app.config.numbers;
         let format = Format { fields: Fields::default(), numbers, currency: self.config().currency };
-        let stamp = resource.stamp();
-        let item = Item::new(resource.view(&format), format!("{collection}{}", resource.name()));
         // Serialization cannot fail, because the view consists of texts, numbers and maps with text keys.
-        let body = serde_json::to_vec(&item).unwrap_or_default().into();
-        Rendered { collection: collection.into(), numbers, body, etag: stamp.tag(&format.variant()) }
+        let item = RenderedItem::of(resource.view(&format), self.path_of(resource)).unwrap_or_default();
+        let root = format!("{}{}", self.target.base(), self.app.config.api_prefix).into();
+        Rendered { root, numbers, item, etag: resource.stamp().tag(&format.variant()) }
     }
 
     /// Returns the response of a read of personal data, which shared caches must not store. It is 304 if the client
@@ -306,6 +310,23 @@ impl Reply {
         ListFrame::page(page.next.as_ref(), page.next.is_some(), total, paged, &self.target)
     }
 
+    /// Renders the rows of a list of cached values. In the default format, it copies the bytes that are stored beside
+    /// the values.
+    pub(crate) fn rows<R: Resource>(
+        &self,
+        frame: ListFrame,
+        rows: &[Arc<Cached<R>>],
+        format: &Format,
+    ) -> ApiResult<RenderedList> {
+        if self.is_plain(format) {
+            let stored = || rows.iter().map(|row| self.stored(row));
+            if stored().all(|r| r.numbers == format.numbers) {
+                return RenderedList::of_rendered(frame, stored().map(|r| &r.item));
+            }
+        }
+        format.rows(frame, rows.iter().map(|row| &***row))
+    }
+
     /// Renders a list without pages.
     pub(crate) fn all<'r, S: Shown + 'r>(
         &self,
@@ -346,10 +367,10 @@ impl FromRequestParts<Arc<App>> for Reply {
 
 /// The bytes of a document, which are stored beside the cached value for as long as the value.
 struct Rendered {
-    /// The path of the collection in the links of the document.
-    collection: Box<str>,
+    /// The path of the API, with which the link in the document begins.
+    root: Box<str>,
     numbers: bool,
-    body: Bytes,
+    item: RenderedItem,
     etag: HeaderValue,
 }
 
@@ -358,7 +379,7 @@ impl Rendered {
         if is_known(if_none_match, &self.etag) {
             return not_modified(&self.etag, Some(hit));
         }
-        let mut response = Response::new(Body::from(self.body.clone()));
+        let mut response = Response::new(Body::from(self.item.body()));
         let headers = response.headers_mut();
         headers.reserve(11);
         headers.insert(CONTENT_TYPE, JSON);

@@ -1,5 +1,7 @@
 //! The envelope of responses: `data`, `meta` and `links`.
 
+use std::ops::Range;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::http::{HeaderValue, StatusCode};
@@ -215,6 +217,9 @@ fn unwritable(e: serde_json::Error) -> ApiError {
     ecom_core::Error::internal("writing a representation", e).into()
 }
 
+/// How an [`Item`] and a [`List`] begin: their data are their first field.
+const DATA: &str = "{\"data\":";
+
 fn write<T: Serialize>(body: &T, room: usize) -> ApiResult<Bytes> {
     let mut bytes = Vec::with_capacity(room);
     serde_json::to_writer(&mut bytes, body).map_err(unwritable)?;
@@ -226,6 +231,32 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> ApiResult {
     Ok((status, [(CONTENT_TYPE, JSON)], write(body, ROW_BYTES)?).into_response())
 }
 
+/// The body of a resource. The representation of the resource is a part of it, so that lists can contain it too.
+#[derive(Default)]
+pub(crate) struct RenderedItem {
+    body: Bytes,
+    data: Range<usize>,
+}
+
+impl RenderedItem {
+    pub(crate) fn of<T: Serialize>(data: T, this: String) -> ApiResult<Self> {
+        let around = write(&Item::new((), this.clone()), ROW_BYTES)?.len() - "null".len();
+        let body = write(&Item::new(data, this), ROW_BYTES)?;
+        let end = DATA.len() + body.len() - around;
+        Ok(Self { body, data: DATA.len()..end })
+    }
+
+    /// Returns the body.
+    pub(crate) fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    /// Returns the representation of the resource.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.body[self.data.clone()]
+    }
+}
+
 /// The body of a list, and its header `Link` with the pages (RFC 8288).
 pub(crate) struct RenderedList {
     body: Bytes,
@@ -234,7 +265,31 @@ pub(crate) struct RenderedList {
 
 impl RenderedList {
     pub(crate) fn of<T: Serialize>(list: &List<T>) -> ApiResult<Self> {
-        let l = &list.links;
+        Ok(Self { body: write(list, ROW_BYTES * (list.data.len() + 1))?, link: Self::link(&list.links) })
+    }
+
+    /// Returns the list of some resources, which have been rendered.
+    pub(crate) fn of_rendered<'r>(
+        frame: ListFrame,
+        rows: impl ExactSizeIterator<Item = &'r RenderedItem> + Clone,
+    ) -> ApiResult<Self> {
+        let link = Self::link(&frame.links);
+        let empty = write(&frame.with(Vec::<()>::new()), ROW_BYTES)?;
+        let (head, tail) = empty.split_at(DATA.len() + "[".len());
+        let room = rows.clone().map(|row| row.data.len() + ",".len()).sum::<usize>() + empty.len();
+        let mut body = Vec::with_capacity(room);
+        body.extend_from_slice(head);
+        for (i, row) in rows.enumerate() {
+            if i > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(row.data());
+        }
+        body.extend_from_slice(tail);
+        Ok(Self { body: body.into(), link })
+    }
+
+    fn link(l: &Links) -> Option<HeaderValue> {
         let mut text = String::new();
         for (rel, target) in [("first", &l.first), ("prev", &l.prev), ("next", &l.next), ("last", &l.last)] {
             if let Some(target) = target {
@@ -248,8 +303,7 @@ impl RenderedList {
                 text.push('"');
             }
         }
-        let link = if text.is_empty() { None } else { HeaderValue::from_str(&text).ok() };
-        Ok(Self { body: write(list, ROW_BYTES * (list.data.len() + 1))?, link })
+        if text.is_empty() { None } else { HeaderValue::from_str(&text).ok() }
     }
 
     pub(crate) fn respond(&self) -> Response {

@@ -39,7 +39,7 @@ pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
-pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedList, json};
+pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedItem, RenderedList, json};
 pub(crate) use platform::audit::AuditView;
 pub(crate) use platform::audit_log::AuditLogEntryView;
 pub(crate) use platform::job::{JobView, VerifyInput};

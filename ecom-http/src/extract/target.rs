@@ -51,12 +51,6 @@ impl RequestTarget {
     pub(crate) fn own_path(&self) -> &str {
         self.path().get(self.base..).unwrap_or_default()
     }
-
-    /// Returns the path before its last segment, including the slash.
-    pub(crate) fn collection(&self) -> &str {
-        let p = self.path();
-        p.rfind('/').map_or(p, |i| &p[..=i])
-    }
 }
 
 impl<S: Sync> FromRequestParts<S> for RequestTarget {

@@ -220,7 +220,7 @@ pub(super) async fn search(
     let more = listed.count > end && end <= MAX_OFFSET;
     let mut frame = ListFrame::page(None, more, Some(listed), &part, &reply.target);
     frame.meta.search = Some(meta);
-    let list = format.rows(frame, found.products.iter().map(|p| &***p))?;
+    let list = reply.rows(frame, &found.products, &format)?;
     Ok(public(list.respond(), None, Some(hit)))
 }
 

@@ -97,6 +97,6 @@ pub(super) async fn related(
     at_least.applied(&reply).await?;
     let id = id_of(&reply, key).await?;
     let found = reply.shop().search().related(id, limit).await?;
-    let list = format.rows(ListFrame::whole(&reply.target), found.products.iter().map(|p| &***p))?;
+    let list = reply.rows(ListFrame::whole(&reply.target), &found.products, &format)?;
     Ok(public(list.respond(), None, Some(found.hit)))
 }
