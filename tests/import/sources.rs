@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ecom::catalog::{ImportFormat, ImportKind, ImportOptions};
+use ecom::catalog::{ImportFormat, ImportKind, ImportOptions, ImportReport};
 use serde_json::{Value, json};
 
 use crate::support::{Letters, all_products, assert_balanced, counts, import, lines, record, shop};
@@ -49,9 +49,10 @@ async fn a_source_that_breaks_off_keeps_what_came_before_and_a_second_run_comple
         let at = text.rfind("\"Thing 237\"").unwrap() + 4 - cut;
         let mut progress = Vec::new();
         let letters = Letters::default();
+        let options = letters.options().batch(100);
         let report = shop
             .import()
-            .products(Cursor::new(text.as_bytes()[..at].to_vec()), letters.options(), |r| progress.push(r.read))
+            .products(Cursor::new(text.as_bytes()[..at].to_vec()), options, |r| progress.push(r.read))
             .await
             .unwrap();
         assert_eq!(counts(&report), [236, 236, 0, 0, 0], "{:?}", letters.read());
@@ -157,4 +158,27 @@ async fn the_source_is_not_read_far_ahead_of_the_writer() {
         .unwrap();
     assert_eq!(report.inserted, 2_000);
     assert!(ahead <= 10 + 32 + 3, "{ahead} records were read ahead of the writer");
+}
+
+/// The records of each batch, as the progress reports show them. Only the first import of products has large batches,
+/// and no batch holds much more than 8 MiB of records.
+#[tokio::test]
+async fn batches_are_large_in_an_empty_shop_and_bounded_by_the_size_of_their_records() {
+    let shop = shop().await;
+    let batches = async |records: Vec<Value>| {
+        let mut read = vec![0];
+        let source = Cursor::new(lines(&records).into_bytes());
+        let note = |r: &ImportReport| read.push(r.read);
+        let report = shop.import().products(source, ImportOptions::default(), note).await.unwrap();
+        assert_eq!(report.inserted, records.len() as u64);
+        read.windows(2).map(|w| w[1] - w[0]).filter(|n| *n > 0).collect::<Vec<_>>()
+    };
+    assert_eq!(batches((1..=250).map(record).collect()).await, [250]);
+    assert_eq!(batches((251..=500).map(record).collect()).await, [100, 100, 50]);
+    let large = |n| {
+        let mut record = record(n);
+        record["ignored"] = json!("x".repeat(512 * 1024));
+        record
+    };
+    assert_eq!(batches((501..=540).map(large).collect()).await, [16, 16, 8]);
 }

@@ -200,7 +200,7 @@ pub async fn the_entries_of_access_have_no_secrets(f: &ShopFixture) {
 /// An import counts its changes, and a second run that changes nothing has no entry.
 pub async fn an_import_has_one_entry(f: &ShopFixture) {
     let shop = f.shop.acting_as(me());
-    let options = || ImportOptions { batch: 7, ..ImportOptions::default() }.source("crm").file("lamps.ndjson");
+    let options = || ImportOptions::default().batch(7).source("crm").file("lamps.ndjson");
     let run = |text: String| async {
         let bytes = std::io::Cursor::new(text.into_bytes());
         shop.import().products(bytes, options(), |_| {}).await.unwrap()
@@ -235,7 +235,7 @@ pub async fn an_import_has_one_entry(f: &ShopFixture) {
 pub async fn the_entry_of_an_import_is_right_after_faults(f: &ShopFixture) {
     let (shop, storage) = f.unsteady();
     storage.plan(&[Fault::Contention, Fault::AnswerLost, Fault::Contention, Fault::CommitLost]);
-    let options = ImportOptions { batch: 5, ..ImportOptions::default() }.source("crm");
+    let options = ImportOptions::default().batch(5).source("crm");
     let report =
         shop.import().products(std::io::Cursor::new(lamps("Lamp", 20).into_bytes()), options, |_| {}).await.unwrap();
     assert_eq!(report.read, 20);

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{FieldCode, Result};
 use crate::service::catalog::import::{
-    ImportReport, Item, Message, Rejection, Run, is_of_a_record, lost_reader, patiently,
+    BATCH_BYTES, ImportReport, Item, Message, Rejection, Run, is_of_a_record, lost_reader, patiently,
 };
 use crate::service::run::context::Context;
 use crate::service::run::read_through::text_hash;
@@ -45,8 +45,8 @@ pub(super) trait BatchWriter: Sync {
     async fn write_in(&self, tx: &mut Tx<'_>, candidates: &[Self::Candidate]) -> Result<Written>;
 }
 
-/// Writes the records of a source, `size` records per batch. If one record makes a batch fail, the batch is written
-/// record by record.
+/// Writes the records of a source, `size` records per batch, or fewer if they are large. If one record makes a batch
+/// fail, its halves are written one after the other, and so on until the record is alone.
 pub(super) async fn in_batches<W, P>(
     writer: &W,
     from: &mut mpsc::Receiver<Message<W::Candidate>>,
@@ -59,14 +59,15 @@ where
 {
     let mut seen = HashSet::new();
     let mut batch: Vec<(Item<()>, W::Candidate)> = Vec::with_capacity(size);
-    let mut since = 0;
+    let (mut since, mut bytes) = (0, 0);
     loop {
         match from.recv().await {
             Some(Message::Item(item)) => {
                 run.report.read += 1;
                 since += 1;
-                let Item { index, line, raw, external_id, value } = *item;
-                let item = Item { index, line, raw, external_id, value: Ok(()) };
+                let Item { index, line, raw, size, external_id, value } = *item;
+                bytes += size;
+                let item = Item { index, line, raw, size, external_id, value: Ok(()) };
                 match value.and_then(|c| first_of_its_kind(&mut seen, W::key(&c)).map(|()| c)) {
                     Ok(candidate) => batch.push((item, candidate)),
                     Err(why) => run.refuse(item.refused(why)),
@@ -81,8 +82,8 @@ where
                 break;
             }
         }
-        if since >= size {
-            since = 0;
+        if since >= size || bytes >= BATCH_BYTES {
+            (since, bytes) = (0, 0);
             write(writer, &mut batch, run).await?;
         }
     }
@@ -107,13 +108,7 @@ where
     P: FnMut(&ImportReport) + Send,
 {
     let (items, candidates): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-    let written = match commit(writer, &candidates).await {
-        Err(e) if is_of_a_record(&e) && candidates.len() > 1 => one_by_one(writer, &candidates).await?,
-        Err(e) if is_of_a_record(&e) => {
-            Written { outcomes: vec![Outcome::Rejected(Rejection::from(&e))], ..Written::default() }
-        }
-        other => other?,
-    };
+    let written = write_all(writer, &candidates).await?;
     run.report.categories_created += written.categories_created;
     for (item, outcome) in items.into_iter().zip(written.outcomes) {
         match outcome {
@@ -126,13 +121,19 @@ where
     run.batch_done()
 }
 
-async fn one_by_one<W: BatchWriter>(writer: &W, candidates: &[W::Candidate]) -> Result<Written> {
+/// Writes records in as few units of work as possible.
+async fn write_all<W: BatchWriter>(writer: &W, candidates: &[W::Candidate]) -> Result<Written> {
     let mut all = Written { outcomes: Vec::with_capacity(candidates.len()), ..Written::default() };
-    for c in candidates {
-        match commit(writer, std::slice::from_ref(c)).await {
-            Ok(one) => {
-                all.outcomes.extend(one.outcomes);
-                all.categories_created += one.categories_created;
+    let mut waiting = vec![candidates];
+    while let Some(part) = waiting.pop() {
+        match commit(writer, part).await {
+            Ok(written) => {
+                all.outcomes.extend(written.outcomes);
+                all.categories_created += written.categories_created;
+            }
+            Err(e) if is_of_a_record(&e) && part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                waiting.extend([second, first]);
             }
             Err(e) if is_of_a_record(&e) => all.outcomes.push(Outcome::Rejected(Rejection::from(&e))),
             Err(e) => return Err(e),

@@ -20,7 +20,8 @@ use crate::port::storage::Repositories as _;
 use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
 use crate::service::catalog::import::frame::CARTS;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
+    BATCH, DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin,
+    stream,
 };
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
@@ -207,10 +208,10 @@ impl ImportService<'_> {
         let check = move |record: CartRecord| record.check(named.as_deref(), currency);
         let mut from = stream(source, CARTS, &options, check);
         let cx = &self.begin(ImportKind::Carts, &options);
-        let ImportOptions { file, batch: size, dead_letters, .. } = options;
+        let ImportOptions { file, batch, dead_letters, .. } = options;
         let writer = Writer { cx, who: self.who };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
-        in_batches(&writer, &mut from, size, &mut run).await?;
+        in_batches(&writer, &mut from, batch.unwrap_or(BATCH), &mut run).await?;
         Ok(run.report)
     }
 }

@@ -370,7 +370,7 @@ impl ImportService<'_> {
         loop {
             match from.recv().await {
                 Some(Message::Item(item)) => {
-                    let Item { index, line, mut raw, external_id, value } = *item;
+                    let Item { index, line, mut raw, external_id, value, .. } = *item;
                     if forest.nodes.len() >= max_categories {
                         let reason = format!("the source has more than {max_categories} categories");
                         run.report.ended_early = Some(EndedEarly { reason, index, line, byte: 0 });

@@ -18,7 +18,8 @@ use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_b
 use crate::service::catalog::import::country::country_code;
 use crate::service::catalog::import::frame::CUSTOMERS;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin, stream,
+    BATCH, DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin,
+    stream,
 };
 use crate::service::catalog::product::duplicate;
 use crate::service::run::context::Context;
@@ -228,10 +229,10 @@ impl ImportService<'_> {
         let check = move |record: CustomerRecord| record.check(named.as_deref());
         let mut from = stream(source, CUSTOMERS, &options, check);
         let cx = &self.begin(ImportKind::Customers, &options);
-        let ImportOptions { file, batch: size, dead_letters, .. } = options;
+        let ImportOptions { file, batch, dead_letters, .. } = options;
         let writer = Writer { cx, who: self.who };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
-        in_batches(&writer, &mut from, size, &mut run).await?;
+        in_batches(&writer, &mut from, batch.unwrap_or(BATCH), &mut run).await?;
         Ok(run.report)
     }
 }

@@ -45,6 +45,11 @@ use crate::text::check_text;
 
 /// How many records may wait between the reader and the writer.
 const CHANNEL: usize = 32;
+/// How many records a batch has by default, and if it is one of the first import of products.
+const BATCH: usize = 100;
+const FIRST_BATCH: usize = 4_000;
+/// The bytes of records after which a batch is written even if it has fewer records.
+const BATCH_BYTES: usize = 8 << 20;
 /// How often a batch is tried while the database is unavailable, and the first pause between tries.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -64,8 +69,10 @@ pub struct ImportOptions {
     pub file: Option<String>,
     /// The format of the source; `None` detects it from the beginning of the source.
     pub format: Option<ImportFormat>,
-    /// Records per unit of work, 1 to 1,000. Default 100. Categories have a fixed number.
-    pub batch: usize,
+    /// Records per unit of work, 1 to 10,000. By default 100, and 4,000 for products if the shop has none yet: then no
+    /// orders wait for the import, and on SQLite it takes half as long. A unit of work has fewer records if they are
+    /// larger than 8 MiB in sum. Categories have a fixed number.
+    pub batch: Option<usize>,
     /// Whether to create categories that products name and that do not exist; if not, such products are refused.
     /// Default true.
     pub create_categories: bool,
@@ -85,7 +92,7 @@ impl Default for ImportOptions {
             source: None,
             file: None,
             format: None,
-            batch: 100,
+            batch: None,
             create_categories: true,
             dead_letters: DeadLetters::Discard,
             max_record: 1024 * 1024,
@@ -263,8 +270,8 @@ impl<'a> ImportService<'a> {
 impl ImportOptions {
     fn check(&self) -> Result<()> {
         let mut errors = ValidationErrors::default();
-        if !(1..=1_000).contains(&self.batch) {
-            errors.out_of_bounds("batch", "must be between 1 and 1000");
+        if self.batch.is_some_and(|batch| !(1..=10_000).contains(&batch)) {
+            errors.out_of_bounds("batch", "must be between 1 and 10000");
         }
         if let Some(s) = &self.source {
             check_text("source", s, 1, 100, &mut errors);
@@ -358,6 +365,8 @@ struct Item<T> {
     line: u64,
     /// Its text, cut to the length that a dead letter shows.
     raw: Vec<u8>,
+    /// The length of its whole text, in bytes.
+    size: usize,
     external_id: Option<String>,
     value: Result<T, Rejection>,
 }
@@ -460,9 +469,10 @@ fn item<T>(mut frame: Frame, value: Result<T, Rejection>) -> Item<T> {
         serde_json::Value::Number(n) => Some(n.to_string()),
         _ => None,
     });
+    let size = frame.raw.len();
     frame.raw.truncate(MAX_SHOWN);
     frame.raw.shrink_to_fit();
-    Item { index: frame.index, line: frame.line, raw: frame.raw, external_id, value }
+    Item { index: frame.index, line: frame.line, raw: frame.raw, size, external_id, value }
 }
 
 /// Counts, dead letters and progress of one run.

@@ -20,7 +20,8 @@ use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_b
 use crate::service::catalog::import::frame::CATALOG;
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
-    DeadLetterWriter, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord, Rejection, Run, stream,
+    BATCH, DeadLetterWriter, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord,
+    Rejection, Run, patiently, stream,
 };
 use crate::service::catalog::product::{ProductService, duplicate};
 use crate::service::catalog::resolver::Resolver;
@@ -41,9 +42,9 @@ impl ImportService<'_> {
     ///
     /// A record is recognized by its external id, else by its SKU codes. A product whose values agree with the record
     /// is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters. Each
-    /// batch is one unit of work; if a record makes a batch fail, the batch is written record by record. Memory holds
-    /// one batch, the records in the channel, and 16 bytes for each record of the source, to find records that the
-    /// source contains twice.
+    /// batch is one unit of work; if a record makes a batch fail, its halves are written separately, and so on until
+    /// the record is alone. Memory holds one batch, the records in the channel, and 16 bytes for each record of the
+    /// source, to find records that the source contains twice.
     ///
     /// `on_progress` is called after each batch.
     ///
@@ -67,11 +68,22 @@ impl ImportService<'_> {
         let check = move |record: ProductRecord| record.check(named.as_deref(), currency);
         let mut from = stream(source, CATALOG, &options, check);
         let cx = &self.begin(ImportKind::Products, &options);
-        let ImportOptions { file, batch: size, create_categories, dead_letters, .. } = options;
+        let ImportOptions { file, batch, create_categories, dead_letters, .. } = options;
+        let size = match batch {
+            Some(size) => size,
+            None if self.has_products().await? => BATCH,
+            None => FIRST_BATCH,
+        };
         let writer = Writer { cx, who: self.who, create_categories };
         let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
         in_batches(&writer, &mut from, size, &mut run).await?;
         Ok(run.report)
+    }
+
+    /// Returns whether the shop has products, soft-deleted ones included.
+    async fn has_products(&self) -> Result<bool> {
+        let look = || async { self.cx.storage.connect().await?.products().revisions(None, 1).await };
+        Ok(!patiently(look).await?.is_empty())
     }
 }
 
