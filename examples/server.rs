@@ -10,7 +10,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, IsTerminal as _, Read, Write as _};
+use std::io::{BufReader, BufWriter, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -160,8 +160,26 @@ async fn listen(config: &ServerConfig) -> Result<TcpListener> {
 
 /// How many lines of the log wait to be written at most.
 const LOG_LINES: usize = 50_000;
+/// How long its thread lets lines gather after it has written all that there were.
+const LOG_PAUSE: Duration = Duration::from_millis(5);
 /// How often the lines that were dropped are counted.
 const DROPPED_EVERY: Duration = Duration::from_secs(10);
+
+/// A writer that pauses after it was flushed, which the thread of the log does when no line is waiting. Without the
+/// pause, that thread would wait for the next line, and each request would have to wake it.
+struct Paced<W>(W);
+
+impl<W: Write> Write for Paced<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()?;
+        std::thread::sleep(LOG_PAUSE);
+        Ok(())
+    }
+}
 
 /// Logs go to standard error. A thread of its own writes them, so that no request waits for a slow terminal or a full
 /// pipe. If too many lines wait, further ones are dropped, and a line says how many.
@@ -169,7 +187,7 @@ fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
     // Tantivy warns of merges that a later commit made obsolete, which needs no action; a directive can turn the
     // warning on.
     let filter = EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
-    let stderr = BufWriter::with_capacity(1 << 16, std::io::stderr());
+    let stderr = Paced(BufWriter::with_capacity(1 << 16, std::io::stderr()));
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).thread_name("log").finish(stderr);
     let dropped = writer.error_counter();

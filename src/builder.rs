@@ -217,11 +217,11 @@ impl ShopBuilder {
     /// | `tiered+redis://…`, `tiered+rediss://…` | a tier in this process in front of Redis | `memory` and `redis` |
     /// | `none` | no cache | |
     ///
-    /// The URLs can have parameters, such as `memory://?capacity=50000`:
+    /// The URLs can have parameters, such as `memory://?memory_mib=512`:
     ///
     /// | Parameter | URLs | Default | Meaning |
     /// |---|---|---|---|
-    /// | `capacity` | `memory`, `tiered+…` | `100000` | the maximum number of entries in this process |
+    /// | `memory_mib` | `memory`, `tiered+…` | `256` | about how many MiB of memory the entries in this process take at most |
     /// | `prefix` | all of Redis | `ecom:` | the prefix of all keys |
     /// | `timeout_ms` | all of Redis | `100` | the time limit of a call |
     /// | `load_wait_ms` | all of Redis | `150` | the time for which a reader waits for another process that is loading the value |
@@ -778,11 +778,12 @@ fn check_cache(url: &str) -> Result<CachePlan> {
         "memory" => {
             let mut options = ecom_storage::cache::MemoryCacheOptions::default();
             if !matches!(url, "memory:" | "memory://") {
-                let capacity = url.strip_prefix("memory://?capacity=").and_then(|n| n.parse().ok());
-                options.capacity = capacity.filter(|n| (1..=100_000_000).contains(n)).ok_or_else(|| {
-                    let message = "must be `memory://`, or `memory://?capacity=` and a number from 1 to 100000000";
+                let size = url.strip_prefix("memory://?memory_mib=").and_then(|n| n.parse::<u64>().ok());
+                let size = size.filter(|mib| (1..=1_048_576).contains(mib)).ok_or_else(|| {
+                    let message = "must be `memory://`, or `memory://?memory_mib=` and a number from 1 to 1048576";
                     Error::invalid(FIELD, FieldCode::Malformed, message)
                 })?;
+                options.max_bytes = size << 20;
             }
             Ok(CachePlan::Memory(options))
         }
@@ -1248,7 +1249,7 @@ mod tests {
             assert!(matches!(check_rate_limiter(url).unwrap(), LimiterPlan::Redis(_)), "{url}");
             assert!(matches!(LimiterPlan::beside(&check_cache(url).unwrap()), LimiterPlan::Redis(_)), "{url}");
         }
-        for bad in ["memory://?capacity=5", "redis://h?hunter2=1", "tiered+redis://hunter2", "hunter2", ""] {
+        for bad in ["memory://?memory_mib=5", "redis://h?hunter2=1", "tiered+redis://hunter2", "hunter2", ""] {
             let error = check_rate_limiter(bad).err().unwrap();
             assert_eq!(fields(&error), ["rate_limiter"], "{bad}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
@@ -1258,14 +1259,14 @@ mod tests {
     #[cfg(feature = "memory")]
     #[test]
     fn cache_urls() {
-        let capacity = |url| {
+        let max_bytes = |url| {
             let CachePlan::Memory(options) = check_cache(url).unwrap() else { panic!("{url}") };
-            options.capacity
+            options.max_bytes
         };
         assert!(matches!(check_cache("none").unwrap(), CachePlan::None));
-        assert_eq!(capacity("memory://"), ecom_storage::cache::DEFAULT_CAPACITY);
-        assert_eq!(capacity("memory://?capacity=5"), 5);
-        for bad in ["memory://?capacity=0", "memory://?size=1", "memory://x", "", "nothing"] {
+        assert_eq!(max_bytes("memory://"), ecom_storage::cache::DEFAULT_MAX_BYTES);
+        assert_eq!(max_bytes("memory://?memory_mib=5"), 5 << 20);
+        for bad in ["memory://?memory_mib=0", "memory://?capacity=5", "memory://?size=1", "memory://x", "", "nothing"] {
             assert_eq!(fields(&check_cache(bad).unwrap_err()), ["cache"], "{bad}");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ecom_core::clock::ManualClock;
 use ecom_core::port::{Cache, CacheKey, CacheValue, Codec, FillToken, ForwardCache};
 use ecom_core::testkit::{CacheFixture, cache as suite, run};
-use ecom_storage::cache::{MemoryCache, MemoryCacheOptions, Weigher};
+use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
 
 async fn make() -> CacheFixture {
     let clock = Arc::new(ManualClock::at_micros(1_767_323_045_678_901));
@@ -32,7 +32,12 @@ mod on_the_machines_clock {
     ecom_core::cache_suite!(make);
 }
 
-static CODEC: Codec = Codec { version: 1, encode: |_: &(dyn Any + Send + Sync)| None, decode: |_| None };
+static CODEC: Codec = Codec { version: 1, encode: |_| None, decode: |_| None, size };
+
+/// Returns the length of a text of bytes, and 0 for other values.
+fn size(value: &(dyn Any + Send + Sync)) -> usize {
+    value.downcast_ref().map_or(0, Vec::<u8>::len)
+}
 
 async fn fill(cache: &MemoryCache, n: u128, value: CacheValue) -> bool {
     let key = CacheKey::ProductSlug(n);
@@ -41,28 +46,18 @@ async fn fill(cache: &MemoryCache, n: u128, value: CacheValue) -> bool {
 }
 
 #[test]
-fn it_never_holds_more_than_its_capacity_and_counts_what_it_evicts() {
+fn it_never_holds_more_than_fits_and_counts_what_it_evicts() {
     run(async {
-        let cache = MemoryCache::new(MemoryCacheOptions::default().capacity(100));
-        for n in 0..1_000 {
-            fill(&cache, n, Arc::new(n)).await;
+        let most = 1_000_000;
+        for (length, fit) in [(0, 3_906), (10_000, 97)] {
+            let cache = MemoryCache::new(MemoryCacheOptions::default().max_bytes(most));
+            for n in 0..5_000 {
+                fill(&cache, n, Arc::new(vec![0u8; length])).await;
+            }
+            let stats = cache.stats();
+            assert!((fit / 2..=fit).contains(&stats.entries), "{stats:?}");
+            assert_eq!(stats.entries + stats.evictions, 5_000, "{stats:?}");
         }
-        let stats = cache.stats();
-        assert!(stats.entries <= 100, "{stats:?}");
-        assert_eq!(stats.entries + stats.evictions, 1_000, "{stats:?}");
-    });
-}
-
-#[test]
-fn a_weigher_makes_the_capacity_a_weight() {
-    run(async {
-        let weigher: Weigher =
-            |_, value| value.downcast_ref::<Vec<u8>>().map_or(1, |v| u32::try_from(v.len()).unwrap());
-        let cache = MemoryCache::new(MemoryCacheOptions::default().capacity(1_000).weigher(weigher));
-        for n in 0..50 {
-            fill(&cache, n, Arc::new(vec![0u8; 100])).await;
-        }
-        assert!(cache.stats().entries <= 10, "{:?}", cache.stats());
     });
 }
 

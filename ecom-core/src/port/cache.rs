@@ -145,7 +145,7 @@ impl fmt::Display for CacheKey {
 /// A cached object. Adapters that store it outside of the process encode it with its [`Codec`].
 pub type CacheValue = Arc<dyn Any + Send + Sync>;
 
-/// How a kind of value is encoded for other processes.
+/// How a kind of value is encoded for other processes, and how large it is in this one.
 pub struct Codec {
     /// The version of the encoding. In a shared cache, a value of another version is a miss.
     pub version: u64,
@@ -153,6 +153,9 @@ pub struct Codec {
     pub encode: fn(&(dyn Any + Send + Sync)) -> Option<Vec<u8>>,
     /// Decodes a value from bytes. Returns `None` if they are not a value of this kind.
     pub decode: fn(&[u8]) -> Option<CacheValue>,
+    /// Estimates how many bytes of memory a value takes, with what its readers attach to it. Returns 0 for a value of
+    /// another type.
+    pub size: fn(&(dyn Any + Send + Sync)) -> usize,
 }
 
 impl fmt::Debug for Codec {

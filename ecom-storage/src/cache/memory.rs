@@ -29,45 +29,37 @@ use moka::Expiry;
 use moka::notification::RemovalCause;
 use parking_lot::Mutex;
 
-/// The default number of entries of a [`MemoryCache`].
-pub const DEFAULT_CAPACITY: u64 = 100_000;
-
-/// Returns how much of the capacity an entry takes.
-pub type Weigher = fn(&CacheKey, &CacheValue) -> u32;
+/// The default of [`MemoryCacheOptions::max_bytes`]: 256 MiB.
+pub const DEFAULT_MAX_BYTES: u64 = 256 << 20;
 
 /// Settings of a [`MemoryCache`].
 #[derive(Clone, Setters)]
 #[setters(strip_option)]
 #[non_exhaustive]
 pub struct MemoryCacheOptions {
-    /// The maximum number of entries or, with a `weigher`, the maximum weight. Beyond it, the least used entries are
-    /// evicted.
-    pub capacity: u64,
-    /// Returns the weight of an entry. Without it, each entry has the weight 1.
-    pub weigher: Option<Weigher>,
+    /// The most memory that the entries take, in bytes, by the estimate of their [`Codec`]. Beyond it, the least used
+    /// entries are evicted. By default [`DEFAULT_MAX_BYTES`].
+    pub max_bytes: u64,
     /// The clock by which entries expire, for tests. Without it, entries expire by the monotonic clock of the machine.
     pub clock: Option<SharedClock>,
 }
 
 impl Default for MemoryCacheOptions {
     fn default() -> Self {
-        Self { capacity: DEFAULT_CAPACITY, weigher: None, clock: None }
+        Self { max_bytes: DEFAULT_MAX_BYTES, clock: None }
     }
 }
 
 impl fmt::Debug for MemoryCacheOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryCacheOptions")
-            .field("capacity", &self.capacity)
-            .field("weighed", &self.weigher.is_some())
-            .field("clock", &self.clock)
-            .finish()
+        f.debug_struct("MemoryCacheOptions").field("max_bytes", &self.max_bytes).field("clock", &self.clock).finish()
     }
 }
 
 /// The in-process cache: `CACHE_URL=memory://`.
 ///
-/// Entries live until their own TTL, within the capacity; TinyLFU decides which ones stay. Clones share one cache.
+/// Entries live until their own TTL, as far as they fit into the memory; TinyLFU decides which ones stay. Clones share
+/// one cache.
 #[derive(Clone)]
 pub struct MemoryCache {
     inner: Arc<Inner>,
@@ -91,6 +83,8 @@ struct Inner {
 
 const STRIPES: usize = 1024;
 const COUNTERS: usize = 32;
+/// About how much memory the cache itself needs for an entry.
+const ENTRY_BYTES: usize = 256;
 /// The longest TTL. moka adds a TTL to a point in time, so that a longer one could overflow.
 const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
 
@@ -100,6 +94,8 @@ struct Entry {
     /// The token that the entry was filled with.
     token: u64,
     life: Life,
+    /// How many bytes of memory it takes.
+    size: u32,
 }
 
 /// How an entry expires.
@@ -163,18 +159,16 @@ impl MemoryCache {
         let hasher = RandomState::default();
         let evictions = Arc::new(AtomicU64::new(0));
         let evicted = evictions.clone();
-        let mut builder = moka::sync::Cache::builder()
+        let builder = moka::sync::Cache::builder()
             .name("ecom")
-            .max_capacity(options.capacity)
+            .max_capacity(options.max_bytes)
+            .weigher(|_: &CacheKey, entry: &Entry| entry.size)
             .expire_after(PerEntry)
             .eviction_listener(move |_, _, cause: RemovalCause| {
                 if cause.was_evicted() {
                     evicted.fetch_add(1, Ordering::Relaxed);
                 }
             });
-        if let Some(weigh) = options.weigher {
-            builder = builder.weigher(move |key: &CacheKey, entry: &Entry| weigh(key, &entry.value));
-        }
         Self {
             inner: Arc::new(Inner {
                 entries: builder.build_with_hasher(hasher.clone()),
@@ -293,11 +287,12 @@ impl Cache for MemoryCache {
         &self,
         key: &CacheKey,
         value: CacheValue,
-        _: &'static Codec,
+        codec: &'static Codec,
         ttl: Duration,
         token: FillToken,
     ) -> bool {
         let inner = &*self.inner;
+        let size = u32::try_from((codec.size)(&*value).saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX);
         let ttl = ttl.min(MAX_TTL);
         let life = match &inner.clock {
             None => Life::For(ttl),
@@ -312,7 +307,7 @@ impl Cache for MemoryCache {
         if token < *stripe || token < inner.floor(key).load(Ordering::SeqCst) {
             return false;
         }
-        inner.entries.insert(*key, Entry { value, token, life });
+        inner.entries.insert(*key, Entry { value, token, life, size });
         true
     }
 

@@ -14,7 +14,7 @@ mod redis;
 mod tiered;
 
 #[cfg(feature = "memory")]
-pub use memory::{DEFAULT_CAPACITY, MemoryCache, MemoryCacheOptions, Weigher};
+pub use memory::{DEFAULT_MAX_BYTES, MemoryCache, MemoryCacheOptions};
 /// The errors of Redis, as its adapters classify them.
 #[cfg(feature = "redis")]
 pub(crate) use redis::errors as redis_errors;

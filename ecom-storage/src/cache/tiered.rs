@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::memory::{MemoryCache, MemoryCacheOptions};
-use super::redis::{Aging, Next, RedisCache, RedisOptions, capacity, heard, unknown};
+use super::redis::{Aging, Next, RedisCache, RedisOptions, heard, memory_mib, unknown};
 
 /// The time between two pings on the connection that listens.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -42,8 +42,8 @@ pub struct TieredOptions {
 }
 
 impl TieredOptions {
-    /// Reads `tiered+redis://…` or `tiered+rediss://…` with `capacity`, the entries of the tier in process (100,000),
-    /// and the parameters of [`RedisOptions::from_url`] except `decoded_mib`.
+    /// Reads `tiered+redis://…` or `tiered+rediss://…` with `memory_mib`, the size of the tier in process (256), and
+    /// the parameters of [`RedisOptions::from_url`] except `decoded_mib`.
     ///
     /// # Errors
     /// `Validation` on field `cache`, with a message that does not show the URL.
@@ -52,7 +52,7 @@ impl TieredOptions {
         let mut memory = MemoryCacheOptions::default();
         for (name, value) in rest {
             match name.as_str() {
-                "capacity" => memory.capacity = capacity(&value)?,
+                "memory_mib" => memory.max_bytes = memory_mib(&value)?,
                 _ => return Err(unknown(&name)),
             }
         }

@@ -10,6 +10,7 @@ pub static CODEC: Codec = Codec {
     version: 1,
     encode: |v| Some(v.downcast_ref::<u64>()?.to_be_bytes().to_vec()),
     decode: |b| Some(Arc::new(u64::from_be_bytes(b.try_into().ok()?))),
+    size: |_| size_of::<u64>(),
 };
 
 pub const TTL: Duration = Duration::from_mins(5);

@@ -108,12 +108,34 @@ pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'stati
         version: CODEC_VERSION,
         encode: |v| serde_json::to_vec(&v.downcast_ref::<Cached<Self>>()?.value).ok(),
         decode: |b| Some(Arc::new(Cached::new(serde_json::from_slice::<Self>(b).ok()?))),
+        size: |v| v.downcast_ref::<Cached<Self>>().map_or(0, |cached| memory_of(&cached.value)),
     };
     /// [`Self::CODEC`] as a reference.
     const CODEC_REF: &'static Codec = &Self::CODEC;
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for T {}
+
+/// Estimates how many bytes of memory a value takes: three times its length as JSON, which is once as the value and, as
+/// far as readers attach something to it, once or twice as what they have rendered.
+fn memory_of<T: Serialize>(value: &T) -> usize {
+    struct Length(usize);
+    impl std::io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    match serde_json::to_writer(&mut length, value) {
+        Ok(()) => length.0.saturating_mul(3),
+        Err(_) => 0,
+    }
+}
 
 /// A value, and whether it came from the cache.
 type Loaded = Result<Option<(CacheValue, bool)>, Arc<Error>>;

@@ -57,7 +57,7 @@ pub(super) struct Versioned {
     text: String,
 }
 
-pub(super) static CODEC: Codec = Codec { version: 1, encode, decode };
+pub(super) static CODEC: Codec = Codec { version: 1, encode, decode, size };
 
 pub(super) fn encode(value: &(dyn Any + Send + Sync)) -> Option<Vec<u8>> {
     let v = value.downcast_ref::<Versioned>()?;
@@ -70,6 +70,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<CacheValue> {
     let (version, text) = bytes.split_first_chunk::<8>()?;
     let text = std::str::from_utf8(text).ok()?.to_owned();
     Some(Arc::new(Versioned { version: u64::from_be_bytes(*version), text }))
+}
+
+pub(super) fn size(value: &(dyn Any + Send + Sync)) -> usize {
+    value.downcast_ref::<Versioned>().map_or(0, |v| size_of::<Versioned>() + v.text.len())
 }
 
 pub(super) const TTL: Duration = Duration::from_mins(5);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::cache::{CODEC, TTL, all_kinds, decode, encode, invalidators, key, value, version_of};
+use super::cache::{CODEC, TTL, all_kinds, decode, encode, invalidators, key, size, value, version_of};
 use crate::port::cache::{Cache, CacheKey, CacheLoad, Codec, FillToken};
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::step;
@@ -33,7 +33,7 @@ suite! {
 }
 
 /// The codec of another release.
-static NEWER: Codec = Codec { version: 2, encode, decode };
+static NEWER: Codec = Codec { version: 2, encode, decode, size };
 
 /// How long a test waits for the message with which other processes receive an invalidation. It is not a measure of the
 /// delay.

@@ -25,7 +25,7 @@ pub use options::{DEFAULT_DECODED_BYTES, DEFAULT_LOAD_WAIT, DEFAULT_PREFIX, DEFA
 #[cfg(feature = "memory")]
 pub(super) use {
     layout::heard,
-    options::{capacity, unknown},
+    options::{memory_mib, unknown},
 };
 
 /// The first pause between two checks for the value that another process loads; it doubles each time.

@@ -152,14 +152,14 @@ impl RedisOptions {
 pub(in crate::cache) fn unknown(name: &str) -> Error {
     let what = crate::parameter_shown(name);
     let known =
-        "`prefix`, `timeout_ms`, `load_wait_ms`, `decoded_mib` (only without tiers) and `capacity` (only with tiers)";
+        "`prefix`, `timeout_ms`, `load_wait_ms`, `decoded_mib` (only without tiers) and `memory_mib` (only with tiers)";
     refused(FieldCode::Unknown, format!("has the unknown parameter `{what}`; the known ones are {known}"))
 }
 
-/// Reads the capacity of the tier in process.
+/// Reads the size of the tier in process, in MiB, and returns it in bytes.
 #[cfg(feature = "memory")]
-pub(in crate::cache) fn capacity(text: &str) -> Result<u64> {
-    number("capacity", text, 1, 100_000_000)
+pub(in crate::cache) fn memory_mib(text: &str) -> Result<u64> {
+    Ok(number("memory_mib", text, 1, 1_048_576)? << 20)
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
             "redis://h?timeout_ms=0",
             "redis://h?timeout_ms=hunter2",
             "redis://h?load_wait_ms=10001",
-            "redis://h?capacity=5",
+            "redis://h?memory_mib=5",
         ] {
             let error = RedisOptions::from_url(url).unwrap_err();
             let Error::Validation(fields) = &error else { panic!("{url}: {error:?}") };
