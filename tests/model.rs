@@ -278,6 +278,10 @@ impl ForwardRepositories for Wrong<Box<dyn UnitOfWork>> {
 }
 
 impl ForwardUnitOfWork for Wrong<Box<dyn UnitOfWork>> {
+    fn unit(&mut self) -> &mut dyn UnitOfWork {
+        &mut *self.0
+    }
+
     fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork> {
         self.0
     }

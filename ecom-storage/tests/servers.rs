@@ -49,6 +49,7 @@ on_each! {
     the_hosts_migrations_run_beside_ours
     a_host_writes_inside_its_own_transaction
     a_hosts_transaction_that_cannot_work_is_refused
+    a_table_of_another_program_is_refused_as_it_is
     no_such_database_is_said_at_start
     no_such_user_is_said_at_start
     what_the_schema_holds_no_statement_breaks
@@ -242,6 +243,19 @@ fn assert_said_at_start(e: &Error, word: &str, secret: &str) {
     assert_eq!(errors.0[0].field, "database");
     assert!(errors.0[0].message.contains(word), "{e:?}");
     assert!(!format!("{e} {e:?}").contains(secret), "{e:?}");
+}
+
+async fn a_table_of_another_program_is_refused_as_it_is(database: TestDatabase) -> TestResult {
+    let url = &*database.url;
+    raw(url, "CREATE TABLE products (id INT PRIMARY KEY)").await?;
+    let e = storage(url).migrate(Currency::USD).await.unwrap_err();
+    assert_eq!(e.code(), ErrorCode::Validation);
+    assert!(e.to_string().contains("another program has a table `products`"), "{e}");
+    // MySQL commits each change of the schema at once, so nothing may be written before.
+    assert!(raw(url, "SELECT * FROM ecom_meta").await.is_err());
+    raw(url, "DROP TABLE products").await?;
+    storage(url).migrate(Currency::USD).await?;
+    Ok(())
 }
 
 async fn no_such_database_is_said_at_start(database: TestDatabase) -> TestResult {

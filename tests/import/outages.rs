@@ -33,6 +33,9 @@ impl ForwardRepositories for LosesAnswer {
 
 #[async_trait]
 impl ForwardUnitOfWork for LosesAnswer {
+    fn unit(&mut self) -> &mut dyn UnitOfWork {
+        &mut *self.0
+    }
     fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork> {
         self.0
     }

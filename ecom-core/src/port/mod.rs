@@ -109,7 +109,9 @@ pub use self::search::{
     SearchCapabilities, SearchDocument, SearchHit, SearchProvider, SearchResults,
 };
 pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedProduct};
-pub use self::storage::{Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, Storage, UnitOfWork};
+pub use self::storage::{
+    Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, SharedCommitFailed, Storage, UnitOfWork,
+};
 
 /// Contains the list of repositories, and generates the code that has a line for each.
 ///

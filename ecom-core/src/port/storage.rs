@@ -115,7 +115,7 @@ pub trait UnitOfWork: Repositories {
     /// [`Storage::begin_short`] can see writes that are not durable yet.
     ///
     /// The future fails with the errors of [`UnitOfWork::commit`] if the writes of the others were not committed.
-    fn depends_on(&self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
+    fn depends_on(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
         None
     }
 
@@ -123,6 +123,7 @@ pub trait UnitOfWork: Repositories {
     ///
     /// # Errors
     /// `Unavailable` with `outcome_unknown` if the answer was lost; after any other error nothing was written.
+    /// `Contention` from [`SharedCommitFailed`] if another transaction that shared the commit has made it fail.
     async fn commit(self: Box<Self>) -> Result<()>;
 
     /// Rolls back: nothing is written.
@@ -132,11 +133,32 @@ pub trait UnitOfWork: Repositories {
     async fn rollback(self: Box<Self>) -> Result<()>;
 }
 
+/// The source of [`Error::Contention`](crate::Error::Contention) for a transaction whose commit was to be shared, after
+/// another one has failed in a way that has rolled back all of them. It did nothing wrong, and the services run it again
+/// however long the other one has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a transaction that shared the commit has failed")]
+pub struct SharedCommitFailed;
+
 /// A [`UnitOfWork`] that forwards the methods that it does not change to another one.
 #[async_trait]
 pub trait ForwardUnitOfWork: Repositories {
+    /// Returns the unit of work that [`connection`](Self::connection) and [`depends_on`](Self::depends_on) are
+    /// forwarded to.
+    fn unit(&mut self) -> &mut dyn UnitOfWork;
+
     /// Returns the unit of work that [`commit`](Self::commit) and [`rollback`](Self::rollback) are forwarded to.
     fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork>;
+
+    /// Forwards [`UnitOfWork::connection`].
+    fn connection(&mut self) -> Option<&mut dyn Any> {
+        self.unit().connection()
+    }
+
+    /// Forwards [`UnitOfWork::depends_on`].
+    fn depends_on(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
+        self.unit().depends_on()
+    }
 
     /// Forwards [`UnitOfWork::commit`].
     async fn commit(self: Box<Self>) -> Result<()> {
@@ -151,6 +173,14 @@ pub trait ForwardUnitOfWork: Repositories {
 
 #[async_trait]
 impl<F: ForwardUnitOfWork> UnitOfWork for F {
+    fn connection(&mut self) -> Option<&mut dyn Any> {
+        ForwardUnitOfWork::connection(self)
+    }
+
+    fn depends_on(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
+        ForwardUnitOfWork::depends_on(self)
+    }
+
     async fn commit(self: Box<Self>) -> Result<()> {
         ForwardUnitOfWork::commit(self).await
     }

@@ -80,8 +80,9 @@ impl ForwardStorage for Unsteady {
     fn inner(&self) -> &dyn Storage {
         &*self.inner
     }
+    // All of them are short, so that the faults also meet transactions that share commits.
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
-        Ok(Box::new(UnsteadyUnit { inner: self.inner.begin().await?, plan: self.plan.clone() }))
+        Ok(Box::new(UnsteadyUnit { inner: self.inner.begin_short().await?, plan: self.plan.clone() }))
     }
 }
 
@@ -104,6 +105,9 @@ impl ForwardRepositories for UnsteadyUnit {
 
 #[async_trait]
 impl ForwardUnitOfWork for UnsteadyUnit {
+    fn unit(&mut self) -> &mut dyn UnitOfWork {
+        &mut *self.inner
+    }
     fn into_inner(self: Box<Self>) -> Box<dyn UnitOfWork> {
         self.inner
     }
@@ -374,6 +378,11 @@ impl Watched {
         let this = Self::held(inner);
         this.release();
         this
+    }
+
+    /// Holds searches back again.
+    pub fn hold(&self) {
+        self.permits.forget_permits(usize::MAX);
     }
 
     /// Ends the hold.

@@ -7,6 +7,7 @@ mod audit;
 mod audit_log;
 mod bad_input;
 mod bill;
+mod broken_database;
 mod cart;
 mod category;
 mod connections;

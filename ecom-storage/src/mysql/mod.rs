@@ -23,6 +23,10 @@ static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrati
 
 static HAS_TABLES: Sql =
     Sql::new("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'ecom_meta'");
+static NAMES: Sql = Sql::new(
+    "SELECT CAST(IF(@@lower_case_table_names = 0, table_name, LOWER(table_name)) AS CHAR) \
+     FROM information_schema.tables WHERE table_schema = DATABASE()",
+);
 static INSERTED_NUMBERS: Sql =
     Sql::new("SELECT CAST(LAST_INSERT_ID() AS SIGNED), CAST(@@auto_increment_increment AS SIGNED)");
 
@@ -74,6 +78,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     setup: None,
     host_check: None,
     has_tables: &HAS_TABLES,
+    names: &NAMES,
     numbers: Numbers::Inserts(&INSERTED_NUMBERS),
     survives_errors: true,
     counts_inserts: false,

@@ -21,6 +21,10 @@ static MIGRATION_LOCK: Sql =
     Sql::new("SELECT CAST(1 AS BIGINT) FROM (SELECT pg_advisory_xact_lock(7305804402559414118)) locked");
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 WHERE to_regclass('ecom_meta') IS NOT NULL");
+static NAMES: Sql = Sql::new(
+    "SELECT CAST(c.relname AS TEXT) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = current_schema()",
+);
 
 /// Returns a row that describes what is wrong with the database, or no row.
 static SETUP: Sql =
@@ -87,6 +91,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     setup: Some(&SETUP),
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
+    names: &NAMES,
     numbers: Numbers::Sequences { orders: &ORDER_NUMBERS, bills: &BILL_NUMBERS },
     survives_errors: false,
     counts_inserts: true,

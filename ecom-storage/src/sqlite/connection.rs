@@ -4,14 +4,17 @@
 //! the thread of the task that needs it, and the following runs on a thread of the blocking pool:
 //!
 //! - opening and closing a file, migrations, and commits that wait for the disk;
+//! - writing the log to the database, when it has become long;
 //! - a statement that only reads, if it takes longer than [`BRIEF`]: it is interrupted and starts again there;
-//! - a statement that took longer than [`BRIEF`] before, until an execution takes less than a quarter of it.
+//! - a statement that took longer than [`BRIEF`] before, until an execution takes less than a quarter of it;
+//! - a statement with more than [`MANY_VALUES`] parameters.
 //!
-//! So a statement that writes and takes long keeps its thread the first time. On a database in memory, all statements
-//! run on the calling thread.
+//! So a statement that writes many rows by few parameters keeps its thread the first time. On a database in memory, all
+//! statements run on the calling thread.
 //!
 //! SQLite itself never waits for a lock of another process: the task waits and tries again.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::BuildHasher as _;
 use std::path::Path;
@@ -20,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rusqlite::{ErrorCode, OpenFlags};
+use rusqlite::{ErrorCode, OpenFlags, ffi};
 
 use super::options::SqliteOptions;
 use super::statement::{self, Watch, Work};
@@ -30,6 +33,8 @@ use crate::sql::engine::value::{Row, Value};
 
 /// How long a statement may keep a thread of the runtime.
 const BRIEF: Duration = Duration::from_millis(2);
+/// The number of parameters from which on a statement writes so many rows that it takes longer than [`BRIEF`].
+const MANY_VALUES: usize = 2_000;
 /// The first and the longest pause before a database that another connection has locked is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 /// The prepared statements that a connection keeps.
@@ -44,11 +49,27 @@ pub(crate) struct Connection {
     conn: Option<rusqlite::Connection>,
     watch: Arc<Watch>,
     slow: Arc<Slow>,
+    role: Role,
     in_file: bool,
     durable: bool,
+    /// Whether the log is to be written to the database before the next transaction: after commits that do not do so.
+    log_is_long: bool,
     busy_timeout: Duration,
     statement_timeout: Duration,
 }
+
+thread_local! {
+    /// The length of the log in pages, as the last commit on this thread has left it.
+    static LOG_PAGES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Another process has the lock of the database.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another process has had the lock of the SQLite database for {0:?}: let it end its transaction, or raise \
+     `SqliteOptions::busy_timeout`"
+)]
+struct Locked(Duration, #[source] rusqlite::Error);
 
 /// The statements that took longer than [`BRIEF`], which all connections of a storage share.
 #[derive(Debug, Default)]
@@ -106,15 +127,17 @@ impl Connection {
             let opened = on_pool(move || open(path.as_deref(), durable, role, &watch)).await?;
             match opened {
                 Err(e) if is_busy(&e) && retry.pause().await => {}
-                opened => break opened.map_err(|e| error::explained(error::classify(e)))?,
+                opened => break opened.map_err(|e| classified(e, role, options.busy_timeout))?,
             }
         };
         Ok(Self {
             conn: Some(conn),
             watch,
             slow,
+            role,
             in_file: options.path().is_some(),
             durable: options.durable,
+            log_is_long: false,
             busy_timeout: options.busy_timeout,
             statement_timeout: options.statement_timeout,
         })
@@ -137,13 +160,18 @@ impl Connection {
 
     /// Begins a transaction that writes. If another process is writing, waits for at most `busy_timeout`.
     pub(crate) async fn begin(&mut self, text: &'static str) -> DbResult<()> {
+        if std::mem::take(&mut self.log_is_long) {
+            self.watch.stop();
+            // If it cannot be written now, the next commits have the same reason to try again.
+            let _ = self.on_thread(false, |conn| conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")).await?;
+        }
         let mut retry = Retry::new(self.busy_timeout);
         loop {
             self.watch.stop();
             let begun = self.here()?.execute_batch(text);
             match begun {
                 Err(e) if is_busy(&e) && retry.pause().await => {}
-                done => return done.map_err(error::classify),
+                done => return done.map_err(|e| self.classified(e)),
             }
         }
     }
@@ -152,25 +180,27 @@ impl Connection {
     pub(crate) async fn commit(&mut self) -> DbResult<()> {
         self.watch.stop();
         if self.in_file && self.durable {
-            self.on_thread(false, |conn| conn.execute_batch("COMMIT")).await?.map_err(error::classify)
-        } else {
-            self.here()?.execute_batch("COMMIT").map_err(error::classify)
+            return self.on_thread(false, |conn| conn.execute_batch("COMMIT")).await?.map_err(|e| self.classified(e));
         }
+        LOG_PAGES.set(0);
+        self.here()?.execute_batch("COMMIT").map_err(|e| self.classified(e))?;
+        self.log_is_long = LOG_PAGES.get() >= CHECKPOINT_PAGES;
+        Ok(())
     }
 
     /// Runs statements without parameters that wait for nothing, such as a ROLLBACK.
     pub(crate) fn brief(&mut self, text: &'static str) -> DbResult<()> {
         self.watch.stop();
-        self.here()?.execute_batch(text).map_err(error::classify)
+        self.here()?.execute_batch(text).map_err(|e| self.classified(e))
     }
 
     /// Runs a text of several statements, however long they take.
     pub(crate) async fn script(&mut self, text: &'static str) -> DbResult<()> {
         self.watch.stop();
         if self.in_file {
-            self.on_thread(false, move |conn| conn.execute_batch(text)).await?.map_err(error::classify)
+            self.on_thread(false, move |conn| conn.execute_batch(text)).await?.map_err(|e| self.classified(e))
         } else {
-            self.here()?.execute_batch(text).map_err(error::classify)
+            self.here()?.execute_batch(text).map_err(|e| self.classified(e))
         }
     }
 
@@ -186,7 +216,7 @@ impl Connection {
             let is_alone = self.here()?.is_autocommit();
             match done {
                 Err(e) if is_alone && is_busy(&e) && retry.pause().await => {}
-                done => return done.map_err(error::classify),
+                done => return done.map_err(|e| self.classified(e)),
             }
         }
     }
@@ -200,7 +230,7 @@ impl Connection {
             self.watch.limit(self.statement_timeout, self.statement_timeout);
             return Ok(Some(work(conn, &self.watch, text, args)));
         }
-        if self.slow.contains(text) {
+        if args.len() > MANY_VALUES || self.slow.contains(text) {
             return Ok(None);
         }
         self.watch.limit(BRIEF, self.statement_timeout);
@@ -259,6 +289,10 @@ impl Connection {
 
     fn here(&self) -> DbResult<&rusqlite::Connection> {
         self.conn.as_ref().ok_or_else(gone)
+    }
+
+    fn classified(&self, e: rusqlite::Error) -> DbError {
+        classified(e, self.role, self.busy_timeout)
     }
 }
 
@@ -327,7 +361,15 @@ fn open(path: Option<&Path>, durable: bool, role: Role, watch: &Arc<Watch>) -> r
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     if path.is_some() {
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        if durable {
+            conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        } else {
+            // Such a commit runs on a thread of the runtime, which must not write so much.
+            conn.wal_hook(Some(|_, pages| {
+                LOG_PAGES.set(u32::try_from(pages).unwrap_or_default());
+                Ok(())
+            }));
+        }
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
     }
     conn.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;
@@ -350,6 +392,18 @@ fn create_private(path: &Path) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let _ = options.open(path);
+}
+
+/// Classifies an error of a connection that has waited for `busy_timeout` if the database was locked.
+fn classified(e: rusqlite::Error, role: Role, busy_timeout: Duration) -> DbError {
+    if is_busy(&e) {
+        return DbError { kind: Kind::Unavailable, source: Locked(busy_timeout, e).into() };
+    }
+    // A write on a connection for reads is a defect, whatever the file is.
+    let is_defect =
+        role == Role::Reader && e.sqlite_error().is_some_and(|code| code.extended_code == ffi::SQLITE_READONLY);
+    let error = error::classify(e);
+    if is_defect { DbError { kind: Kind::Other, ..error } } else { error }
 }
 
 fn gone() -> DbError {

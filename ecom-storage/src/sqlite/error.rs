@@ -33,38 +33,25 @@ fn kind(code: i32, message: &str) -> Kind {
         ffi::SQLITE_CONSTRAINT_CHECK => Kind::Check(constraint(message)),
         _ => match code & 0xff {
             // Nothing was written.
-            ffi::SQLITE_BUSY
-            | ffi::SQLITE_LOCKED
-            | ffi::SQLITE_INTERRUPT
-            | ffi::SQLITE_FULL
-            | ffi::SQLITE_CANTOPEN
-            | ffi::SQLITE_PROTOCOL => Kind::Unavailable,
+            ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_INTERRUPT | ffi::SQLITE_FULL | ffi::SQLITE_PROTOCOL => {
+                Kind::Unavailable
+            }
             // The outcome is not known.
             ffi::SQLITE_IOERR => Kind::Lost,
+            ffi::SQLITE_CANTOPEN => Kind::Setup(
+                "names a file that cannot be opened: it must not be a directory, and this process must be allowed to \
+                 read and write it and to create files in its directory",
+            ),
+            ffi::SQLITE_PERM | ffi::SQLITE_READONLY | ffi::SQLITE_AUTH => Kind::Setup(
+                "names a file that this process cannot write to: grant the permission, or name another file",
+            ),
+            ffi::SQLITE_NOTADB => {
+                Kind::Damaged("names a file that is not an SQLite database: name another file, or move this one away")
+            }
+            ffi::SQLITE_CORRUPT => Kind::Damaged("names a database that is damaged: restore it from a backup"),
             _ => Kind::Other,
         },
     }
-}
-
-/// Turns the error for a file that SQLite cannot use into one that says what to do about the file. Returns other errors
-/// as they are.
-pub(crate) fn explained(error: DbError) -> DbError {
-    let code = error.source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error);
-    let message = match code.map(|e| e.extended_code & 0xff) {
-        Some(ffi::SQLITE_NOTADB) => {
-            "names a file that is not an SQLite database: name another file, or move this one away"
-        }
-        Some(ffi::SQLITE_CORRUPT) => "names a database that is damaged: restore it from a backup",
-        Some(ffi::SQLITE_CANTOPEN) => {
-            "names a file that cannot be opened: it must not be a directory, and this process must be allowed to read \
-             and write it and to create files in its directory"
-        }
-        Some(ffi::SQLITE_PERM | ffi::SQLITE_READONLY | ffi::SQLITE_AUTH) => {
-            "names a file that this process cannot write to: grant the permission, or name another file"
-        }
-        _ => return error,
-    };
-    DbError { kind: Kind::Setup(message), ..error }
 }
 
 /// Returns the name of the constraint in `UNIQUE constraint failed: products.slug`. SQLite names an index only if it

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ecom_core::port::UnitOfWork;
+use ecom_core::port::{SharedCommitFailed, UnitOfWork};
 use ecom_core::{Dependency, Error, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -83,7 +83,7 @@ impl Progress {
         };
         match self {
             // Another transaction of the group broke it, and this one can run again.
-            Self::Open => Err(Error::Contention { source: Some("a transaction that shared the commit failed".into()) }),
+            Self::Open => Err(Error::Contention { source: Some(SharedCommitFailed.into()) }),
             Self::Committing => Err(unavailable(true, "the commit was interrupted")),
             Self::Committed => Ok(()),
             Self::Refused(why) => Err(unavailable(false, why)),
@@ -114,29 +114,26 @@ impl Groups {
     pub(crate) async fn begin(self: &Arc<Self>, storage: &SqlStorage) -> Result<GroupedTransaction> {
         let permit = self.turn(storage).await?;
         let open = self.take(|group| group.since.is_none_or(|since| since.elapsed() < self.window));
-        let is_first = open.is_none();
-        if is_first {
-            self.close(storage).await;
-        }
         let group = match open {
             Some(group) => group,
-            None => Group {
-                lent: storage.begin_on_writer().await?,
-                members: 0,
-                since: None,
-                progress: watch::Sender::new(Progress::Open),
-            },
+            None => {
+                self.close(storage).await;
+                Group {
+                    lent: storage.begin_on_writer().await?,
+                    members: 0,
+                    since: None,
+                    progress: watch::Sender::new(Progress::Open),
+                }
+            }
         };
         let mut unit = GroupedTransaction {
             group: Some(group),
-            in_savepoint: false,
             permit: Some(permit),
             groups: self.clone(),
             shared: storage.shared.clone(),
         };
-        if !is_first {
-            unit.executor().savepoint().await?;
-            unit.in_savepoint = true;
+        if unit.is_savepoint() {
+            unit.lend().savepoint().await?;
         }
         Ok(unit)
     }
@@ -230,8 +227,6 @@ impl Groups {
 pub(crate) struct GroupedTransaction {
     /// The group, until the transaction has ended.
     group: Option<Group>,
-    /// Whether others of the group have written before, so that this transaction is a savepoint.
-    in_savepoint: bool,
     permit: Option<OwnedSemaphorePermit>,
     groups: Arc<Groups>,
     shared: Arc<Shared>,
@@ -258,16 +253,17 @@ impl GroupedTransaction {
         }
     }
 
-    fn executor(&mut self) -> Executor<'_> {
+    /// Returns whether others of the group have written before, so that this transaction is a savepoint.
+    fn is_savepoint(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.members > 0)
+    }
+
+    fn lend(&mut self) -> Executor<'_> {
         let Self { group, shared, .. } = self;
         match group {
             Some(group) => group.lent.conn().executor(shared),
             None => unreachable!("only the end of the transaction takes it"),
         }
-    }
-
-    fn lend(&mut self) -> Executor<'_> {
-        self.executor()
     }
 }
 
@@ -275,8 +271,8 @@ ecom_core::repositories! { impl SqlRepository for GroupedTransaction }
 
 #[async_trait]
 impl UnitOfWork for GroupedTransaction {
-    fn depends_on(&self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
-        let group = self.group.as_ref().filter(|_| self.in_savepoint)?;
+    fn depends_on(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>> {
+        let group = self.group.as_ref().filter(|group| group.members > 0)?;
         Some(Box::pin(ended(group.progress.subscribe())))
     }
 
@@ -284,8 +280,8 @@ impl UnitOfWork for GroupedTransaction {
         if self.group().lent.conn().state == State::Failed {
             return Err(Error::Unavailable { dependency: Dependency::Database, outcome_unknown: false, source: None });
         }
-        if self.in_savepoint {
-            self.executor().release_savepoint().await?;
+        if self.is_savepoint() {
+            self.lend().release_savepoint().await?;
         }
         let (Some(mut group), Some(permit)) = (self.group.take(), self.permit.take()) else {
             unreachable!("only the end of the transaction takes them")
@@ -312,10 +308,11 @@ impl UnitOfWork for GroupedTransaction {
 
 impl Drop for GroupedTransaction {
     fn drop(&mut self) {
+        let is_savepoint = self.is_savepoint();
         let Some(mut group) = self.group.take() else { return };
         // Otherwise, dropping the group rolls it back or closes its connection: it has no other members, or a
         // statement has failed or was cancelled.
-        if self.in_savepoint && group.lent.conn().roll_back_savepoint() {
+        if is_savepoint && group.lent.conn().roll_back_savepoint() {
             *self.groups.open.lock() = Some(group);
         }
     }

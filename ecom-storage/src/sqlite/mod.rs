@@ -9,7 +9,7 @@ pub(crate) mod row;
 mod statement;
 
 pub(crate) use connection::{Connection, Slow};
-pub(crate) use error::{classify, classify_sqlx, explained};
+pub(crate) use error::{classify, classify_sqlx};
 pub(crate) use group::Groups;
 pub(crate) use host::{HostConnection, await_turn};
 pub use options::SqliteOptions;
@@ -17,6 +17,7 @@ pub use options::SqliteOptions;
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
+static NAMES: Sql = Sql::new("SELECT lower(name) FROM sqlite_master");
 
 /// Checks the transaction of a host, and makes it the one writer.
 static HOST_CHECK: Sql = Sql::new(
@@ -78,6 +79,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     setup: None,
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
+    names: &NAMES,
     numbers: Numbers::Row(&NEXT_NUMBERS),
     survives_errors: true,
     counts_inserts: true,

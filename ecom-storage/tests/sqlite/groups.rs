@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ecom_core::access::Principal;
+use ecom_core::catalog::CategoryInput;
 use ecom_core::common::IncludeDeleted;
 use ecom_core::id::SkuId;
 use ecom_core::money::Currency;
 use ecom_core::port::*;
-use ecom_core::{Error, ErrorCode};
+use ecom_core::{Error, ErrorCode, Shop, ShopParts};
 use ecom_storage::{SqlStorage, SqliteOptions};
 
 use crate::support::{TestResult, category, file, movement, product, raw, write_products};
@@ -23,6 +25,13 @@ async fn patient(statement_timeout: Duration) -> (tempfile::TempDir, SqlStorage)
     s.migrate(Currency::USD).await.unwrap();
     (dir, s)
 }
+
+/// Makes the statement that inserts a category `Endless` never end.
+const ENDLESS: &str = "\
+    CREATE TABLE numbers (n INTEGER); \
+    INSERT INTO numbers WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 3000) SELECT n FROM c; \
+    CREATE TRIGGER endless AFTER INSERT ON categories WHEN NEW.name = 'Endless' BEGIN \
+    UPDATE numbers SET n = (SELECT count(*) FROM numbers a, numbers b, numbers c WHERE a.n + b.n + c.n = 0); END";
 
 /// Adds one piece to the stock of a SKU in a short transaction, which is committed or dropped.
 async fn add_one_briefly(s: &SqlStorage, id: SkuId, commits: bool) -> ecom_core::Result<()> {
@@ -133,7 +142,7 @@ async fn a_transaction_that_is_dropped_at_any_time_leaves_the_others_whole() -> 
 async fn what_a_transaction_has_seen_of_others_is_durable_once_it_says_so() -> TestResult {
     let (_dir, s) = patient(Duration::from_secs(5)).await;
     let top = category("Office", None);
-    let first = s.begin_short().await?;
+    let mut first = s.begin_short().await?;
     assert!(first.depends_on().is_none(), "nobody has written before");
     let writer = {
         let (s, top) = (s.clone(), top.clone());
@@ -172,14 +181,7 @@ async fn a_statement_that_never_ends_breaks_its_own_transaction_and_the_others_c
     let p = product("Pen", &[], 100, 1);
     write_products(&s, std::slice::from_ref(&p)).await?;
     let id = p.skus[0].id;
-    raw(
-        &dir,
-        "CREATE TABLE numbers (n INTEGER); \
-         INSERT INTO numbers WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 3000) SELECT n FROM c; \
-         CREATE TRIGGER endless AFTER INSERT ON categories WHEN NEW.name = 'Endless' BEGIN \
-         UPDATE numbers SET n = (SELECT count(*) FROM numbers a, numbers b, numbers c WHERE a.n + b.n + c.n = 0); END",
-    )
-    .await?;
+    raw(&dir, ENDLESS).await?;
     let held = s.begin_short().await?;
     let brief = {
         let s = s.clone();
@@ -198,10 +200,43 @@ async fn a_statement_that_never_ends_breaks_its_own_transaction_and_the_others_c
     drop(held);
     let (brief, endless) = (brief.await?.unwrap_err(), endless.await?.unwrap_err());
     assert!(endless.code() == ErrorCode::Unavailable && !endless.outcome_unknown(), "{endless:?}");
-    assert!(brief.is_contention(), "it is certainly rolled back: {brief:?}");
+    let Error::Contention { source: Some(why) } = &brief else {
+        return Err(format!("it is certainly rolled back: {brief:?}").into());
+    };
+    assert!(why.is::<SharedCommitFailed>(), "{why:?}");
     assert_eq!(on_hand(&s, id).await, 10);
     add_one_briefly(&s, id, true).await?;
     assert_eq!(on_hand(&s, id).await, 11);
+    Ok(())
+}
+
+/// The statement ends later than a write is tried again after contention.
+#[tokio::test]
+async fn a_write_that_shares_a_commit_with_a_statement_that_never_ends_runs_again() -> TestResult {
+    let (dir, s) = patient(Duration::from_millis(2_300)).await;
+    raw(&dir, ENDLESS).await?;
+    let shop = Shop::new(ShopParts::new(Arc::new(s.clone()), Arc::new(NoSearch)))?;
+    let create = |name: &'static str| {
+        let shop = shop.clone();
+        tokio::spawn(async move {
+            let input = CategoryInput::new(name);
+            shop.acting_as(Principal::system()).categories().create(&input).await.map(|c| c.id)
+        })
+    };
+    // The first calls open the connections.
+    create("First").await??;
+    let held = s.begin_short().await?;
+    let (office, endless) = (create("Office"), create("Endless"));
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    let endless = endless.await?.unwrap_err();
+    assert!(endless.code() == ErrorCode::Unavailable && !endless.outcome_unknown(), "{endless:?}");
+    let office = office.await??;
+    let names: Vec<String> = s.connect().await?.categories().tree().await?.into_iter().map(|c| c.name).collect();
+    assert_eq!(names, ["First", "Office"]);
+    assert!(s.connect().await?.categories().get(office, IncludeDeleted::No).await?.is_some());
     Ok(())
 }
 
@@ -257,5 +292,30 @@ async fn who_waits_too_long_for_a_turn_learns_of_it() -> TestResult {
         drop(held);
         s.begin_short().await?.commit().await?;
     }
+    Ok(())
+}
+
+/// The log of a file whose commits do not wait for the disk is written to the file all the same, so that it does not
+/// grow for ever.
+#[tokio::test]
+async fn the_log_of_commits_that_do_not_wait_is_written_to_the_file() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let mut options = SqliteOptions::file(dir.path().join("shop.db"));
+    options.durable = false;
+    let s = SqlStorage::sqlite(options)?;
+    s.migrate(Currency::USD).await?;
+    let description = "x".repeat(5_000);
+    for batch in 0..120 {
+        let rows: Vec<_> = (0..100)
+            .map(|n| {
+                let mut row = category(&format!("C {batch} {n}"), None);
+                row.description = Some(description.clone());
+                row
+            })
+            .collect();
+        crate::support::write_categories(&s, &rows).await?;
+    }
+    // A description does not fit in one page.
+    assert!(pages_written(&dir) < 8_000, "{} pages of more than 12,000 are in the log", pages_written(&dir));
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::id::EventId;
 use crate::port::platform::idempotency::{Claim, Claimed};
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::transaction::{Length, Tx};
+use crate::service::run::transaction::{Manner, Tx};
 
 /// Returns the answer to store for the value of a call and its last event.
 type Render<T> = dyn Fn(&T, Option<EventId>) -> Result<StoredAnswer> + Send + Sync;
@@ -135,7 +135,7 @@ impl<'a> IdempotencyService<'a> {
     where
         F: Future<Output = Result<(T, StoredAnswer, Tx<'static>)>>,
     {
-        self.run_for(Length::Long, key, hash, call).await
+        self.run_as(Manner::Long, key, hash, call).await
     }
 
     /// As [`Self::run`], for a call that waits for nothing but the database, and writes few rows. It may share its commit
@@ -152,12 +152,12 @@ impl<'a> IdempotencyService<'a> {
     where
         F: Future<Output = Result<(T, StoredAnswer, Tx<'static>)>>,
     {
-        self.run_for(Length::Short, key, hash, call).await
+        self.run_as(Manner::Short, key, hash, call).await
     }
 
-    async fn run_for<T, F>(
+    async fn run_as<T, F>(
         &self,
-        length: Length,
+        manner: Manner,
         key: &IdempotencyKey,
         hash: RequestHash,
         call: impl Fn(Tx<'static>) -> F,
@@ -166,7 +166,7 @@ impl<'a> IdempotencyService<'a> {
         F: Future<Output = Result<(T, StoredAnswer, Tx<'static>)>>,
     {
         let call = &call;
-        let ran = self.cx.write_for(length, |mut tx| async move {
+        let ran = self.cx.write_as(manner, |mut tx| async move {
             // A key that is reused, or whose answer was erased, is no error in here, so that the transaction ends and
             // its connection stays usable.
             match self.claim(&mut tx, key, hash).await? {

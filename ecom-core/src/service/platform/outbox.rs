@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::id::EventId;
 use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
+use crate::service::run::transaction::Manner;
 
 /// The most events that one transaction assigns positions to.
 const PLACED_AT_ONCE: u32 = 1_024;
@@ -120,7 +121,7 @@ impl<'a> EventLog<'a> {
                 return Ok(db);
             }
             drop(db);
-            let placed = self.cx.write_together(|mut tx| async move {
+            let placed = self.cx.write_as(Manner::ForAll, |mut tx| async move {
                 let placed = tx.outbox().sequence(PLACED_AT_ONCE).await?;
                 Ok((placed, tx))
             });

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::context::Context;
-use super::transaction::Tx;
+use super::transaction::{Manner, Tx};
 use crate::error::{Dependency, Error, Result};
 use crate::id::EventId;
 
@@ -62,6 +62,10 @@ pub(crate) type Done<A> = (A, Option<EventId>);
 
 /// The rows that a batch of several calls writes at most, in the unit of [`Batched::rows`].
 pub(crate) const MOST_ROWS: usize = 1_000;
+
+/// The rows that a batch writes at most if it shares its commit with other writes, which wait for its statements. A larger
+/// one has calls enough for a commit of their own.
+const SHORT_ROWS: usize = 100;
 
 /// The batches that are written at the same time, if the database has several writers.
 const WORKERS: usize = 2;
@@ -270,7 +274,9 @@ async fn write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<
 }
 
 async fn try_to_write<B: Batched>(cx: &Arc<Context>, calls: &[B]) -> Result<Vec<Result<Done<B::Answer>>>> {
-    cx.write(|mut tx| async move { Ok((B::run(cx, &mut tx, calls).await?, tx)) }).await
+    let rows: usize = calls.iter().map(Batched::rows).sum();
+    let manner = if rows > SHORT_ROWS { Manner::Long } else { Manner::Short };
+    cx.write_as(manner, |mut tx| async move { Ok((B::run(cx, &mut tx, calls).await?, tx)) }).await
 }
 
 /// Returns the error of a batch for one of its calls.

@@ -326,13 +326,16 @@ impl<'t> Tx<'t> {
     }
 }
 
-/// How long a write takes.
+/// How a write runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Length {
-    /// Short enough for others to wait for it, so that they share a commit.
+pub(crate) enum Manner {
+    /// It is so short that others can wait for it, and share its commit.
     Short,
-    /// Any time.
+    /// It may take long, as a batch of an import does, so that it has a commit of its own.
     Long,
+    /// It is short, and the first writer does the work of all others. The pauses between tries are the same for all,
+    /// since nothing is gained by keeping the writers apart.
+    ForAll,
 }
 
 impl Context {
@@ -346,11 +349,10 @@ impl Context {
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.write_for(Length::Short, body).await
+        self.write_as(Manner::Short, body).await
     }
 
-    /// As [`Context::write`], for a write that takes long, such as a batch of an import. It does not share its commit,
-    /// for which others would wait.
+    /// As [`Context::write`], for a write that may take long.
     ///
     /// # Errors
     /// As [`Context::write`].
@@ -358,46 +360,23 @@ impl Context {
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.write_for(Length::Long, body).await
+        self.write_as(Manner::Long, body).await
     }
 
-    /// As [`Context::write`] or [`Context::write_at_length`].
+    /// As [`Context::write`], in the given manner.
     ///
     /// # Errors
     /// As [`Context::write`].
-    pub(crate) async fn write_for<T, F>(self: &Arc<Self>, length: Length, body: impl Fn(Tx<'static>) -> F) -> Result<T>
+    pub(crate) async fn write_as<T, F>(self: &Arc<Self>, manner: Manner, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.run(retry::Pause::Dispersed, length, body).await
-    }
-
-    /// As [`Context::write`], for work that the first writer does for all others. The pauses between tries are the same
-    /// for all, since nothing is gained by keeping the writers apart.
-    ///
-    /// # Errors
-    /// As [`Context::write`].
-    pub(crate) async fn write_together<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
-    where
-        F: Future<Output = Result<(T, Tx<'static>)>>,
-    {
-        self.run(retry::Pause::Equal, Length::Short, body).await
-    }
-
-    async fn run<T, F>(
-        self: &Arc<Self>,
-        pause: retry::Pause,
-        length: Length,
-        body: impl Fn(Tx<'static>) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<(T, Tx<'static>)>>,
-    {
+        let pause = if manner == Manner::ForAll { retry::Pause::Equal } else { retry::Pause::Dispersed };
         let body = &body;
         retry::retrying(self, pause, |lost_name| async move {
-            let unit = match length {
-                Length::Short => self.storage.begin_short().await?,
-                Length::Long => self.storage.begin().await?,
+            let mut unit = match manner {
+                Manner::Short | Manner::ForAll => self.storage.begin_short().await?,
+                Manner::Long => self.storage.begin().await?,
             };
             let seen = unit.depends_on();
             match body(Tx { lost_name, ..Tx::new(self.clone(), unit) }).await {

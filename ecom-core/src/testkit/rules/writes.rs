@@ -32,6 +32,7 @@ tests! {
         every_edit_has_one_entry_in_the_audit_log,
         a_write_of_unknown_outcome_is_not_run_again,
         tries_of_a_write_end_and_leave_nothing,
+        a_refusal_that_another_write_has_caused_comes_after_that_write_is_durable,
         a_transaction_with_a_failed_call_is_not_committed,
         a_call_refused_before_it_reads_leaves_its_transaction_usable,
         a_deadlock_with_a_host_leaves_an_answer_to_both,
@@ -312,6 +313,34 @@ pub async fn tries_of_a_write_end_and_leave_nothing(f: &ShopFixture) {
     assert!(tx.commit().await.unwrap_err().is_contention());
     assert_eq!(storage.commits(), 1);
     assert_eq!(f.snapshot().await, before);
+}
+
+/// Of many writers of one email, one succeeds. The others learn of its row, so others must be able to read it by then,
+/// also if the storage is behind a wrapper, and if commits fail.
+pub async fn a_refusal_that_another_write_has_caused_comes_after_that_write_is_durable(f: &ShopFixture) {
+    let (shop, storage) = f.unsteady();
+    for round in 0..8 {
+        let email = format!("c{round}@example.com");
+        storage.plan(&[Fault::Contention; 2]);
+        let mut writers = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let (shop, stored, email) = (shop.clone(), f.storage.clone(), email.clone());
+            writers.spawn(async move {
+                let written = shop.acting_as(me()).customers().create(&customer_input(&email)).await;
+                let found = read!(stored, customers.find_by_emails(&[email]));
+                (written, found)
+            });
+        }
+        let mut succeeded = 0;
+        for (written, found) in writers.join_all().await {
+            match written {
+                Ok(_) => succeeded += 1,
+                refused => assert_eq!(duplicate_field(refused, "a second customer of an email"), "email"),
+            }
+            assert_eq!(found.len(), 1, "a caller must not learn of a row before it is committed");
+        }
+        assert_eq!(succeeded, 1, "one of the writers of an email must succeed");
+    }
 }
 
 /// Every `…_in` call that fails makes its transaction one that cannot be committed, also if the host ignores the error.

@@ -68,6 +68,8 @@ pub struct Dialect {
     /// Returns a row if the tables of [`migrate`](crate::sql::engine::migrate) exist, so that a user without the right
     /// to create tables need not try.
     pub has_tables: &'static Sql,
+    /// Returns the names of all tables and views of the database, as the database compares them.
+    pub names: &'static Sql,
     /// How the numbers of documents are made.
     pub numbers: Numbers,
     /// Whether a transaction can still be used after one of its statements failed.

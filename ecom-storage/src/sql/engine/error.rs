@@ -22,8 +22,11 @@ pub enum Kind {
     Unavailable,
     /// As `Unavailable`, but if the statement was a commit, it may have taken effect.
     Lost,
-    /// The server refuses the connection or does not have the database. Contains a message that says what to do.
+    /// The database does not let the shop in, or not write. Contains a message for the setting that names the database,
+    /// which says what to do.
     Setup(&'static str),
+    /// The file of the database is damaged. Contains such a message too. Other statements may succeed.
+    Damaged(&'static str),
     /// Any other failure, which is a defect.
     Other,
 }
@@ -41,6 +44,15 @@ pub struct DbError {
 
 pub type DbResult<T> = Result<T, DbError>;
 
+/// The error of a driver, with the advice of [`Kind::Setup`].
+#[derive(Debug, thiserror::Error)]
+#[error("the setting of the database {advice}")]
+struct Advised {
+    advice: &'static str,
+    #[source]
+    source: BoxError,
+}
+
 /// Returns the unique index of this name, of whatever table.
 fn known_index(name: &str) -> Option<Index> {
     TABLES.iter().flat_map(|t| t.indexes()).find(|i| i.name == name)
@@ -54,13 +66,11 @@ impl DbError {
 
     /// Returns the library's error for a failure while the shop is being opened: wrong settings are reported as such.
     pub fn at_start(self) -> Error {
-        #[cfg(feature = "sqlite")]
-        let this = crate::sqlite::explained(self);
-        #[cfg(not(feature = "sqlite"))]
-        let this = self;
-        match this.kind {
-            Kind::Setup(message) => Error::invalid("database", FieldCode::OutOfBounds, message),
-            _ => this.into(),
+        match self.kind {
+            Kind::Setup(message) | Kind::Damaged(message) => {
+                Error::invalid("database", FieldCode::OutOfBounds, message)
+            }
+            _ => self.into(),
         }
     }
 
@@ -103,7 +113,11 @@ impl From<DbError> for Error {
         match e.kind {
             Kind::Contention => Self::Contention { source: Some(e.source) },
             // The outcome is known, because writes take effect with their commit, for which `or_unknown` is used.
-            Kind::Unavailable | Kind::Lost | Kind::Setup(_) => Self::unavailable(Dependency::Database, e.source),
+            Kind::Unavailable | Kind::Lost => Self::unavailable(Dependency::Database, e.source),
+            Kind::Setup(advice) => Self::unavailable(Dependency::Database, Advised { advice, source: e.source }),
+            Kind::Damaged(_) => {
+                Self::internal("using a database whose file is damaged: restore it from a backup", e.source)
+            }
             Kind::Unique(_) | Kind::ForeignKey(_) | Kind::Check(_) | Kind::Other => {
                 Self::internal("running a statement", e.source)
             }

@@ -83,6 +83,7 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
         return Err(Error::invalid("database", FieldCode::OutOfBounds, wrong.string(0)?));
     }
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
+        check_names(x).await?;
         x.script(TABLES).await.map_err(DbError::at_start)?;
     }
     // Checked before any migration, since some databases commit a change of the schema at once.
@@ -127,6 +128,34 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
     }
     x.commit().await.map_err(DbError::at_start)?;
     Ok(())
+}
+
+/// Returns the names of the tables that a migration creates.
+fn created(text: &str) -> impl Iterator<Item = &str> {
+    let statements = text.lines().filter_map(|line| line.trim_start().strip_prefix("CREATE TABLE "));
+    statements.filter_map(|rest| rest.trim_start_matches("IF NOT EXISTS ").split([' ', '(']).next())
+}
+
+/// Checks that a database without tables of the shop has none of their names, before anything is written.
+///
+/// # Errors
+/// `Validation` on field `database`.
+async fn check_names(x: &mut Executor<'_>) -> Result<()> {
+    let mut taken = Vec::new();
+    for row in x.fetch_all(x.dialect().names, Vec::new()).await.map_err(DbError::at_start)? {
+        taken.push(row.string(0)?);
+    }
+    let mut own = MIGRATIONS.iter().flat_map(|m| created(m.texts[x.dialect().slot]));
+    match own.find(|name| taken.iter().any(|other| other == name)) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!(
+                "names a database in which another program has a table `{name}`: name a database of the shop's own, or \
+                 rename that table"
+            );
+            Err(Error::invalid("database", FieldCode::OutOfBounds, message))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +238,17 @@ mod tests {
             index("d", Some("seq"), false),
         ];
         assert_eq!(found, BTreeMap::from(all));
+    }
+
+    #[test]
+    fn the_names_of_tables_are_found_in_every_database_s_way_of_writing() {
+        for slot in 0..3 {
+            let names: Vec<&str> = MIGRATIONS.iter().flat_map(|m| created(m.texts[slot])).collect();
+            assert!(names.contains(&"products") && names.contains(&"audit_log"), "database {slot}: {names:?}");
+            assert!(names.iter().all(|n| n.chars().all(|c| c.is_ascii_lowercase() || c == '_')), "{names:?}");
+            let described = TABLES.iter().all(|table| names.contains(&table.name()));
+            assert!(described, "database {slot}: {names:?}");
+        }
     }
 
     #[test]

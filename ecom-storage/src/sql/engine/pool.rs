@@ -297,9 +297,11 @@ pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
 fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
+    // Opening a file has a limit of its own, the time for which another process may lock it.
+    let create = if opens.shared.dialect.is_file { wait } else { OPEN_LIMIT.min(wait) };
     Pool::builder(opens)
         .max_size(size.max(1))
-        .timeouts(Timeouts { wait: Some(wait), create: Some(OPEN_LIMIT.min(wait)), recycle: Some(PING_LIMIT) })
+        .timeouts(Timeouts { wait: Some(wait), create: Some(create), recycle: Some(PING_LIMIT) })
         // The connection that was used last has the warmest caches.
         .queue_mode(QueueMode::Lifo)
         .runtime(deadpool::Runtime::Tokio1)
@@ -412,12 +414,9 @@ impl SqlStorage {
                 }
                 Ok(lent)
             }
-            Err(PoolError::Backend(e))
-                if matches!(e.kind, Kind::Setup(_))
-                    && self.shared.dialect.is_file
-                    && self.shared.currency.get().is_none() =>
-            {
-                Err(e.at_start())
+            Err(PoolError::Backend(e)) if matches!(e.kind, Kind::Setup(_) | Kind::Damaged(_)) => {
+                let is_starting = self.shared.dialect.is_file && self.shared.currency.get().is_none();
+                Err(if is_starting { e.at_start() } else { e.into() })
             }
             // If no connection can be opened, the database is out of reach, and nothing was written.
             Err(PoolError::Backend(e)) => Err(Error::unavailable(Dependency::Database, e.source)),
@@ -463,11 +462,18 @@ impl SqlStorage {
         self.waited(&self.writer)
     }
 
-    /// Returns the writing connection in a new transaction.
-    #[cfg(feature = "sqlite")]
+    /// Returns a connection that may write in a new transaction.
     pub(crate) async fn begin_on_writer(&self) -> Result<Lent> {
         let mut lent = self.writer().await?;
-        lent.begin(&self.shared).await?;
+        match lent.begin(&self.shared).await {
+            // The connection died while it was idle. Nothing was written, and the pool pings the other connections from
+            // now on.
+            Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
+                lent = self.writer().await?;
+                lent.begin(&self.shared).await?;
+            }
+            begun => begun?,
+        }
         Ok(lent)
     }
 

@@ -34,14 +34,7 @@ impl Storage for SqlStorage {
         if let Some(groups) = &self.groups {
             return Ok(Box::new(Transaction::on(groups.begin_alone(self).await?, self.shared.clone())));
         }
-        match Transaction::begin(self.writer().await?, self.shared.clone()).await {
-            // The connection died while it was idle. Nothing was written, and the pool pings the other connections from
-            // now on.
-            Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
-                Ok(Box::new(Transaction::begin(self.writer().await?, self.shared.clone()).await?))
-            }
-            begun => Ok(Box::new(begun?)),
-        }
+        Ok(Box::new(Transaction::on(self.begin_on_writer().await?, self.shared.clone())))
     }
 
     async fn begin_short(&self) -> Result<Box<dyn UnitOfWork>> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ecom_core::port::{Connection, UnitOfWork};
 use ecom_core::{Dependency, Error, Result};
 
-use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::error::{DbError, Kind};
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 use crate::sql::engine::pool::Lent;
 use crate::sql::engine::repository::SqlRepository;
@@ -43,24 +43,12 @@ pub struct Transaction {
 
 impl Transaction {
     /// Wraps a connection in a transaction that has begun.
-    #[cfg(feature = "sqlite")]
     pub const fn on(lent: Lent, shared: Arc<Shared>) -> Self {
         Self { lent, shared }
     }
 
-    /// Begins the transaction.
-    pub async fn begin(mut lent: Lent, shared: Arc<Shared>) -> DbResult<Self> {
-        lent.begin(&shared).await?;
-        Ok(Self { lent, shared })
-    }
-
-    /// Returns an executor in this transaction.
-    pub fn executor(&mut self) -> Executor<'_> {
-        self.lent.conn().executor(&self.shared)
-    }
-
     fn lend(&mut self) -> Executor<'_> {
-        self.executor()
+        self.lent.conn().executor(&self.shared)
     }
 }
 
@@ -72,7 +60,7 @@ impl UnitOfWork for Transaction {
         if self.lent.conn().state == State::Failed {
             return Err(Error::Unavailable { dependency: Dependency::Database, outcome_unknown: false, source: None });
         }
-        match self.executor().commit().await {
+        match self.lend().commit().await {
             Ok(()) => {
                 self.lent.conn().in_transaction = false;
                 Ok(())
@@ -83,7 +71,7 @@ impl UnitOfWork for Transaction {
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<()> {
-        match self.executor().rollback().await {
+        match self.lend().rollback().await {
             Ok(()) => self.lent.conn().in_transaction = false,
             // The database has already ended the transaction, and dropping closes the connection.
             Err(e) if e.kind == Kind::Other => {}

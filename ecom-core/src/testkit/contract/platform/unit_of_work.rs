@@ -33,6 +33,8 @@ suite! {
         many_dropped_units_leave_the_pool_usable,
         calls_that_are_canceled_at_any_await_leave_all_or_nothing,
         many_writers_at_once_all_get_their_turn,
+        short_transactions_at_once_have_each_their_own_outcome,
+        what_a_short_transaction_has_seen_is_durable_once_it_says_so,
         readers_go_on_while_writers_write,
         statements_are_counted,
         closed_it_refuses_new_connections,
@@ -345,6 +347,74 @@ pub async fn many_writers_at_once_all_get_their_turn(storage: &Arc<dyn Storage>)
         192,
         "every one of many concurrent writers must succeed"
     );
+}
+
+/// Short transactions may share a commit. Each that returns from it is written, and each that is dropped or rolled back
+/// is not.
+pub async fn short_transactions_at_once_have_each_their_own_outcome(storage: &Arc<dyn Storage>) {
+    let mut tasks = Vec::new();
+    for n in 0..48_u64 {
+        let storage = storage.clone();
+        tasks.push(tokio::spawn(async move {
+            let env = Env::new(n);
+            for m in 0..3 {
+                let c = env.category(&format!("C {n} {m}"), None);
+                let mut uow = storage.begin_short().await.unwrap();
+                uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
+                let commits = n % 3 == 0;
+                match n % 3 {
+                    0 => uow.commit().await.unwrap(),
+                    1 => uow.rollback().await.unwrap(),
+                    _ => drop(uow),
+                }
+                assert_eq!(
+                    get(&storage, &c).await.is_some(),
+                    commits,
+                    "a short transaction must be visible to others once its commit returns, and never without a commit"
+                );
+            }
+        }));
+    }
+    for t in tasks {
+        t.await.unwrap();
+    }
+    assert_eq!(
+        read!(storage, categories.count(&CategoryFilter::default(), 1_000)).count,
+        48,
+        "every short transaction that is committed must be stored, and no other one"
+    );
+}
+
+/// Whoever reads a write in a short transaction, and has awaited what the transaction depends on, may report the write:
+/// every other connection reads it too.
+pub async fn what_a_short_transaction_has_seen_is_durable_once_it_says_so(storage: &Arc<dyn Storage>) {
+    let mut tasks = Vec::new();
+    for n in 0..24_u64 {
+        let c = Env::new(n).category(&format!("C {n}"), None);
+        for reads in [false, true] {
+            let (storage, c) = (storage.clone(), c.clone());
+            tasks.push(tokio::spawn(async move {
+                let mut uow = storage.begin_short().await.unwrap();
+                if !reads {
+                    uow.categories().insert(std::slice::from_ref(&c)).await.unwrap();
+                    return uow.commit().await.unwrap();
+                }
+                let found = uow.categories().get(c.id, IncludeDeleted::No).await.unwrap();
+                let depends_on = uow.depends_on();
+                drop(uow);
+                if let Some(durable) = depends_on {
+                    durable.await.unwrap();
+                }
+                assert!(
+                    found.is_none() || get(&storage, &c).await.is_some(),
+                    "what a short transaction has seen must be committed once `depends_on` has completed"
+                );
+            }));
+        }
+    }
+    for t in tasks {
+        t.await.unwrap();
+    }
 }
 
 /// Each read is a consistent snapshot: a product is never read without its SKU.
