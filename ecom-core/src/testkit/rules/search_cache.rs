@@ -1,10 +1,12 @@
 //! Results of searches are cached until the index changes, and their products are current (R15).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::ShopFixture;
 use super::support::{flat, from, me, until, v};
@@ -16,7 +18,9 @@ use crate::domain::search::language::Language;
 use crate::domain::search::query::{Facet, SearchQuery};
 use crate::domain::search::rule::SearchRule;
 use crate::domain::search::synonyms::Synonym;
+use crate::error::{Dependency, Error, Result};
 use crate::id::UuidV7Source;
+use crate::port::cache::{Cache, CacheKey, CacheValue, Codec, ForwardCache};
 use crate::port::search::{Checkpoint, SearchDocument, SearchProvider};
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::faults::Watched;
@@ -31,6 +35,8 @@ tests! {
         r15_another_process_searches_the_changed_index_after_the_poll,
         r15_the_version_of_the_index_is_not_read_for_each_search,
         r15_concurrent_searches_ask_the_engine_once,
+        r15_a_search_that_is_given_up_leaves_its_load_to_another,
+        r15_concurrent_searches_share_an_error_of_the_engine,
         r15_a_search_that_began_before_a_change_is_not_kept,
         r15_a_search_does_without_a_version_that_cannot_be_read,
         a_search_counts_the_facets_that_it_asks_for_and_no_others,
@@ -219,23 +225,132 @@ pub async fn r15_the_version_of_the_index_is_not_read_for_each_search(f: &ShopFi
     }
 }
 
-/// Searches for the same result wait for the one that asks the engine.
+/// A cache that counts the searches that have looked for their result.
+#[derive(Debug)]
+struct Counted {
+    inner: Arc<dyn Cache>,
+    searches: AtomicU64,
+}
+
+#[async_trait]
+impl ForwardCache for Counted {
+    fn inner(&self) -> &dyn Cache {
+        &*self.inner
+    }
+    async fn get(&self, key: &CacheKey, codec: &'static Codec) -> Option<CacheValue> {
+        let found = self.inner.get(key, codec).await;
+        self.searches.fetch_add(u64::from(matches!(key, CacheKey::Search(_))), Ordering::SeqCst);
+        found
+    }
+}
+
+/// Equal searches that run at the same time, all of which have missed their result in the cache, while the engine holds
+/// back the first one.
+struct Waiting {
+    engine: Arc<Watched>,
+    shop: Shop,
+    first: tokio::task::JoinHandle<Outcome>,
+    others: JoinSet<Outcome>,
+}
+
+/// The titles that a search has found, and whether they came from the cache.
+type Outcome = Result<(Vec<String>, bool)>;
+
+async fn found(shop: Shop, query: SearchQuery) -> Outcome {
+    let found = shop.search().search(&query).await?;
+    Ok((found.products.iter().map(|p| p.title.clone()).collect(), found.hit))
+}
+
+impl Waiting {
+    /// How many searches run besides the first one.
+    const OTHERS: u64 = 15;
+
+    /// Begins the searches. `hold` holds the engine back.
+    async fn begin(f: &ShopFixture, query: &SearchQuery, hold: impl FnOnce(&Watched)) -> Self {
+        let engine = Watched::over(f.search.clone());
+        let cache = Arc::new(Counted { inner: f.cache(), searches: AtomicU64::new(0) });
+        let config = ShopConfig::default().poll_interval(NEVER).search_timeout(NEVER);
+        let shop = Shop::new(ShopParts { cache: cache.clone(), config, search: engine.clone(), ..f.parts() }).unwrap();
+        // Reads the settings and the product, so that the searches wait for nothing but the engine.
+        look(&shop, &all(900)).await;
+        hold(&engine);
+        engine.requests.lock().clear();
+        cache.searches.store(0, Ordering::SeqCst);
+        let search = || found(shop.clone(), query.clone());
+        let first = tokio::spawn(search());
+        until("the first search asks the engine", async || engine.requests.lock().len() == 1).await;
+        let mut others = JoinSet::new();
+        for _ in 0..Self::OTHERS {
+            others.spawn(search());
+        }
+        until("all searches have missed", async || {
+            let missed = cache.searches.load(Ordering::SeqCst);
+            let asked = engine.requests.lock().len();
+            if f.caches() { missed > Self::OTHERS } else { asked as u64 > Self::OTHERS }
+        })
+        .await;
+        Self { engine, shop, first, others }
+    }
+
+    fn requests(&self) -> usize {
+        self.engine.requests.lock().len()
+    }
+}
+
+/// Searches for the same result wait for the one that asks the engine. None of them has found it in the cache, and the
+/// next one does.
 pub async fn r15_concurrent_searches_ask_the_engine_once(f: &ShopFixture) {
     f.plain("Lamp").await;
     f.shop.index().catch_up().await.unwrap();
-    let engine = Watched::held(f.search.clone());
-    let shop = f.over(engine.clone(), ShopConfig::default().poll_interval(NEVER));
-    let mut tasks = tokio::task::JoinSet::new();
-    let search = |shop: Shop| async move { look(&shop, &all(0)).await.0 };
-    tasks.spawn(search(shop.clone()));
-    until("the first search asks the engine", async || engine.requests.lock().len() == 1).await;
-    for _ in 0..15 {
-        tasks.spawn(search(shop.clone()));
+    let mut waiting = Waiting::begin(f, &all(0), Watched::hold).await;
+    waiting.engine.release();
+    let mut outcomes = vec![(&mut waiting.first).await.unwrap()];
+    outcomes.extend(std::mem::take(&mut waiting.others).join_all().await);
+    for outcome in outcomes {
+        assert_eq!(outcome.unwrap(), has(&["Lamp"], false), "a result that another search has loaded is no hit");
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    engine.release();
-    assert!(tasks.join_all().await.iter().all(|titles| *titles == ["Lamp"]));
-    assert_eq!(engine.requests.lock().len(), if f.caches() { 1 } else { 16 });
+    assert_eq!(waiting.requests(), if f.caches() { 1 } else { 16 });
+    assert_eq!(look(&waiting.shop, &all(0)).await, has(&["Lamp"], f.caches()));
+}
+
+/// If the search that asks the engine is given up, one of those that wait asks it in its place.
+pub async fn r15_a_search_that_is_given_up_leaves_its_load_to_another(f: &ShopFixture) {
+    f.plain("Lamp").await;
+    f.shop.index().catch_up().await.unwrap();
+    let mut waiting = Waiting::begin(f, &all(0), Watched::hold).await;
+    waiting.first.abort();
+    assert!((&mut waiting.first).await.unwrap_err().is_cancelled());
+    if f.caches() {
+        until("another search asks the engine", async || waiting.requests() == 2).await;
+    }
+    waiting.engine.release();
+    for outcome in std::mem::take(&mut waiting.others).join_all().await {
+        assert_eq!(outcome.unwrap(), has(&["Lamp"], false));
+    }
+    assert_eq!(waiting.requests(), if f.caches() { 2 } else { 16 });
+}
+
+/// Searches that wait for a load share its error, which is not kept.
+pub async fn r15_concurrent_searches_share_an_error_of_the_engine(f: &ShopFixture) {
+    f.plain("Lamp").await;
+    f.shop.index().catch_up().await.unwrap();
+    let fails = |engine: &Watched| {
+        engine.refuses_searches.store(true, Ordering::SeqCst);
+        engine.hangs.store(true, Ordering::SeqCst);
+    };
+    let mut waiting = Waiting::begin(f, &all(0), fails).await;
+    waiting.engine.hangs.store(false, Ordering::SeqCst);
+    let mut outcomes = vec![(&mut waiting.first).await.unwrap()];
+    outcomes.extend(std::mem::take(&mut waiting.others).join_all().await);
+    for outcome in outcomes {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, Error::Unavailable { dependency: Dependency::Search, .. }), "{error:?}");
+    }
+    assert_eq!(waiting.requests(), if f.caches() { 1 } else { 16 });
+    waiting.engine.refuses_searches.store(false, Ordering::SeqCst);
+    // A shop of its own, whose circuit does not know of the error.
+    let shop = f.over(waiting.engine.clone(), ShopConfig::default());
+    assert_eq!(look(&shop, &all(0)).await, has(&["Lamp"], false), "an error is not cached");
 }
 
 /// The engine answers with the old index while the index changes, in the same process and in another one.
