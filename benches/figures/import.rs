@@ -41,8 +41,7 @@ pub async fn run() {
 }
 
 async fn import(shop: &Shop, file: &Arc<[u8]>, counts: impl Fn(&ecom::catalog::ImportReport) -> (u64, u64)) {
-    let options =
-        ImportOptions::default().source("bench").batch(std::env::var("XB").map_or(100, |x| x.parse().unwrap()));
+    let options = ImportOptions::default().source("bench");
     let report = shop.import().products(Cursor::new(file.clone()), options, |_| ()).await.expect("an import");
     assert_eq!(counts(&report), (PRODUCTS as u64, 0), "{report:?}");
 }

@@ -53,8 +53,7 @@ impl Columns {
 /// A connection as a plain program opens it, with the settings that the shop has.
 pub fn open(b: &Bench) -> rusqlite::Connection {
     let conn = rusqlite::Connection::open(b.dir.path().join("shop.db")).expect("a connection");
-    conn.pragma_update(None, "mmap_size", 256 << 20).expect("a setting");
-    conn.pragma_update(None, "cache_size", -16_384).expect("a setting");
+    conn.pragma_update(None, "cache_size", -8_192).expect("a setting");
     conn
 }
 

@@ -41,7 +41,7 @@ fn build() {
 pub async fn run() {
     println!("shipped: the server of the README, access log to a file, {CONNECTIONS} connections");
     build();
-    let server = Server::start(&[], &[]);
+    let server = Server::start(tempfile::tempdir().expect("a folder"), &[]);
     let list = "/api/v1/products?per_page=20".to_owned();
     let first: serde_json::Value = serde_json::from_slice(&body(server.at, &list).await).expect("JSON");
     let product = format!("/api/v1/products/{}", first["data"][0]["id"].as_str().expect("an id"));
@@ -113,9 +113,11 @@ pub async fn memory() {
     let file = dir.path().join("products.ndjson");
     fs::write(&file, import::records(PRODUCTS)).expect("a file");
     let start = Instant::now();
-    let server = Server::start(&["--import", &file.to_string_lossy()], &[]);
+    let server = Server::start(dir, &["--import", "products.ndjson"]);
     println!("{PRODUCTS} products imported by the server, and found by searches, in {:.1?}", start.elapsed());
     println!("  memory after the import: {}", server.memory());
+    let server = server.again();
+    println!("  memory after a new start: {}", server.memory());
     let ids = Arc::new(ids(server.at).await);
     let number = Arc::new(AtomicUsize::new(0));
     for _ in 0..rounds(2) {
@@ -163,19 +165,25 @@ async fn body(at: SocketAddr, path: &str) -> Vec<u8> {
 struct Server {
     process: Child,
     at: SocketAddr,
-    _dir: TempDir,
+    /// `None` once another process uses it.
+    dir: Option<TempDir>,
 }
 
 impl Server {
-    /// Starts the reference server in an empty directory.
-    fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+    /// Starts the reference server in a directory.
+    fn start(dir: TempDir, arguments: &[&str]) -> Self {
         let program = std::env::current_exe().expect("this program");
         let target = program.ancestors().nth(2).expect("the target directory");
-        let dir = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(target.join("examples/server"));
-        command.args(arguments).envs(settings.iter().copied());
-        command.env("ECOM_RATE_LIMIT", "off").env("ECOM_LISTEN", "127.0.0.1:0");
+        command.args(arguments).env("ECOM_RATE_LIMIT", "off").env("ECOM_LISTEN", "127.0.0.1:0");
         Self::spawn(command, dir)
+    }
+
+    /// Ends the server and starts another one on its data.
+    fn again(mut self) -> Self {
+        let dir = self.dir.take().expect("a directory");
+        drop(self);
+        Self::start(dir, &[])
     }
 
     /// Starts a bare axum server.
@@ -195,7 +203,7 @@ impl Server {
         let mut process = command.spawn().expect("a server");
         loop {
             if let Some(at) = address(&log) {
-                return Self { process, at, _dir: dir };
+                return Self { process, at, dir: Some(dir) };
             }
             let ended = process.try_wait().expect("a status");
             assert!(ended.is_none(), "{}", fs::read_to_string(&log).unwrap_or_default());

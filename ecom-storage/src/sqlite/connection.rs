@@ -42,6 +42,20 @@ const STATEMENTS: usize = 256;
 /// The size of the write-ahead log, in pages of 4 KiB, at which it is written to the database. SQLite's default of
 /// 1,000 writes a page that many commits change several times as often.
 const CHECKPOINT_PAGES: u32 = 4_000;
+/// The page cache of a connection for reads, in KiB. What it lacks is in the cache of the operating system. Reads from a
+/// memory map (`mmap_size`) are no faster, count as memory of the process once for each connection, and end the process
+/// if the file cannot be read.
+const READER_CACHE_KIB: i32 = 8 << 10;
+
+/// The page cache of a transaction that writes, in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// For the pages of short writes, which are kept from one to the next.
+    Short = 16 << 10,
+    /// For the pages of an import's batch, which would be written twice if they did not fit. They are freed when the
+    /// next short write begins.
+    Long = 64 << 10,
+}
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -50,6 +64,7 @@ pub(crate) struct Connection {
     watch: Arc<Watch>,
     slow: Arc<Slow>,
     role: Role,
+    room: Room,
     in_file: bool,
     durable: bool,
     /// Whether the log is to be written to the database before the next transaction: after commits that do not do so.
@@ -135,6 +150,7 @@ impl Connection {
             watch,
             slow,
             role,
+            room: Room::Short,
             in_file: options.path().is_some(),
             durable: options.durable,
             log_is_long: false,
@@ -173,6 +189,16 @@ impl Connection {
                 Err(e) if is_busy(&e) && retry.pause().await => {}
                 done => return done.map_err(|e| self.classified(e)),
             }
+        }
+    }
+
+    /// Sets the size of the page cache of a connection that writes.
+    pub(crate) fn make_room(&mut self, room: Room) {
+        if self.room != room
+            && let Ok(conn) = self.here()
+            && conn.pragma_update(None, "cache_size", -(room as i32)).is_ok()
+        {
+            self.room = room;
         }
     }
 
@@ -375,10 +401,12 @@ fn open(path: Option<&Path>, durable: bool, role: Role, watch: &Arc<Watch>) -> r
     conn.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "cache_size", -16_384)?;
-    if role == Role::Reader {
-        conn.pragma_update(None, "mmap_size", 256 << 20)?;
-        conn.pragma_update(None, "query_only", true)?;
+    match role {
+        Role::Writer => conn.pragma_update(None, "cache_size", -(Room::Short as i32))?,
+        Role::Reader => {
+            conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+            conn.pragma_update(None, "query_only", true)?;
+        }
     }
     watch.install(&conn)?;
     Ok(conn)

@@ -21,6 +21,7 @@ use ecom_core::{Dependency, Error, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::connection::Room;
 use super::options::SqliteOptions;
 use crate::sql::engine::error::Kind;
 use crate::sql::engine::executor::{Executor, Shared, State};
@@ -118,12 +119,9 @@ impl Groups {
             Some(group) => group,
             None => {
                 self.close(storage).await;
-                Group {
-                    lent: storage.begin_on_writer().await?,
-                    members: 0,
-                    since: None,
-                    progress: watch::Sender::new(Progress::Open),
-                }
+                let mut lent = storage.begin_on_writer().await?;
+                lent.conn().make_room(Room::Short);
+                Group { lent, members: 0, since: None, progress: watch::Sender::new(Progress::Open) }
             }
         };
         let mut unit = GroupedTransaction {
@@ -145,7 +143,9 @@ impl Groups {
     pub(crate) async fn begin_alone(&self, storage: &SqlStorage) -> Result<Lent> {
         let _permit = self.turn(storage).await?;
         self.close(storage).await;
-        storage.begin_on_writer().await
+        let mut lent = storage.begin_on_writer().await?;
+        lent.conn().make_room(Room::Long);
+        Ok(lent)
     }
 
     /// Waits for the turn.

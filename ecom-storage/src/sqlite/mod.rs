@@ -8,7 +8,7 @@ mod options;
 pub(crate) mod row;
 mod statement;
 
-pub(crate) use connection::{Connection, Slow};
+pub(crate) use connection::{Connection, Room, Slow};
 pub(crate) use error::{classify, classify_sqlx};
 pub(crate) use group::Groups;
 pub(crate) use host::{HostConnection, await_turn};

@@ -71,6 +71,16 @@ impl Conn {
         }
     }
 
+    /// Sets the size of the page cache of a connection to SQLite.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn make_room(&mut self, room: crate::sqlite::Room) {
+        match &mut self.open {
+            Open::Sqlite(c) => c.make_room(room),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => {}
+        }
+    }
+
     /// Undoes what a connection to SQLite has written since a savepoint. Returns false if that is not possible.
     #[cfg(feature = "sqlite")]
     pub fn roll_back_savepoint(&mut self) -> bool {
