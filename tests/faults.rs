@@ -406,7 +406,7 @@ async fn all_agree(shop: &Shop) {
         };
         let list = shop.products().list(&query).await.unwrap();
         for p in &list.value.page.items {
-            while **shop.products().get(p.id).await.unwrap().value != *p {
+            while shop.products().get(p.id).await.unwrap().value != *p {
                 assert!(start.elapsed() < LIMIT, "the cache has an old {}", p.id);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -115,7 +115,7 @@ async fn r15_what_could_not_be_told_is_told_before_reads_resume() {
     server.pause();
     // The first call is sent and gets no answer; the second one is not sent any more.
     assert_unavailable(&cache.invalidate(&[key(1)]).await);
-    assert_unavailable(&cache.invalidate(&[key(2), key(4), CacheKey::ProductLists]).await);
+    assert_unavailable(&cache.invalidate(&[key(2), key(4), CacheKey::ProductList(1)]).await);
     server.resume();
     until("reads resume", async || {
         for gone in [key(1), key(2), CacheKey::ProductList(1)] {
@@ -185,26 +185,14 @@ async fn r15_flushed_and_evicted_epochs_bring_no_old_value_back() {
         assert!(fill(&cache, k, 2).await);
         assert_eq!(read(&cache, k).await, Some(2));
     }
-    let (tree, categories) = (CacheKey::CategoryTree, CacheKey::CategoryList(1));
-    for k in [tree, categories] {
-        assert!(fill(&cache, k, 2).await);
-    }
-    for (epoch, gone, stays) in [
-        ("*:e:product-lists", list, Some(key(1))),
-        ("*:e:category-tree", tree, Some(key(1))),
-        ("*:e:category-tree", categories, Some(key(1))),
-        ("*:epoch", key(1), None),
-    ] {
-        let name = names(&mut raw, epoch).await;
-        redis::cmd("DEL").arg(&name).query_async::<()>(&mut raw).await.unwrap();
-        assert_eq!(read(&cache, gone).await, None, "{epoch}");
-        // The fill makes an epoch, which differs from the old one.
-        assert!(fill(&cache, CacheKey::ProductList(2), 1).await);
-        assert!(fill(&cache, CacheKey::CategoryList(2), 1).await);
-        assert_eq!(read(&cache, gone).await, None, "{epoch}");
-        if let Some(stays) = stays {
-            assert_eq!(read(&cache, stays).await, Some(2), "{epoch}");
-        }
+    let epoch = names(&mut raw, "*:epoch").await;
+    assert_eq!(epoch.len(), 1);
+    redis::cmd("DEL").arg(&epoch).query_async::<()>(&mut raw).await.unwrap();
+    assert_eq!(read(&cache, key(1)).await, None);
+    // The fill makes an epoch, which differs from the old one.
+    assert!(fill(&cache, CacheKey::ProductList(2), 1).await);
+    for k in [key(1), list] {
+        assert_eq!(read(&cache, k).await, None);
     }
 }
 
@@ -221,7 +209,7 @@ async fn r15_a_redis_without_memory_still_forgets() {
     config.arg("SET").arg("maxmemory").arg("1").query_async::<()>(&mut raw).await.unwrap();
     assert!(!fill(&cache, key(4), 1).await, "the cache accepts no fill");
     assert_eq!(read(&cache, key(1)).await, Some(1), "the cache returns the values that it holds");
-    cache.invalidate(&[key(1), CacheKey::ProductLists]).await.unwrap();
+    cache.invalidate(&[key(1), list]).await.unwrap();
     assert_eq!(read(&cache, key(1)).await, None);
     assert_eq!(read(&cache, list).await, None);
     assert_eq!(read(&cache, key(2)).await, Some(1));
@@ -313,14 +301,11 @@ async fn a_read_is_one_command_however_many_keys() {
     redis::cmd("CONFIG").arg("RESETSTAT").query_async::<()>(&mut raw).await.unwrap();
     assert_eq!(cache.get_many(&keys, &CODEC).await.iter().flatten().count(), 10);
     assert_eq!(read(&cache, key(1)).await, Some(1));
-    // The same for keys that belong to groups.
-    let lists = [CacheKey::CategoryTree, CacheKey::CategoryList(1), CacheKey::ProductList(1), CacheKey::ProductList(2)];
-    assert_eq!(cache.get_many(&lists, &CODEC).await.iter().flatten().count(), 0);
     let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut raw).await.unwrap();
     let calls: Vec<&str> =
         stats.lines().filter_map(|l| l.strip_prefix("cmdstat_")).filter(|l| !l.starts_with("config")).collect();
     assert_eq!(calls.len(), 1, "{calls:?}");
-    assert!(calls[0].starts_with("mget:calls=3,"), "{calls:?}");
+    assert!(calls[0].starts_with("mget:calls=2,"), "{calls:?}");
 }
 
 #[tokio::test]
@@ -336,7 +321,7 @@ async fn shops_that_share_a_server_are_kept_apart() {
         assert_eq!(read(&two, k).await, None);
         assert!(fill(&two, k, 2).await);
     }
-    one.invalidate(&CacheKey::GROUPS).await.unwrap();
+    one.invalidate(&lists).await.unwrap();
     for k in lists {
         assert_eq!((read(&one, k).await, read(&two, k).await), (None, Some(2)), "{k:?}");
     }

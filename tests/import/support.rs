@@ -81,7 +81,8 @@ pub async fn all_products(shop: &Shop) -> Vec<Product> {
         sort: ProductSort::CreatedAsc,
         paging: Paging::Offset { offset: 0, limit: 1_000 },
     };
-    let mut all = shop.products().list(&query).await.unwrap().value.page.items.clone();
+    let mut all: Vec<Product> =
+        shop.products().list(&query).await.unwrap().page.items.iter().map(|p| (***p).clone()).collect();
     all.sort_by_key(|p| p.id);
     all
 }

@@ -23,16 +23,18 @@ pub enum CacheKey {
     Category(CategoryId),
     /// A live category, by the 128-bit hash of its slug: a path alone names the documents of all categories in it.
     CategorySlug(u128),
-    /// The tree of live categories. It is also the group of all [`CacheKey::CategoryList`]s.
+    /// The tree of live categories.
     CategoryTree,
     /// A page of products, by the hash of its query.
     ProductList(u128),
     /// The values by which a list of products can be narrowed, by the hash of its filter.
     ProductFilters(u128),
-    /// The group of all [`CacheKey::ProductList`]s and [`CacheKey::ProductFilters`]; it has no value of its own.
-    ProductLists,
+    /// The stamp of a part of the catalog that lists of products are made from, by the hash of its name.
+    Listing(u128),
     /// A page of categories, by the hash of its query.
     CategoryList(u128),
+    /// The stamp of the categories, which lists of categories are made from.
+    CategoryListing,
     /// A setting that a shop edits while it runs.
     Setting(SettingId),
     /// The result of a search, by the hash of the request and of the version of the index.
@@ -47,7 +49,7 @@ pub enum CacheKey {
 
 impl CacheKey {
     /// Every kind of key once, as a function of the number that distinguishes the keys of a kind.
-    const KINDS: [fn(u128) -> Self; 14] = [
+    const KINDS: [fn(u128) -> Self; 15] = [
         |number| Self::Product(ProductId(Uuid::from_u128(number))),
         Self::ProductSlug,
         |number| Self::Category(CategoryId(Uuid::from_u128(number))),
@@ -55,8 +57,9 @@ impl CacheKey {
         |_| Self::CategoryTree,
         Self::ProductList,
         Self::ProductFilters,
-        |_| Self::ProductLists,
+        Self::Listing,
         Self::CategoryList,
+        |_| Self::CategoryListing,
         |number| Self::Setting(SettingId(Uuid::from_u128(number))),
         Self::Search,
         |_| Self::Roles,
@@ -64,37 +67,11 @@ impl CacheKey {
         Self::ApiKey,
     ];
 
-    /// The keys that are groups: invalidating one of them invalidates each key whose [`Self::group`] it is.
-    pub const GROUPS: [Self; 2] = [Self::ProductLists, Self::CategoryTree];
-
-    /// Returns the group that the key belongs to, if any. A group belongs to itself.
-    pub const fn group(&self) -> Option<Self> {
-        match self {
-            Self::Product(_)
-            | Self::ProductSlug(_)
-            | Self::Category(_)
-            | Self::CategorySlug(_)
-            | Self::Setting(_)
-            | Self::Search(_)
-            | Self::Roles
-            | Self::Session(_)
-            | Self::ApiKey(_) => None,
-            Self::ProductList(_) | Self::ProductFilters(_) | Self::ProductLists => Some(Self::ProductLists),
-            // A change of a list of categories is also a change of the tree.
-            Self::CategoryList(_) | Self::CategoryTree => Some(Self::CategoryTree),
-        }
-    }
-
-    /// Returns whether the key is a group.
-    pub fn is_group(&self) -> bool {
-        self.group() == Some(*self)
-    }
-
-    /// Returns the position in [`Self::GROUPS`] of the group that the key belongs to, if any, for adapters that store
-    /// something per group.
-    pub fn group_index(&self) -> Option<usize> {
-        let group = self.group()?;
-        Self::GROUPS.iter().position(|g| *g == group)
+    /// Returns whether the value of the key is a stamp: a random number that stands for a part of the database. Other
+    /// values record the stamps of the parts that they are made from, so that invalidating one stamp makes all of them
+    /// stale.
+    pub const fn is_stamp(&self) -> bool {
+        matches!(self, Self::Listing(_) | Self::CategoryListing)
     }
 
     /// Returns a key of every kind, with `number` in those that have one, for the tests of adapters.
@@ -112,8 +89,9 @@ impl CacheKey {
             Self::CategoryTree => ("category-tree", None),
             Self::ProductList(hash) => ("product-list", Some(*hash)),
             Self::ProductFilters(hash) => ("product-filters", Some(*hash)),
-            Self::ProductLists => ("product-lists", None),
+            Self::Listing(hash) => ("listing", Some(*hash)),
             Self::CategoryList(hash) => ("category-list", Some(*hash)),
+            Self::CategoryListing => ("category-listing", None),
             Self::Setting(id) => ("setting", Some(id.0.as_u128())),
             Self::Search(hash) => ("search", Some(*hash)),
             Self::Roles => ("roles", None),
@@ -237,15 +215,15 @@ port! {
         ) -> bool;
 
         /// Drops the keys here, and everywhere if the cache is shared; reads that start afterwards do not see the old
-        /// values. A group stands for all keys that belong to it, and also ends the fills of them that were begun.
+        /// values.
         ///
         /// # Errors
         /// `Unavailable` if a shared cache could not be invalidated.
         async fn invalidate(&self, keys: &[CacheKey]) -> Result<()>;
 
         /// Drops the keys from what this process holds, and nothing elsewhere, for callers whose writer invalidates the
-        /// shared values. A group stands for all keys that belong to it, and fills that were begun are not held in this
-        /// process. The same as [`Self::invalidate`] if nothing is shared.
+        /// shared values. Fills that were begun are not held in this process. The same as [`Self::invalidate`] if
+        /// nothing is shared.
         async fn invalidate_local(&self, keys: &[CacheKey]);
 
         /// Drops everything.
@@ -383,18 +361,5 @@ mod tests {
         ] {
             assert_eq!(CacheKey::parse(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn groups_are_those_that_keys_belong_to() {
-        let belonging: HashSet<CacheKey> = CacheKey::every_kind(7).filter_map(|key| key.group()).collect();
-        assert_eq!(belonging, HashSet::from(CacheKey::GROUPS));
-        for (i, group) in CacheKey::GROUPS.into_iter().enumerate() {
-            assert!(group.is_group(), "{group}");
-            assert_eq!(group.group_index(), Some(i));
-        }
-        assert!(!CacheKey::ProductList(7).is_group() && !CacheKey::ProductSlug(7).is_group());
-        assert_eq!(CacheKey::CategoryList(7).group_index(), CacheKey::CategoryTree.group_index());
-        assert_eq!(CacheKey::ProductSlug(7).group_index(), None);
     }
 }

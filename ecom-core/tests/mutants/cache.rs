@@ -22,12 +22,10 @@ crate::runner::mutants! {
         ClearLocalDoesNothing: "`clear_local` drops nothing" default,
         InvalidateLocalClears: "`invalidate_local` drops everything",
         FirstKeyOnly: "`invalidate` of several keys drops the first only",
-        GroupsAreKeys: "the invalidation of a group leaves the keys that belong to it",
-        GroupsClear: "the invalidation of a group drops everything",
-        GroupsJoined: "the invalidation of one group drops the other one too",
+        StampsClear: "the invalidation of a stamp drops everything",
         StaleFills: "a fill is held although its key was invalidated meanwhile" default,
         StaleFillsAfterClear: "a fill is held although the cache was cleared meanwhile",
-        StaleFillsOfGroups: "a fill is held although the group of its key was invalidated meanwhile",
+        StaleFillsOfStamps: "a fill is held although its key, a stamp, was invalidated meanwhile",
         StaleFillsAfterLocal: "a fill is held although its key was dropped locally meanwhile",
         AnyInvalidationRefuses: "an invalidation refuses all fills that were begun",
         InvalidatedForGood: "a key that was invalidated is never held again",
@@ -57,7 +55,7 @@ crate::runner::mutants! {
         InvalidationsAreEvictions: "`stats().evictions` counts what was invalidated",
         ReplacedAreEvictions: "`stats().evictions` counts what was replaced",
         CloseDropsNothing: "a closed cache still holds its values",
-        CloseLeavesLists: "a closed cache still holds lists",
+        CloseLeavesStamps: "a closed cache still holds stamps",
         NoName: "the cache has no name",
     }
 }
@@ -83,7 +81,7 @@ struct State {
     stale: HashMap<CacheKey, CacheValue>,
     /// Counts invalidations. A token is its value when the load began.
     sequence: u64,
-    /// The last invalidation of a key, or of a group.
+    /// The last invalidation of a key.
     keys: HashMap<CacheKey, u64>,
     /// The last one of everything.
     all: u64,
@@ -101,10 +99,8 @@ impl State {
     /// Whether a fill that began with this token was overtaken.
     fn overtaken(&self, key: &CacheKey, token: u64, mutant: Option<M>) -> bool {
         let mark = |key: &CacheKey| self.keys.get(key).copied().unwrap_or(0);
-        let group = key.group().filter(|group| group != key || mutant != Some(M::StaleFills));
-        let by_key = mutant != Some(M::StaleFills) && !(key.is_group() && mutant == Some(M::StaleFillsOfGroups));
+        let by_key = mutant != Some(M::StaleFills) && !(key.is_stamp() && mutant == Some(M::StaleFillsOfStamps));
         (by_key && token < mark(key))
-            || (mutant != Some(M::StaleFillsOfGroups) && group.is_some_and(|group| token < mark(&group)))
             || (mutant != Some(M::StaleFillsAfterClear) && token < self.all)
             || (mutant == Some(M::AnyInvalidationRefuses) && token < self.sequence)
     }
@@ -118,16 +114,12 @@ impl State {
     fn drop_keys(&mut self, keys: &[CacheKey], mutant: Option<M>) {
         for key in keys {
             self.sequence += 1;
-            if mutant == Some(M::GroupsClear) && key.is_group() {
+            if mutant == Some(M::StampsClear) && key.is_stamp() {
                 self.drop_all();
             }
             let before = self.entries.len();
             self.keys.insert(*key, self.sequence);
             self.entries.remove(key);
-            if mutant != Some(M::GroupsAreKeys) {
-                let joined = mutant == Some(M::GroupsJoined) && key.is_group();
-                self.entries.retain(|k, _| !(k.group() == Some(*key) || (joined && k.group().is_some())));
-            }
             if mutant == Some(M::InvalidationsAreEvictions) {
                 self.stats.evictions += (before - self.entries.len()) as u64;
             }
@@ -269,7 +261,7 @@ impl Cache for Reference {
             Some(M::InvalidateLocalDoesNothing) => {}
             Some(M::InvalidateLocalClears) => state.drop_all(),
             Some(M::StaleFillsAfterLocal) => {
-                state.entries.retain(|k, _| !keys.iter().any(|by| k == by || k.group() == Some(*by)));
+                state.entries.retain(|k, _| !keys.contains(k));
             }
             _ => state.drop_keys(keys, self.mutant),
         }
@@ -295,7 +287,7 @@ impl Cache for Reference {
     async fn close(&self) {
         match self.mutant {
             Some(M::CloseDropsNothing) => {}
-            Some(M::CloseLeavesLists) => self.state.lock().entries.retain(|key, _| key.group().is_some()),
+            Some(M::CloseLeavesStamps) => self.state.lock().entries.retain(|key, _| key.is_stamp()),
             _ => self.state.lock().drop_all(),
         }
     }

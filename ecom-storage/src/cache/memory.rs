@@ -2,13 +2,12 @@
 //!
 //! # How a stale fill is refused
 //! All invalidations and all fills share one sequence. [`Cache::begin_fill`] returns its current value as the token. An
-//! invalidation takes the next value and stores it as a mark: on the stripe of the key that it drops, as the floor of
-//! the group that it drops, or as every floor. A fill whose token is below the mark of its stripe or below its floor
-//! started before the invalidation and is refused. Check and insert happen under the lock of the stripe, as do mark and
-//! remove, so that neither can come between the two steps of the other.
+//! invalidation takes the next value and stores it as a mark: on the stripe of the key that it drops, or as the floor of
+//! all entries if it drops everything. A fill whose token is below the mark of its stripe or below the floor started
+//! before the invalidation and is refused. Check and insert happen under the lock of the stripe, as do mark and remove,
+//! so that neither can come between the two steps of the other.
 //!
-//! To drop a group, or everything, takes O(1): an entry keeps the token of its fill, and a read ignores entries below
-//! the floor. These are overwritten or evicted later, and the statistics count them until then.
+//! To drop everything takes O(1): an entry keeps the token of its fill, and a read ignores entries below the floor.
 //!
 //! Keys that share one of the 1,024 stripes sometimes refuse each other's fills, which costs one more load.
 
@@ -71,10 +70,8 @@ struct Inner {
     clock: Option<SharedClock>,
     /// The sequence of all invalidations; see the module.
     sequence: AtomicU64,
-    /// The floor of each group: entries below it have been dropped.
-    groups: [AtomicU64; CacheKey::GROUPS.len()],
-    /// The floor of the entries that belong to no group.
-    others: AtomicU64,
+    /// The floor of all entries: those below it have been dropped.
+    floor: AtomicU64,
     /// The last invalidation of a key of each stripe.
     stripes: Box<[Mutex<u64>; STRIPES]>,
     counters: Box<[Counters; COUNTERS]>,
@@ -175,8 +172,7 @@ impl MemoryCache {
                 hasher,
                 clock: options.clock,
                 sequence: AtomicU64::new(0),
-                groups: Default::default(),
-                others: AtomicU64::new(0),
+                floor: AtomicU64::new(0),
                 stripes: Box::new([const { Mutex::new(0) }; STRIPES]),
                 counters: Box::new(std::array::from_fn(|_| Counters::default())),
                 evictions,
@@ -192,11 +188,8 @@ impl MemoryCache {
 
     pub(crate) fn forget_all(&self) {
         let inner = &*self.inner;
-        let mark = inner.mark();
-        for floor in inner.groups.iter().chain([&inner.others]) {
-            floor.fetch_max(mark, Ordering::SeqCst);
-        }
-        // This only frees the memory; the floors decide which entries are read.
+        inner.floor.fetch_max(inner.mark(), Ordering::SeqCst);
+        // This only frees the memory; the floor decides which entries are read.
         inner.entries.invalidate_all();
     }
 }
@@ -211,7 +204,7 @@ impl Inner {
     #[inline]
     fn read(&self, key: &CacheKey) -> Option<CacheValue> {
         let entry = self.entries.get(key)?;
-        if entry.token < self.floor(key).load(Ordering::Acquire) {
+        if entry.token < self.floor.load(Ordering::Acquire) {
             return None;
         }
         if let (Life::Until(end), Some(clock)) = (entry.life, &self.clock)
@@ -221,12 +214,6 @@ impl Inner {
         }
         self.counters[slot()].hits.fetch_add(1, Ordering::Relaxed);
         Some(entry.value)
-    }
-
-    /// Returns the floor that the token of an entry must not be below.
-    #[inline]
-    fn floor(&self, key: &CacheKey) -> &AtomicU64 {
-        key.group_index().map_or(&self.others, |i| &self.groups[i])
     }
 
     fn stripe(&self, key: &CacheKey) -> &Mutex<u64> {
@@ -241,10 +228,6 @@ impl Inner {
     }
 
     fn invalidate(&self, key: &CacheKey) {
-        if key.is_group() {
-            self.floor(key).fetch_max(self.mark(), Ordering::SeqCst);
-            return;
-        }
         let mut stripe = self.stripe(key).lock();
         *stripe = self.mark();
         self.entries.invalidate(key);
@@ -303,8 +286,8 @@ impl Cache for MemoryCache {
         };
         let token = token.local;
         let stripe = inner.stripe(key).lock();
-        // If a floor rises after this check, it hides the entry, whose token is below it.
-        if token < *stripe || token < inner.floor(key).load(Ordering::SeqCst) {
+        // If the floor rises after this check, it hides the entry, whose token is below it.
+        if token < *stripe || token < inner.floor.load(Ordering::SeqCst) {
             return false;
         }
         inner.entries.insert(*key, Entry { value, token, life, size });

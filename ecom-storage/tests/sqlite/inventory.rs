@@ -18,7 +18,7 @@ async fn stock_moves_availability_and_revision_together() -> TestResult {
     let mut tx = s.begin().await?;
     let all: Vec<StockMovement> = p.skus.iter().map(|s| movement(s.id, -7)).collect();
     let touched = tx.inventory().apply(&all).await?;
-    assert_eq!(touched, [TouchedProduct { product_id: p.id, revision: 2 }]);
+    assert_eq!(touched, [TouchedProduct { product_id: p.id, revision: 2, availability_changed: true }]);
     tx.commit().await?;
     let filter = |a| ProductFilter { availability: Some(a), ..ProductFilter::default() };
     let mut c = s.connect().await?;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::domain::catalog::product::Product;
 use crate::domain::common::Actor;
 use crate::error::{Result, ValidationErrors};
 use crate::id::{AuditLogEntryId, CustomerId};
@@ -115,6 +116,11 @@ pub(crate) trait Audited: Sync {
 
     /// Returns the customer whose personal data the fields may contain.
     fn customer(&self) -> Option<CustomerId> {
+        None
+    }
+
+    /// Returns the product, if the aggregate is one.
+    fn product(&self) -> Option<&Product> {
         None
     }
 }

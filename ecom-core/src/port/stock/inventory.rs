@@ -13,6 +13,8 @@ pub struct TouchedProduct {
     pub product_id: ProductId,
     /// Its revision after the change.
     pub revision: i64,
+    /// Whether the best availability of its SKUs changed, by which lists filter.
+    pub availability_changed: bool,
 }
 
 port! {

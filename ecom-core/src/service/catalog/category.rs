@@ -71,21 +71,21 @@ impl<'a> CategoryService<'a> {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, id: CategoryId) -> Result<Lookup<Category>> {
-        let ttl = self.cx.config.category_ttl;
-        // The entry is only a hint: the category that it leads to is checked for its id.
-        let slug = self
-            .cx
-            .cache
-            .get_or_load(CacheKey::Category(id), ttl, async {
-                let found = self.cx.storage.connect().await?.categories().get(id, IncludeDeleted::No).await?;
-                Ok(found.map(|c| c.slug))
-            })
-            .await?
-            .ok_or_else(|| Error::not_found(Entity::Category, id))?;
+        // The slug is only a hint: the category that it leads to is checked for its id.
+        let slug = self.slug(id).await?.ok_or_else(|| Error::not_found(Entity::Category, id))?;
         match self.get_by_slug(slug.value.as_str()).await {
             Ok(found) if found.value.id == id => Ok(found),
             _ => Ok(Lookup { value: Arc::new(Cached::new(self.get_fresh(id, IncludeDeleted::No).await?)), hit: false }),
         }
+    }
+
+    /// Returns the slug of a live category, from the cache or the database (R15).
+    pub(super) async fn slug(&self, id: CategoryId) -> Result<Option<Lookup<Slug>>> {
+        let load = async {
+            let found = self.cx.storage.connect().await?.categories().get(id, IncludeDeleted::No).await?;
+            Ok(found.map(|c| c.slug))
+        };
+        self.cx.cache.get_or_load(CacheKey::Category(id), self.cx.config.category_ttl, load).await
     }
 
     /// Returns a live category by its slug, from the cache or the database (R15).
@@ -165,9 +165,10 @@ impl<'a> CategoryService<'a> {
         };
         if filter.include_deleted == IncludeDeleted::No {
             let key = CacheKey::CategoryList(text_hash(&text));
+            let (parts, ttl) = (async { Ok(Some(vec![CacheKey::CategoryListing])) }, self.cx.config.category_ttl);
             let load = async { load(text.clone()).await.map(Some) };
             // The entry may belong to another query with the same hash.
-            if let Some(found) = self.cx.cache.get_or_load(key, self.cx.config.category_ttl, load).await?
+            if let Some(found) = self.cx.cache.get_or_make(key, ttl, parts, load).await?
                 && found.value.query == text
             {
                 return Ok(found);
@@ -448,7 +449,8 @@ impl<'a> CategoryService<'a> {
         if children + products > 0 {
             return Err(CatalogConflict::CategoryNotEmpty { category: id.0, children, products }.into());
         }
-        let shown_by = [slug_key(&before.slug), CacheKey::ProductLists];
+        // No list has products of an empty category.
+        let shown_by = [slug_key(&before.slug)];
         match mode {
             DeleteMode::Soft => {
                 let mut gone = before.clone();

@@ -14,6 +14,7 @@ use crate::port::catalog::review::ReviewedProduct;
 use crate::port::storage::Repositories as _;
 use crate::service::catalog::product::ProductService;
 use crate::service::run::context::Context;
+use crate::service::run::listing::Aspect;
 use crate::service::run::transaction::{Change, Tx};
 
 /// The service of the reviews of a shop.
@@ -311,7 +312,8 @@ impl<'a> ReviewService<'a> {
         if shows {
             // The audit log has the review.
             let (kind, actor) = (EventKind::ProductUpdated, self.who.actor());
-            tx.emit(Change::event_only(kind, after.id, after.revision, actor)).await?;
+            let aspect = (rating.mean != before.rating.mean).then_some(Aspect::Rating);
+            tx.emit(Change::event_only(kind, after.id, after.revision, actor).of_aspects(aspect)).await?;
         }
         Ok(())
     }

@@ -1,15 +1,25 @@
 //! Reads through the cache: one load per key at a time, and no stale fill (R15).
+//!
+//! # Stamps
+//! A value that is made from many rows, such as a page of a list, becomes stale with writes that cannot name its key. It
+//! names the parts of the database that it is made from instead ([`CacheKey::is_stamp`]), and a write names the parts
+//! that it changes. The cache has a stamp for each part, a random number. A load reads the stamps of its parts, or
+//! makes them, before it reads the database, and the value records them. A reader uses the value only if the cache
+//! still has the same stamps. So to invalidate a stamp makes all values stale that are made from its part, those of
+//! loads under way too, and a stamp that was evicted does the same.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
@@ -18,6 +28,8 @@ use crate::port::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Cod
 /// A cached value with the values that its readers attached to it.
 pub struct Cached<T> {
     value: T,
+    /// The stamps of the parts of the database that the value is made from, if it does not depend on its key alone.
+    stamps: Vec<(CacheKey, Stamp)>,
     attached: Slot,
 }
 
@@ -33,7 +45,11 @@ struct Attachment<A: ?Sized> {
 impl<T> Cached<T> {
     /// Wraps a value.
     pub const fn new(value: T) -> Self {
-        Self { value, attached: OnceLock::new() }
+        Self::stamped(value, Vec::new())
+    }
+
+    const fn stamped(value: T, stamps: Vec<(CacheKey, Stamp)>) -> Self {
+        Self { value, stamps, attached: OnceLock::new() }
     }
 
     /// Returns the attachment of type `A`, which the first call makes from the value: something that is costly to make
@@ -62,6 +78,13 @@ impl<T> Deref for Cached<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.value
+    }
+}
+
+impl<T: PartialEq> PartialEq for Cached<T> {
+    /// Compares the values, without what is attached to them.
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
     }
 }
 
@@ -103,11 +126,19 @@ const CODEC_VERSION: u64 = {
 
 /// A value that can be cached: plain data, encoded as JSON for other processes.
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
-    /// The encoding for other processes.
+    /// The encoding for other processes: an array of the stamps and the value.
     const CODEC: Codec = Codec {
         version: CODEC_VERSION,
-        encode: |v| serde_json::to_vec(&v.downcast_ref::<Cached<Self>>()?.value).ok(),
-        decode: |b| Some(Arc::new(Cached::new(serde_json::from_slice::<Self>(b).ok()?))),
+        encode: |v| {
+            let cached = v.downcast_ref::<Cached<Self>>()?;
+            let stamps: Vec<(String, Stamp)> = cached.stamps.iter().map(|(key, at)| (key.to_string(), *at)).collect();
+            serde_json::to_vec(&(stamps, &cached.value)).ok()
+        },
+        decode: |b| {
+            let (stamps, value) = serde_json::from_slice::<(Vec<(String, Stamp)>, Self)>(b).ok()?;
+            let stamps = stamps.into_iter().map(|(key, at)| Some((CacheKey::parse(&key)?, at)));
+            Some(Arc::new(Cached::stamped(value, stamps.collect::<Option<_>>()?)))
+        },
         size: |v| v.downcast_ref::<Cached<Self>>().map_or(0, |cached| memory_of(&cached.value)),
     };
     /// [`Self::CODEC`] as a reference.
@@ -115,6 +146,13 @@ pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + Sized + 'stati
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for T {}
+
+/// The number that stands for the state of a part of the database. It is unique among all processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp(u64);
+
+/// The time to live of a stamp. The values that record it expire earlier.
+const STAMP_TTL: Duration = Duration::from_hours(24);
 
 /// Estimates how many bytes of memory a value takes: three times its length as JSON, which is once as the value and, as
 /// far as readers attach something to it, once or twice as what they have rendered.
@@ -140,13 +178,32 @@ fn memory_of<T: Serialize>(value: &T) -> usize {
 /// A value, and whether it came from the cache.
 type Loaded = Result<Option<(CacheValue, bool)>, Arc<Error>>;
 
+/// A load that callers share.
+#[derive(Default)]
+struct Load {
+    outcome: OnceCell<Loaded>,
+    /// The stamps of the parts that the value is made from, once they are known.
+    parts: OnceLock<Vec<CacheKey>>,
+}
+
+impl Load {
+    /// Returns whether the value may be made from one of these parts.
+    fn is_made_from(&self, parts: &HashSet<CacheKey>) -> bool {
+        self.parts.get().is_none_or(|own| own.iter().any(|part| parts.contains(part)))
+    }
+}
+
 /// A load that was begun, with the value that it found.
 type LoadOf<T> = (CacheKey, FillToken, Option<Arc<Cached<T>>>);
 
 /// The cache, as the services use it.
 pub struct ReadThrough {
     cache: Arc<dyn Cache>,
-    loading: Mutex<HashMap<CacheKey, Arc<OnceCell<Loaded>>>>,
+    loading: Mutex<HashMap<CacheKey, Arc<Load>>>,
+    /// Makes stamps: a counter that is hashed with a random key. Processes compare them, so they need to be unique; they
+    /// do not need to replay from a seed.
+    words: RandomState,
+    stamped: AtomicU64,
 }
 
 impl fmt::Debug for ReadThrough {
@@ -158,7 +215,7 @@ impl fmt::Debug for ReadThrough {
 impl ReadThrough {
     /// Reads through this cache.
     pub fn new(cache: Arc<dyn Cache>) -> Self {
-        Self { cache, loading: Mutex::default() }
+        Self { cache, loading: Mutex::default(), words: RandomState::new(), stamped: AtomicU64::new(0) }
     }
 
     /// Returns the name of the adapter.
@@ -191,7 +248,50 @@ impl ReadThrough {
 
     /// Returns the value that this process holds, without waiting.
     pub fn local<T: Cacheable>(&self, key: &CacheKey) -> Option<Arc<Cached<T>>> {
-        self.cache.local(key)?.downcast().ok()
+        let value: Arc<Cached<T>> = self.cache.local(key)?.downcast().ok()?;
+        let same = |(part, at): &(CacheKey, Stamp)| {
+            self.cache
+                .local(part)
+                .is_some_and(|now| now.downcast_ref::<Cached<Stamp>>().is_some_and(|now| **now == *at))
+        };
+        value.stamps.iter().all(same).then_some(value)
+    }
+
+    /// Returns a value of the cache as its type, if the parts that it is made from have not changed.
+    async fn current<T: Cacheable>(&self, value: CacheValue) -> Option<Arc<Cached<T>>> {
+        let value: Arc<Cached<T>> = value.downcast().ok()?;
+        if value.stamps.is_empty() {
+            return Some(value);
+        }
+        let parts: Vec<CacheKey> = value.stamps.iter().map(|(part, _)| *part).collect();
+        let now = self.stamps(&parts).await;
+        value.stamps.iter().zip(now).all(|((_, at), now)| now == Some(*at)).then_some(value)
+    }
+
+    /// Returns the stamps that the cache has.
+    async fn stamps(&self, parts: &[CacheKey]) -> Vec<Option<Stamp>> {
+        let found = self.cache.get_many(parts, Stamp::CODEC_REF).await;
+        found.into_iter().map(|v| Some(**v?.downcast_ref::<Cached<Stamp>>()?)).collect()
+    }
+
+    /// Returns the stamps of these parts, and makes those that the cache lacks. Returns `None` if the cache does not
+    /// keep one of them.
+    async fn stamps_or_new(&self, parts: &[CacheKey]) -> Option<Vec<(CacheKey, Stamp)>> {
+        let mut found = self.stamps(parts).await;
+        let missing: Vec<CacheKey> =
+            parts.iter().zip(&found).filter(|(_, stamp)| stamp.is_none()).map(|(part, _)| *part).collect();
+        if !missing.is_empty() {
+            let tokens = self.cache.begin_fill_many(&missing).await;
+            let new = || Stamp(self.words.hash_one(self.stamped.fetch_add(1, Ordering::Relaxed)));
+            let fills = missing.iter().zip(tokens).map(|(part, token)| {
+                let stamp: CacheValue = Arc::new(Cached::new(new()));
+                (*part, stamp, token)
+            });
+            self.cache.fill_many(fills.collect(), Stamp::CODEC_REF, STAMP_TTL).await;
+            // Others may make the same stamp at once, and one of theirs counts.
+            found = self.stamps(parts).await;
+        }
+        parts.iter().zip(found).map(|(part, stamp)| Some((*part, stamp?))).collect()
     }
 
     /// Returns the value from the cache, or else from `load`, and caches it for `ttl`. Concurrent misses of one key
@@ -204,48 +304,102 @@ impl ReadThrough {
         T: Cacheable,
         F: Future<Output = Result<Option<T>>> + Send,
     {
+        self.get_or_make(key, ttl, async { Ok(Some(Vec::new())) }, load).await
+    }
+
+    /// As [`Self::get_or_load`], for a value that is made from the parts of the database that `parts` returns: it is
+    /// stale once the stamp of one of them was invalidated. A value whose parts are `None` is not cached. `parts` may
+    /// read through the cache; it is called after a miss, before `load`.
+    ///
+    /// # Errors
+    /// Those of `parts` and `load`.
+    pub async fn get_or_make<T, P, F>(
+        &self,
+        key: CacheKey,
+        ttl: Duration,
+        parts: P,
+        load: F,
+    ) -> Result<Option<Lookup<T>>>
+    where
+        T: Cacheable,
+        P: Future<Output = Result<Option<Vec<CacheKey>>>> + Send,
+        F: Future<Output = Result<Option<T>>> + Send,
+    {
         if let Some(value) = self.local(&key) {
             return Ok(Some(Lookup { value, hit: true }));
         }
-        if let Some(value) = self.cache.get(&key, T::CODEC_REF).await.and_then(|v| v.downcast().ok()) {
+        let found = self.cache.get(&key, T::CODEC_REF).await;
+        let is_stale = found.is_some();
+        if let Some(found) = found
+            && let Some(value) = self.current(found).await
+        {
             return Ok(Some(Lookup { value, hit: true }));
         }
-        let cell = self.loading.lock().entry(key).or_default().clone();
+        let shared = self.loading.lock().entry(key).or_default().clone();
         // If this load is cancelled, the next waiting caller takes it over.
-        let loaded = cell
+        let loaded = shared
+            .outcome
             .get_or_init(|| async {
+                if is_stale {
+                    // Other processes must not wait for a value that is there already. If it cannot be invalidated, they
+                    // find that it is stale, as this one did.
+                    let _ = self.cache.invalidate(&[key]).await;
+                }
                 let token = match self.cache.begin_load(&key, T::CODEC_REF).await {
-                    CacheLoad::Found(value) => return Ok(Some((value, true))),
+                    CacheLoad::Found(found) => match self.current::<T>(found).await {
+                        Some(value) => return Ok(Some((value as CacheValue, true))),
+                        None => self.cache.begin_fill(&key).await,
+                    },
                     CacheLoad::Begun(token) => token,
                 };
-                match load.await {
-                    Ok(Some(v)) => {
-                        let value: CacheValue = Arc::new(Cached::new(v));
+                // The parts are found after the token was taken. If their names change meanwhile, everything is
+                // invalidated, so that the fill is refused.
+                let made = async {
+                    let stamps = match parts.await? {
+                        None => None,
+                        Some(parts) => self.stamps_or_new(shared.parts.get_or_init(|| parts)).await,
+                    };
+                    Ok::<_, Error>(load.await?.map(|value| (value, stamps)))
+                };
+                match made.await {
+                    Ok(Some((value, Some(stamps)))) => {
+                        let value: CacheValue = Arc::new(Cached::stamped(value, stamps));
                         self.cache.fill(&key, value.clone(), T::CODEC_REF, ttl, token).await;
                         Ok(Some((value, false)))
                     }
-                    nothing => {
+                    other => {
                         self.cache.abandon(&[(key, token)]).await;
-                        nothing.map(|_| None).map_err(Arc::new)
+                        match other {
+                            Ok(value) => {
+                                Ok(value.map(|(value, _)| (Arc::new(Cached::new(value)) as CacheValue, false)))
+                            }
+                            Err(error) => Err(Arc::new(error)),
+                        }
                     }
                 }
             })
             .await
             .clone();
-        self.forget(&key, &cell);
+        self.forget(&key, &shared);
         match loaded {
             Ok(v) => Ok(v.and_then(|(v, hit)| Some(Lookup { value: v.downcast().ok()?, hit }))),
-            Err(shared) => {
-                drop(cell);
-                Err(Arc::try_unwrap(shared).unwrap_or_else(|shared| share(&shared)))
+            Err(error) => {
+                drop(shared);
+                Err(Arc::try_unwrap(error).unwrap_or_else(|error| share(&error)))
             }
         }
     }
 
     /// Returns the cached values of several keys. The caller loads the others, beginning with [`Self::begin_many`].
     pub(crate) async fn get_many<T: Cacheable>(&self, keys: &[CacheKey]) -> Vec<Option<Arc<Cached<T>>>> {
-        let found = self.cache.get_many(keys, T::CODEC_REF).await;
-        found.into_iter().map(|v| v?.downcast().ok()).collect()
+        let mut current = Vec::with_capacity(keys.len());
+        for found in self.cache.get_many(keys, T::CODEC_REF).await {
+            current.push(match found {
+                Some(found) => self.current(found).await,
+                None => None,
+            });
+        }
+        current
     }
 
     /// Begins loads of several keys, whose values go to [`Self::fill_many`].
@@ -268,15 +422,15 @@ impl ReadThrough {
         }
     }
 
-    fn forget(&self, key: &CacheKey, cell: &Arc<OnceCell<Loaded>>) {
+    fn forget(&self, key: &CacheKey, load: &Arc<Load>) {
         let mut loading = self.loading.lock();
-        if loading.get(key).is_some_and(|c| Arc::ptr_eq(c, cell)) {
+        if loading.get(key).is_some_and(|l| Arc::ptr_eq(l, load)) {
             loading.remove(key);
         }
     }
 
-    /// Drops keys. Later readers do not join the loads of these keys that are under way, since those may read values
-    /// from before the write that invalidates.
+    /// Drops keys, and with stamps the values that are made from their parts. Later readers do not join the loads of
+    /// these values that are under way, since those may read from before the write that invalidates.
     ///
     /// # Errors
     /// `Unavailable` if a shared cache could not be invalidated.
@@ -300,8 +454,12 @@ impl ReadThrough {
         for k in keys {
             loading.remove(k);
         }
-        if keys.iter().any(CacheKey::is_group) {
-            loading.retain(|k, _| k.group().is_none_or(|group| !keys.contains(&group)));
+        if loading.is_empty() {
+            return;
+        }
+        let parts: HashSet<CacheKey> = keys.iter().filter(|k| k.is_stamp()).copied().collect();
+        if !parts.is_empty() {
+            loading.retain(|_, load| !load.is_made_from(&parts));
         }
     }
 

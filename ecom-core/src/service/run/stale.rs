@@ -1,8 +1,9 @@
 //! Decides which cached documents an event makes stale (R15), both for the process that writes and for the processes
 //! that read the event.
 //!
-//! Most documents follow from the kind and the id of the event. The others, such as the categories that count a
-//! product, are known only to the write. It stores their keys in [`Event::data`], as an array of texts under `stale`.
+//! Most documents follow from the kind and the id of the event. The others, such as the categories that count a product
+//! and the parts of the catalog that lists are made from ([`listing`](super::listing)), are known only to the write. It
+//! stores their keys in [`Event::data`], as an array of texts under `stale`.
 
 use std::collections::HashSet;
 
@@ -20,12 +21,15 @@ const FIELD: &str = "stale";
 /// Stands for all documents.
 const EVERYTHING: &str = "*";
 
+/// The documents with all categories: the tree, and the lists.
+pub(crate) const OF_CATEGORIES: [CacheKey; 2] = [CacheKey::CategoryTree, CacheKey::CategoryListing];
+
 /// Returns the documents that every event of this kind makes stale.
 pub(super) fn implied(kind: EventKind, id: Uuid) -> HashSet<CacheKey> {
     match kind.entity() {
-        Entity::Product => HashSet::from([CacheKey::Product(ProductId(id)), CacheKey::ProductLists]),
+        Entity::Product => HashSet::from([CacheKey::Product(ProductId(id))]),
         Entity::Setting => HashSet::from([CacheKey::Setting(SettingId(id))]),
-        Entity::Category => HashSet::from([CacheKey::Category(CategoryId(id)), CacheKey::CategoryTree]),
+        Entity::Category => [CacheKey::Category(CategoryId(id))].into_iter().chain(OF_CATEGORIES).collect(),
         Entity::Role => HashSet::from([CacheKey::Roles]),
         Entity::Session => HashSet::from([CacheKey::Session(SessionId(id))]),
         _ => HashSet::new(),
@@ -86,7 +90,7 @@ mod tests {
         ];
         let Forget::Keys(keys) = of(events.iter()) else { panic!("not everything") };
         let product = CacheKey::Product(ProductId(Uuid::from_u128(7)));
-        assert_eq!(keys, HashSet::from([product, CacheKey::ProductLists, slug]));
+        assert_eq!(keys, HashSet::from([product, slug]));
         assert_eq!(
             of([event(EventKind::CategoryMoved, data(EventDetails::default(), &Forget::Everything))].iter()),
             Forget::Everything

@@ -12,13 +12,14 @@ use serde_json::Map;
 
 use super::after_commit::{AfterCommit, Forget};
 use super::context::Context;
+use super::listing::{self, Aspect};
 use super::retry;
 use super::stale;
 use crate::clock::Timestamp;
 use crate::domain::common::Actor;
 use crate::domain::platform::audit_log::{AuditLogEntry, Audited, Import, differences};
 use crate::domain::platform::outbox::{Event, EventDetails, EventKind};
-use crate::error::{Conflict, Error, Result};
+use crate::error::{Conflict, Entity, Error, Result};
 use crate::id::{AuditLogEntryId, EventId};
 use crate::port::cache::CacheKey;
 use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
@@ -70,6 +71,8 @@ pub(crate) struct Change<'a> {
     actor: Actor,
     /// The cached documents that show it, besides those of its kind.
     stale: Forget,
+    /// The aspects of the product that lists use and that it changes, if it has no product before and after it.
+    aspects: Option<Vec<Aspect>>,
     /// Further data of its event.
     details: EventDetails,
     /// The id of its event, if the caller has made one.
@@ -97,6 +100,7 @@ impl<'a> Change<'a> {
             revision,
             actor: actor.clone(),
             stale,
+            aspects: None,
             details,
             event: None,
             logged: Logged::Nothing,
@@ -130,6 +134,29 @@ impl<'a> Change<'a> {
     pub fn shown_by(mut self, keys: impl IntoIterator<Item = CacheKey>) -> Self {
         self.stale.add(Forget::Keys(keys.into_iter().collect()));
         self
+    }
+
+    /// States which aspects of a product the change concerns, if it does not contain the product. It can be none.
+    pub fn of_aspects(self, aspects: impl IntoIterator<Item = Aspect>) -> Self {
+        Self { aspects: Some(aspects.into_iter().collect()), ..self }
+    }
+
+    /// Returns what lists of products are made from and the change has changed. A change of a product that contains no
+    /// product and states no aspects can have changed anything.
+    fn listings(&self) -> Forget {
+        let product = |aggregate: Option<&'a dyn Audited>| aggregate.and_then(Audited::product);
+        let (before, after) = match self.logged {
+            Logged::Edit(before, after) => (product(before), product(after)),
+            Logged::Nothing | Logged::Action => (None, None),
+        };
+        if before.is_some() || after.is_some() {
+            return Forget::Keys(listing::moved(before, after));
+        }
+        match &self.aspects {
+            Some(aspects) => Forget::Keys(aspects.iter().copied().map(listing::everywhere).collect()),
+            None if self.kind.entity() == Entity::Product => Forget::Everything,
+            None => Forget::default(),
+        }
     }
 
     /// Returns the change as one that so many cached documents show that all of them are stale.
@@ -255,7 +282,8 @@ impl<'t> Tx<'t> {
     /// Records changes. Their events are written at once, in one statement for a batch, and so are their entries in the
     /// audit log. The cached documents that show the changes are dropped after the commit: in this process by
     /// [`AfterCommit`], in every other process when it reads the events. [`stale::implied`] names the documents that
-    /// every event of a kind makes stale; [`Change::shown_by`] names the others.
+    /// every event of a kind makes stale, [`listing::moved`] the lists of products, and [`Change::shown_by`] the
+    /// others.
     pub(crate) async fn emit_all(&mut self, changes: Vec<Change<'_>>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
@@ -270,7 +298,9 @@ impl<'t> Tx<'t> {
             } else {
                 entries.extend(change.entry(|| AuditLogEntryId(self.cx.ids.next()), now));
             }
-            let Change { kind, id, revision, actor, stale, details, event, .. } = change;
+            let listings = change.listings();
+            let Change { kind, id, revision, actor, mut stale, details, event, .. } = change;
+            stale.add(listings);
             events.push(Event {
                 id: event.unwrap_or_else(|| EventId(self.cx.ids.next())),
                 kind,

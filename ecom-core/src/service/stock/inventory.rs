@@ -16,6 +16,7 @@ use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::catalog::product::ProductService;
 use crate::service::run::context::Context;
+use crate::service::run::listing::Aspect;
 use crate::service::run::queue::{Batched, Done, Queue, submit};
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::check_text;
@@ -256,7 +257,9 @@ pub(crate) async fn post(
         actors.dedup();
         let actor = if let [one] = *actors { one.clone() } else { Actor::system() };
         let details = EventDetails { stock: movements.into_iter().map(Into::into).collect(), prices: Vec::new() };
-        Change::event_only(EventKind::StockChanged, t.product_id, t.revision, &actor).details(details)
+        let aspect = t.availability_changed.then_some(Aspect::Availability);
+        let change = Change::event_only(EventKind::StockChanged, t.product_id, t.revision, &actor);
+        change.of_aspects(aspect).details(details)
     });
     Ok(changes.collect())
 }

@@ -1,7 +1,6 @@
 //! The contract of [`Cache`](crate::port::Cache).
 
 use std::any::Any;
-use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,13 +32,10 @@ suite! {
         r15_a_fill_that_an_invalidation_overtook_is_dropped,
         r15_a_fill_that_a_clear_overtook_is_dropped,
         an_invalidation_leaves_fills_of_other_keys_alone,
-        r15_invalidating_a_group_drops_all_of_it_and_nothing_else,
-        r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped,
         r15_what_is_dropped_locally_is_gone_from_the_process,
         what_is_dropped_locally_leaves_other_keys,
         r15_what_another_task_invalidated_is_never_read_again,
         r15_racing_fills_never_outlive_an_invalidation,
-        r15_racing_fills_never_outlive_an_invalidation_of_their_group,
         values_survive_the_codec,
         several_are_read_and_filled_at_once,
         r15_an_abandoned_load_leaves_nothing_behind,
@@ -143,20 +139,10 @@ async fn clear(f: &CacheFixture) {
 
 const INVALIDATED: &str = "A read that starts after an invalidation does not see the old value.";
 const OVERTAKEN: &str = "A fill whose key was invalidated since its token was taken is dropped, and returns false.";
-const OTHERS: &str = "An invalidation drops the keys that it names and those of the groups that it names, no others.";
-
-/// Returns a key with this number of every kind that has values.
-pub(super) fn kinds(number: u128) -> impl Iterator<Item = CacheKey> {
-    CacheKey::every_kind(number).filter(|k| *k != CacheKey::ProductLists)
-}
+const OTHERS: &str = "An invalidation drops the keys that it names, no others.";
 
 pub(super) fn all_kinds() -> Vec<CacheKey> {
-    kinds(7).collect()
-}
-
-/// Returns the keys whose invalidation invalidates `key`: the key itself and its group.
-pub(super) fn invalidators(key: CacheKey) -> impl Iterator<Item = CacheKey> {
-    std::iter::once(key).chain(key.group().filter(|group| *group != key))
+    CacheKey::every_kind(7).collect()
 }
 
 /// Checks that both `local` and `get` find nothing.
@@ -235,15 +221,11 @@ pub async fn r15_invalidated_keys_are_gone_and_others_stay(f: &CacheFixture) {
 /// The value of a load that begins after the invalidation is held.
 pub async fn r15_an_invalidated_key_can_be_filled_again(f: &CacheFixture) {
     for k in all_kinds() {
-        let both: Vec<CacheKey> = invalidators(k).collect();
-        for by in invalidators(k).map(|by| vec![by]).chain([both]) {
-            fill(f, &k, 1).await;
-            invalidate(f, &by).await;
-            reads(f, &k, None, INVALIDATED, format_args!("invalidated by {by:?}")).await;
-            fill(f, &k, 2).await;
-            let contract = "An invalidated key can be filled again.";
-            reads(f, &k, Some(2), contract, format_args!("invalidated by {by:?}")).await;
-        }
+        fill(f, &k, 1).await;
+        invalidate(f, &[k]).await;
+        reads(f, &k, None, INVALIDATED, "").await;
+        fill(f, &k, 2).await;
+        reads(f, &k, Some(2), "An invalidated key can be filled again.", "").await;
     }
 }
 
@@ -320,61 +302,14 @@ pub async fn an_invalidation_leaves_fills_of_other_keys_alone(f: &CacheFixture) 
     holds(held >= 56, contract, format_args!("{} of 64 fills are refused", 64 - held));
 }
 
-/// A group key invalidates all keys of the group.
-pub async fn r15_invalidating_a_group_drops_all_of_it_and_nothing_else(f: &CacheFixture) {
-    for group in CacheKey::GROUPS {
-        let keys: Vec<CacheKey> = (1..=20).flat_map(kinds).collect();
-        for k in &keys {
-            fill(f, k, 1).await;
-        }
-        invalidate(f, &[group]).await;
-        let about = format!("the group {group} is invalidated");
-        for k in &keys {
-            let (expected, contract) = if k.group() == Some(group) { (None, INVALIDATED) } else { (Some(1), OTHERS) };
-            reads(f, k, expected, contract, &about).await;
-        }
-        for k in keys.iter().filter(|k| k.group() == Some(group)) {
-            fill(f, k, 5).await;
-            reads(f, k, Some(5), "A key whose group was invalidated can be filled again.", &about).await;
-        }
-    }
-}
-
-/// A group is invalidated between tokens and fills. Only the fills of the group are dropped.
-pub async fn r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(f: &CacheFixture) {
-    for group in CacheKey::GROUPS {
-        clear(f).await;
-        let mut tokens = Vec::new();
-        for k in all_kinds() {
-            tokens.push((k, token_for(f, &k).await));
-        }
-        invalidate(f, &[group]).await;
-        let about = format!("the group {group} is invalidated while every kind is loaded");
-        for (k, token) in tokens {
-            let held = fill_with(f, &k, 1, token).await;
-            let contract = if k.group() == Some(group) { OVERTAKEN } else { OTHERS };
-            same(held, k.group() != Some(group), contract, format_args!("`fill` of {k}: {about}"));
-            reads(f, &k, held.then_some(1), contract, &about).await;
-        }
-        // The fill does not overwrite a newer value either.
-        for k in all_kinds().into_iter().filter(|k| k.group() == Some(group)) {
-            let token = token_for(f, &k).await;
-            invalidate(f, &[group]).await;
-            fill(f, &k, 2).await;
-            same(fill_with(f, &k, 1, token).await, false, OVERTAKEN, format_args!("`fill` of {k} over a newer value"));
-            reads(f, &k, Some(2), OVERTAKEN, &about).await;
-        }
-    }
-}
-
-/// Drops by key, by group and all at once. Shared values stay in the shared cache; a cache that is not shared drops
+/// Drops by key and all at once. Shared values stay in the shared cache; a cache that is not shared drops
 /// them.
 pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixture) {
     let contract = "`invalidate_local` and `clear_local` drop the values that this process holds. A shared cache keeps \
                     its shared values.";
     let shared = f.cache.is_shared().then_some(1);
     for k in all_kinds() {
-        for by in invalidators(k).map(Some).chain([None]) {
+        for by in [Some(k), None] {
             let about = match by {
                 Some(by) => format!("`invalidate_local` of {by}"),
                 None => "`clear_local`".to_owned(),
@@ -402,7 +337,7 @@ pub async fn r15_what_is_dropped_locally_is_gone_from_the_process(f: &CacheFixtu
     }
 }
 
-/// Only named keys, and the keys of named groups, are dropped.
+/// Only named keys are dropped.
 pub async fn what_is_dropped_locally_leaves_other_keys(f: &CacheFixture) {
     for by in all_kinds() {
         for k in all_kinds() {
@@ -410,7 +345,7 @@ pub async fn what_is_dropped_locally_leaves_other_keys(f: &CacheFixture) {
         }
         step(format_args!("`invalidate_local` of {by}"));
         f.cache.invalidate_local(&[by]).await;
-        for k in all_kinds().into_iter().filter(|k| !invalidators(*k).any(|i| i == by)) {
+        for k in all_kinds().into_iter().filter(|k| *k != by) {
             reads(f, &k, Some(1), OTHERS, format_args!("after `invalidate_local` of {by}")).await;
         }
     }
@@ -431,7 +366,7 @@ pub async fn r15_what_another_task_invalidated_is_never_read_again(f: &CacheFixt
 /// The model of R15, with a database of one number per key. Writers increase a number, invalidate, and then
 /// acknowledge. Loaders fill the numbers that they read. No read may return a lower number than was acknowledged before
 /// it began.
-async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> CacheKey) {
+async fn race(f: &CacheFixture, keys: &[CacheKey]) {
     let seed: u64 = fresh_seed();
     println!("seed {seed}");
     let numbers = || Arc::new(keys.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
@@ -448,7 +383,7 @@ async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> 
                 match task % 4 {
                     0 => {
                         let version = database[i].fetch_add(1, Ordering::SeqCst) + 1;
-                        succeeds(cache.invalidate(&[invalidates(k)]).await, "`invalidate`");
+                        succeeds(cache.invalidate(&[k]).await, "`invalidate`");
                         acknowledged[i].fetch_max(version, Ordering::SeqCst);
                     }
                     1 | 2 => {
@@ -495,16 +430,7 @@ async fn race(f: &CacheFixture, keys: &[CacheKey], invalidates: fn(CacheKey) -> 
 pub async fn r15_racing_fills_never_outlive_an_invalidation(f: &CacheFixture) {
     const KEYS: &[CacheKey] =
         &[CacheKey::CategoryTree, CacheKey::ProductSlug(1), CacheKey::ProductSlug(2), CacheKey::CategorySlug(1)];
-    race(f, KEYS, |k| k).await;
-}
-
-/// Many tasks use few keys of a group, which the group key invalidates.
-pub async fn r15_racing_fills_never_outlive_an_invalidation_of_their_group(f: &CacheFixture) {
-    for group in CacheKey::GROUPS {
-        let keys: HashSet<CacheKey> = (1..=3).flat_map(kinds).filter(|k| k.group() == Some(group)).collect();
-        let keys: Vec<CacheKey> = keys.into_iter().collect();
-        race(f, &keys, |k| k.group().unwrap_or(k)).await;
-    }
+    race(f, KEYS).await;
 }
 
 /// A value is read back unchanged, even from an adapter that stores bytes.
@@ -528,37 +454,35 @@ pub async fn values_survive_the_codec(f: &CacheFixture) {
 /// Batches treat each key as single calls do. A value that was invalidated during its load is dropped without the
 /// others.
 pub async fn several_are_read_and_filled_at_once(f: &CacheFixture) {
-    let keys: Vec<CacheKey> = (1..=5).map(key).chain(kinds(7).filter(|k| k.group().is_some())).collect();
-    for by in CacheKey::GROUPS.into_iter().chain([key(2)]) {
-        clear(f).await;
-        step("`get_many`, `begin_fill_many` and `fill_many`");
-        let empty = f.cache.get_many(&keys, &CODEC).await;
-        let contract = "`get_many` returns for each key, in order, what `get` returns.";
-        same(empty.len(), keys.len(), contract, "the number of answers");
-        holds(empty.iter().all(Option::is_none), contract, "the cache was cleared");
-        let tokens = f.cache.begin_fill_many(&keys).await;
-        same(tokens.len(), keys.len(), "`begin_fill_many` returns a token for each key, in order.", "");
-        invalidate(f, &[by]).await;
-        let values = keys.iter().zip(tokens).zip(1..).map(|((k, t), n)| (*k, value(n), t)).collect();
-        f.cache.fill_many(values, &CODEC, TTL).await;
-        let found = f.cache.get_many(&keys, &CODEC).await;
-        let mut refused = 0;
-        for ((k, found), n) in keys.iter().zip(found).zip(1..) {
-            let found = found.as_ref().map(version_of);
-            let about = format!("{k}, after {by} was invalidated between `begin_fill_many` and `fill_many`");
-            same(found, read(f, k).await, contract, &about);
-            if invalidators(*k).any(|i| i == by) {
-                same(found, None, OVERTAKEN, &about);
-            } else {
-                let contract = "`fill_many` stores each value under its own key.";
-                holds(found.is_none_or(|v| v == n), contract, format_args!("{about}: {found:?}, not {n}"));
-                refused += usize::from(found.is_none());
-            }
+    let keys: Vec<CacheKey> = (1..=5).map(key).chain(all_kinds().into_iter().filter(|k| *k != key(7))).collect();
+    let by = key(2);
+    step("`get_many`, `begin_fill_many` and `fill_many`");
+    let empty = f.cache.get_many(&keys, &CODEC).await;
+    let contract = "`get_many` returns for each key, in order, what `get` returns.";
+    same(empty.len(), keys.len(), contract, "the number of answers");
+    holds(empty.iter().all(Option::is_none), contract, "the cache was cleared");
+    let tokens = f.cache.begin_fill_many(&keys).await;
+    same(tokens.len(), keys.len(), "`begin_fill_many` returns a token for each key, in order.", "");
+    invalidate(f, &[by]).await;
+    let values = keys.iter().zip(tokens).zip(1..).map(|((k, t), n)| (*k, value(n), t)).collect();
+    f.cache.fill_many(values, &CODEC, TTL).await;
+    let found = f.cache.get_many(&keys, &CODEC).await;
+    let mut refused = 0;
+    for ((k, found), n) in keys.iter().zip(found).zip(1..) {
+        let found = found.as_ref().map(version_of);
+        let about = format!("{k}, after {by} was invalidated between `begin_fill_many` and `fill_many`");
+        same(found, read(f, k).await, contract, &about);
+        if *k == by {
+            same(found, None, OVERTAKEN, &about);
+        } else {
+            let contract = "`fill_many` stores each value under its own key.";
+            holds(found.is_none_or(|v| v == n), contract, format_args!("{about}: {found:?}, not {n}"));
+            refused += usize::from(found.is_none());
         }
-        // See `an_invalidation_leaves_fills_of_other_keys_alone`.
-        let contract = "An invalidation of a key refuses at most one of these other fills, and one of a group none.";
-        holds(refused <= usize::from(!by.is_group()), contract, format_args!("{by} refused {refused} fills of others"));
     }
+    // See `an_invalidation_leaves_fills_of_other_keys_alone`.
+    let contract = "An invalidation of a key refuses at most one of these other fills.";
+    holds(refused <= 1, contract, format_args!("{by} refused {refused} fills of others"));
     let contract = "A batch without keys returns nothing.";
     same(f.cache.get_many(&[], &CODEC).await.len(), 0, contract, "`get_many`");
     same(f.cache.begin_fill_many(&[]).await.len(), 0, contract, "`begin_fill_many`");

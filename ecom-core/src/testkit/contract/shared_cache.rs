@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::cache::{CODEC, TTL, all_kinds, decode, encode, invalidators, key, size, value, version_of};
+use super::cache::{CODEC, TTL, all_kinds, decode, encode, key, size, value, version_of};
 use crate::port::cache::{Cache, CacheKey, CacheLoad, Codec, FillToken};
 use crate::testkit::check::{holds, same, succeeds};
 use crate::testkit::running::step;
@@ -140,22 +140,20 @@ async fn many(cache: &Arc<dyn Cache>, key: CacheKey) -> Option<u64> {
     cache.get_many(&[key], &CODEC).await.first().and_then(Option::as_ref).map(version_of)
 }
 
-/// Invalidates by key and by group.
+/// Each process invalidates what the other one holds.
 pub async fn r15_what_one_invalidates_is_gone_for_the_other_at_once(f: &SharedCacheFixture) {
     for k in all_kinds() {
-        for by in invalidators(k) {
-            for (writer, reader) in [(&f.one.cache, &f.other), (&f.other, &f.one.cache)] {
-                fill(writer, &k, 1).await;
-                // Both processes hold the value.
-                reads(reader, &k, Some(1), SHARED, "filled by the other process").await;
-                invalidate(writer, &[by]).await;
-                reads(writer, &k, None, OWN, "invalidated by this process").await;
-                until_gone(reader, &k).await;
-                fill(reader, &k, 2).await;
-                until_read(writer, &k, 2).await;
-                invalidate(writer, &[by]).await;
-                until_gone(reader, &k).await;
-            }
+        for (writer, reader) in [(&f.one.cache, &f.other), (&f.other, &f.one.cache)] {
+            fill(writer, &k, 1).await;
+            // Both processes hold the value.
+            reads(reader, &k, Some(1), SHARED, "filled by the other process").await;
+            invalidate(writer, &[k]).await;
+            reads(writer, &k, None, OWN, "invalidated by this process").await;
+            until_gone(reader, &k).await;
+            fill(reader, &k, 2).await;
+            until_read(writer, &k, 2).await;
+            invalidate(writer, &[k]).await;
+            until_gone(reader, &k).await;
         }
     }
 }
@@ -189,7 +187,7 @@ pub async fn r15_what_one_clears_is_gone_for_the_other_at_once(f: &SharedCacheFi
 /// reader continues.
 pub async fn r15_a_reader_held_in_another_process_does_not_put_an_old_value_back(f: &SharedCacheFixture) {
     for k in all_kinds() {
-        for by in invalidators(k).map(Some).chain([None]) {
+        for by in [Some(k), None] {
             let token = f.one.cache.begin_fill(&k).await;
             // The reader has read the database, and now the other process writes.
             match by {
@@ -246,8 +244,7 @@ pub async fn r15_racing_processes_never_read_from_before_their_own_writes(f: &Sh
                     match task % 3 {
                         0 => {
                             let version = database[i].fetch_add(1, Ordering::SeqCst) + 1;
-                            let by = k.group().filter(|_| rng.random_bool(0.7)).unwrap_or(k);
-                            succeeds(cache.invalidate(&[by]).await, "`invalidate`");
+                            succeeds(cache.invalidate(&[k]).await, "`invalidate`");
                             acknowledged[i].fetch_max(version, Ordering::SeqCst);
                         }
                         1 => {
@@ -372,12 +369,6 @@ pub async fn two_releases_do_not_read_each_other_and_hear_each_other(f: &SharedC
         same(newer().await, Some(2), contract, format_args!("a read of {k}, filled by this release"));
         invalidate(&f.one.cache, &[k]).await;
         until_unread(&f.other, &k).await;
-        if let Some(group) = k.group() {
-            let token = begin_load(&f.other, &k, &NEWER, "invalidated by another release").await;
-            fill_with(&f.other, &k, 3, &NEWER, token, "a fill of this release").await;
-            invalidate(&f.one.cache, &[group]).await;
-            until_unread(&f.other, &k).await;
-        }
     }
 }
 
@@ -395,13 +386,11 @@ async fn until_unread(cache: &Arc<dyn Cache>, key: &CacheKey) {
 pub async fn what_is_dropped_locally_is_still_shared(f: &SharedCacheFixture) {
     for k in all_kinds() {
         fill(&f.one.cache, &k, 1).await;
-        for by in invalidators(k) {
-            f.one.cache.invalidate_local(&[by]).await;
-            let about = format!("after `invalidate_local` of {by} in one process");
-            holds(f.one.cache.local(&k).is_none(), LOCAL, format_args!("`local` of {k} {about}"));
-            reads(&f.other, &k, Some(1), LOCAL, &about).await;
-            reads(&f.one.cache, &k, Some(1), LOCAL, &about).await;
-        }
+        f.one.cache.invalidate_local(&[k]).await;
+        let about = format!("after `invalidate_local` of {k} in one process");
+        holds(f.one.cache.local(&k).is_none(), LOCAL, format_args!("`local` of {k} {about}"));
+        reads(&f.other, &k, Some(1), LOCAL, &about).await;
+        reads(&f.one.cache, &k, Some(1), LOCAL, &about).await;
         f.one.cache.clear_local().await;
         let about = "after `clear_local` in one process";
         holds(f.one.cache.local(&k).is_none(), LOCAL, format_args!("`local` of {k} {about}"));

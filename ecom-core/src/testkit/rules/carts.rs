@@ -669,7 +669,7 @@ pub async fn r20_concurrent_merges_lose_no_line(f: &ShopFixture) {
 /// Returns the only product of a shop.
 async fn shop_pen(shop: &crate::shop::Shop) -> Product {
     let query = crate::catalog::ProductListQuery::default();
-    shop.products().list(&query).await.unwrap().value.page.items[0].clone()
+    (**shop.products().list(&query).await.unwrap().page.items[0]).clone()
 }
 
 /// Makes every call with a merged and with an ordered cart.

@@ -18,6 +18,7 @@ mod index;
 mod input;
 mod jobs;
 mod keyed_orders;
+mod lists;
 mod logins;
 mod mails;
 mod oidc;
@@ -100,6 +101,7 @@ suite! {
         read_your_writes: __shop_read_your_writes,
         cache: __shop_cache,
         staleness: __shop_staleness,
+        lists: __shop_lists,
         errors: __shop_errors,
         input: __shop_input,
         products: __shop_products,
@@ -341,7 +343,7 @@ impl ShopFixture {
     /// Returns the sorted titles of the products in a list.
     async fn listed(&self, filter: ProductFilter) -> Vec<String> {
         let query = ProductListQuery { filter, sort: ProductSort::TitleAsc, paging: Paging::first(1_000) };
-        titles(self.shop.products().list(&query).await.unwrap().value.page.items.iter())
+        titles(self.shop.products().list(&query).await.unwrap().page.items.iter().map(|p| &***p))
     }
 
     /// Returns the sorted titles of the products that a search finds.

@@ -10,8 +10,9 @@ use super::ShopFixture;
 use super::support::{PATIENCE, from, in_category, me, until, v};
 use crate::config::ShopConfig;
 use crate::domain::catalog::category::{Category, CategoryFilter};
-use crate::domain::catalog::product::{Product, ProductFilter, ProductPatch, ProductSort};
+use crate::domain::catalog::product::{Product, ProductFilter, ProductPatch, ProductSort, ProductStatus};
 use crate::domain::catalog::review::{ReviewFilter, ReviewInput, ReviewSort};
+use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::Result;
@@ -20,6 +21,7 @@ use crate::paging::Paging;
 use crate::port::cache::NoCache;
 use crate::service::catalog::product::ProductListQuery;
 use crate::shop::Shop;
+use crate::testkit::sample::usd;
 
 tests! {
     __shop_staleness: [
@@ -70,9 +72,8 @@ impl Scene {
             shown.insert(format!("category {} by id", c.slug), text(by_id));
             let by_slug = shop.categories().get_by_slug(c.slug.as_str()).await.map(|found| (**found.value).clone());
             shown.insert(format!("category {} by slug", c.slug), text(by_slug));
-            let query = list(in_category(c.id));
-            let products = shop.products().list(&query).await.map(|found| (**found.value).clone());
-            shown.insert(format!("products in {}", c.slug), text(products));
+            let products = shop.products().list(&list(in_category(c.id), ProductSort::TitleAsc)).await;
+            shown.insert(format!("products in {}", c.slug), text(products.map(|found| (**found.value).clone())));
             let below = CategoryFilter { parent: Some(Some(c.id)), include_deleted: IncludeDeleted::No };
             shown.insert(format!("categories below {}", c.slug), text(categories(shop, &below).await));
         }
@@ -80,19 +81,42 @@ impl Scene {
         shown.insert("tree".to_owned(), text(tree));
         let roots = CategoryFilter { parent: Some(None), include_deleted: IncludeDeleted::No };
         shown.insert("roots".to_owned(), text(categories(shop, &roots).await));
-        let all = shop.products().list(&list(ProductFilter::default())).await.map(|found| (**found.value).clone());
-        shown.insert("products".to_owned(), text(all));
+        for (category, place) in [(None, ""), (Some(self.leaf.id), " in the leaf")] {
+            lists(shop, category, place, &mut shown).await;
+        }
         shown
     }
+}
+
+/// Reads lists of products that filter and sort by everything, and the values by which they can be narrowed.
+async fn lists(shop: &Shop, category: Option<CategoryId>, place: &str, shown: &mut BTreeMap<String, String>) {
+    let any = ProductFilter { category, ..ProductFilter::default() };
+    for (name, filter) in [
+        ("", any.clone()),
+        ("cheap ", ProductFilter { max_price: Some(usd(700)), ..any.clone() }),
+        ("brand of ", ProductFilter { brand: Some("acme".to_owned()), ..any.clone() }),
+        ("tagged ", ProductFilter { tag: Some("green".to_owned()), ..any.clone() }),
+        ("in stock: ", ProductFilter { availability: Some(AvailabilityStatus::InStock), ..any.clone() }),
+        ("active ", ProductFilter { status: Some(ProductStatus::Active), ..any.clone() }),
+    ] {
+        let sorts = [ProductSort::CreatedDesc, ProductSort::PriceAsc, ProductSort::TitleAsc, ProductSort::RatingDesc];
+        for sort in sorts.into_iter().filter(|sort| name.is_empty() || *sort == ProductSort::CreatedDesc) {
+            let products = shop.products().list(&list(filter.clone(), sort)).await;
+            let products = text(products.map(|found| (**found.value).clone()));
+            shown.insert(format!("{name}products{place} by {}", sort.as_str()), products);
+        }
+        let values = shop.products().filters(&filter).await.map(|found| found.values.clone());
+        shown.insert(format!("values of {name}products{place}"), text(values));
+    }
+}
+
+fn list(filter: ProductFilter, sort: ProductSort) -> ProductListQuery {
+    ProductListQuery { filter, sort, paging: Paging::Offset { offset: 0, limit: 100 } }
 }
 
 async fn categories(shop: &Shop, filter: &CategoryFilter) -> Result<Vec<Category>> {
     let paging = Paging::Offset { offset: 0, limit: 100 };
     Ok(shop.categories().list(filter, &paging).await?.value.page.items.clone())
-}
-
-fn list(filter: ProductFilter) -> ProductListQuery {
-    ProductListQuery { filter, sort: ProductSort::TitleAsc, paging: Paging::Offset { offset: 0, limit: 100 } }
 }
 
 fn text<T: std::fmt::Debug>(read: Result<T>) -> String {
@@ -134,6 +158,13 @@ async fn writes(f: &ShopFixture, s: &Scene, kind: EventKind, step: usize) -> boo
             let filter = ReviewFilter { product: Some(id), ..ReviewFilter::default() };
             let all = reviews.list(&filter, ReviewSort::default(), &Paging::default()).await.unwrap().0.items;
             reviews.delete(all[0].id, v(2)).await.unwrap();
+        }
+        (EventKind::ProductUpdated, 10) => patch(id, json!({"brand": "Acme"})).await,
+        (EventKind::ProductUpdated, 11) => patch(id, json!({"brand": "ACME"})).await,
+        (EventKind::ProductUpdated, 12) => patch(id, json!({"tags": ["green"]})).await,
+        (EventKind::ProductUpdated, 13) => patch(id, json!({"price": "6.00"})).await,
+        (EventKind::ProductUpdated, 14) => {
+            f.shop.acting_as(me()).skus().create(id, &from(&json!({"price": "0.50"}))).await.unwrap();
         }
         (EventKind::ProductDeleted, 0) => f.delete(&f.fresh(id).await, DeleteMode::Soft).await.unwrap(),
         (EventKind::ProductRestored, 0) => {

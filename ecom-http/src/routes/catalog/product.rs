@@ -1,8 +1,8 @@
 //! Routes of products.
 
 use ecom_core::catalog::{
-    AvailabilityStatus, Product, ProductFilter, ProductFilters, ProductInput, ProductList, ProductListQuery,
-    ProductPatch, ProductSort, ProductStatus,
+    AvailabilityStatus, Product, ProductFilter, ProductInput, ProductListQuery, ProductPatch, ProductSort,
+    ProductStatus,
 };
 use ecom_core::common::IncludeDeleted;
 use ecom_core::id::ProductId;
@@ -165,17 +165,11 @@ pub(crate) async fn list(
     {
         resolve(text).await?;
     }
-    let rows = |l: &ProductList, filters: Option<&ProductFilters>| {
-        let mut frame = reply.frame(&l.page, l.total, &part);
-        frame.meta.filters = filters.map(|values| FiltersView::of(values, format.numbers));
-        format.rows(frame, l.page.items.iter())
-    };
-    let response = match &filters {
-        None => reply.page(&found.value, &format, |l| rows(l, None))?,
-        Some(filters) => rows(&found.value, Some(&filters.values))?.respond(),
-    };
+    let mut frame = reply.frame(&found.page, found.total, &part);
+    frame.meta.filters = filters.as_ref().map(|filters| FiltersView::of(&filters.values, format.numbers));
+    let list = reply.rows(frame, &found.page.items, &format)?;
     let hit = found.hit && filters.is_none_or(|filters| filters.hit);
-    Ok(listed(response, deleted, Some(hit)))
+    Ok(listed(list.respond(), deleted, Some(hit)))
 }
 
 /// Create a product

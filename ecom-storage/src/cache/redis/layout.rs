@@ -6,26 +6,23 @@
 //! | Key | Content |
 //! |---|---|
 //! | `…epoch` | a random word; values of another epoch are ignored (`clear`) |
-//! | `…e:<group>` | the same for the keys of a group |
-//! | `…v:<key>` | version of the encoding, epochs, encoded value; expires with the TTL |
-//! | `…l:<key>` | the lease: token and epochs of the loads that may fill the key; expires after seconds |
+//! | `…v:<key>` | version of the encoding, epoch, encoded value; expires with the TTL |
+//! | `…l:<key>` | the lease: token and epoch of the loads that may fill the key; expires after seconds |
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
-//! A read is one `MGET` of the epoch, of the epochs of the groups that its keys belong to, and of the values. A load
-//! takes the lease, or joins an existing one. An invalidation deletes value and lease. A fill is stored only if its
-//! lease still exists and the epochs are those at its start, so that no process stores a value that it read before an
-//! invalidation. No invalidation has happened between loads that share a lease, so each of them may fill, and the first
-//! fill is stored.
+//! A read is one `MGET` of the epoch and of the values. A load takes the lease, or joins an existing one. An
+//! invalidation deletes value and lease. A fill is stored only if its lease still exists and the epoch is the one at its
+//! start, so that no process stores a value that it read before an invalidation. No invalidation has happened between
+//! loads that share a lease, so each of them may fill, and the first fill is stored.
 //!
-//! A reader that finds no epoch creates one. To delete an epoch invalidates its values, even on a server that is out of
-//! memory. Epochs are random, so that an epoch that was evicted or flushed never comes back with old values.
+//! A reader that finds no epoch creates one. To delete the epoch invalidates all values, even on a server that is out of
+//! memory. Epochs are random, so that one that was evicted or flushed never comes back with old values.
 //!
 //! The version of the encoding is part of the value and not of the key. During a rolling deployment, the two releases
 //! therefore overwrite each other's values, and the invalidations of each are effective for the other.
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
-use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -43,78 +40,60 @@ const MAX_TTL: Duration = Duration::from_hours(10 * 366 * 24);
 /// The maximum number of keys in one command.
 const CHUNK: usize = 1_000;
 
-/// Takes or joins leases. Keys: the epoch, the epochs of the groups, then the lease of each key. Arguments: token, new
-/// epoch, milliseconds, and a digit per lease, which is the position of its group or 0. Returns the token of each.
+/// Takes or joins leases. Keys: the epoch, then the lease of each key. Arguments: token, new epoch, milliseconds.
+/// Returns the token of each.
 const BEGIN: &str = r"
-local function epoch(key)
-    local e = redis.call('GET', key)
-    if not e then
-        e = ARGV[2]
-        redis.call('SET', key, e)
-    end
-    return e
+local epoch = redis.call('GET', KEYS[1])
+if not epoch then
+    epoch = ARGV[2]
+    redis.call('SET', KEYS[1], epoch)
 end
-local first = #KEYS - #ARGV[4]
-local epochs = {[0] = epoch(KEYS[1])}
-for g = 1, first - 1 do epochs[g] = epochs[0] .. epoch(KEYS[g + 1]) end
 local tokens = {}
-for i = 1, #ARGV[4] do
-    local mine = epochs[string.byte(ARGV[4], i) - 48]
-    local name = KEYS[first + i]
-    local lease = redis.call('GET', name)
-    if lease and string.sub(lease, 17) == mine then
-        tokens[i] = string.sub(lease, 1, 16)
+for i = 2, #KEYS do
+    local lease = redis.call('GET', KEYS[i])
+    if lease and string.sub(lease, 17) == epoch then
+        tokens[i - 1] = string.sub(lease, 1, 16)
     else
-        redis.call('SET', name, ARGV[1] .. mine, 'PX', ARGV[3])
-        tokens[i] = ARGV[1]
+        redis.call('SET', KEYS[i], ARGV[1] .. epoch, 'PX', ARGV[3])
+        tokens[i - 1] = ARGV[1]
     end
 end
 return tokens
 ";
 
-/// Takes the lease of one key, unless there is a value or the lease of another process. Keys: lease, value, the epoch,
-/// and that of its group if it has one. Arguments: token, new epoch, milliseconds, version. Returns
-/// `{'value', value, milliseconds}`, `{'theirs', token}` or `{'ours', token}`.
+/// Takes the lease of one key, unless there is a value or the lease of another process. Keys: the epoch, lease, value.
+/// Arguments: token, new epoch, milliseconds, version. Returns `{'value', value, milliseconds}`, `{'theirs', token}` or
+/// `{'ours', token}`.
 const LOAD: &str = r"
-local epochs = ''
-for i = 3, #KEYS do
-    local e = redis.call('GET', KEYS[i])
-    if not e then
-        e = ARGV[2]
-        redis.call('SET', KEYS[i], e)
-    end
-    epochs = epochs .. e
+local epoch = redis.call('GET', KEYS[1])
+if not epoch then
+    epoch = ARGV[2]
+    redis.call('SET', KEYS[1], epoch)
 end
-local head = ARGV[4] .. epochs
-local value = redis.call('GET', KEYS[2])
+local head = ARGV[4] .. epoch
+local value = redis.call('GET', KEYS[3])
 if value and string.sub(value, 1, #head) == head then
-    return {'value', string.sub(value, #head + 1), redis.call('PTTL', KEYS[2])}
+    return {'value', string.sub(value, #head + 1), redis.call('PTTL', KEYS[3])}
 end
-local lease = redis.call('GET', KEYS[1])
-if lease and string.sub(lease, 17) == epochs then
+local lease = redis.call('GET', KEYS[2])
+if lease and string.sub(lease, 17) == epoch then
     return {'theirs', string.sub(lease, 1, 16)}
 end
-redis.call('SET', KEYS[1], ARGV[1] .. epochs, 'PX', ARGV[3])
+redis.call('SET', KEYS[2], ARGV[1] .. epoch, 'PX', ARGV[3])
 return {'ours', ARGV[1]}
 ";
 
-/// Stores the values whose leases still exist. Keys: the epoch, the epochs of the groups, then lease and value of
-/// each key. Arguments: milliseconds, version, a digit per value as in [`BEGIN`], then token and value of each. Returns
-/// 1 for each value that it stored.
+/// Stores the values whose leases still exist. Keys: the epoch, then lease and value of each key. Arguments:
+/// milliseconds, version, then token and value of each. Returns 1 for each value that it stored, and 0 for each other
+/// one.
 const FILL: &str = r"
-local first = #KEYS - 2 * #ARGV[3]
-local epochs = {[0] = redis.call('GET', KEYS[1])}
-for g = 1, first - 1 do
-    local e = redis.call('GET', KEYS[g + 1])
-    epochs[g] = epochs[0] and e and epochs[0] .. e
-end
+local epoch = redis.call('GET', KEYS[1])
 local stored = {}
-for i = 1, #ARGV[3] do
-    local mine = epochs[string.byte(ARGV[3], i) - 48]
-    local lease, name = KEYS[first + 2 * i - 1], KEYS[first + 2 * i]
+for i = 1, (#KEYS - 1) / 2 do
+    local lease, name = KEYS[2 * i], KEYS[2 * i + 1]
     stored[i] = 0
-    if mine and redis.call('GET', lease) == ARGV[2 * i + 2] .. mine then
-        redis.call('SET', name, ARGV[2] .. mine .. ARGV[2 * i + 3], 'PX', ARGV[1])
+    if epoch and redis.call('GET', lease) == ARGV[2 * i + 1] .. epoch then
+        redis.call('SET', name, ARGV[2] .. epoch .. ARGV[2 * i + 2], 'PX', ARGV[1])
         redis.call('DEL', lease)
         stored[i] = 1
     end
@@ -168,36 +147,6 @@ pub(super) enum Begun {
     Ours(u64),
 }
 
-/// The groups that the keys of a call belong to, without duplicates.
-struct Groups(Vec<CacheKey>);
-
-// The scripts read the position of a group as one digit.
-const _: () = assert!(CacheKey::GROUPS.len() < 10);
-
-impl Groups {
-    fn of<'k>(keys: impl Iterator<Item = &'k CacheKey>) -> Self {
-        // Most keys have no group, and this allocates nothing for them.
-        let mut groups = Vec::new();
-        for group in keys.filter_map(CacheKey::group) {
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        }
-        Self(groups)
-    }
-
-    /// Returns the position of the group of `key`, from 1, or 0 if it has none.
-    fn place(&self, key: &CacheKey) -> usize {
-        let Some(group) = key.group() else { return 0 };
-        self.0.iter().position(|g| *g == group).map_or(0, |i| i + 1)
-    }
-
-    /// Returns the positions of the groups of `keys`, a digit each.
-    fn digits<'k>(&self, keys: impl Iterator<Item = &'k CacheKey>) -> String {
-        keys.map(|key| char::from_digit(u32::try_from(self.place(key)).unwrap_or(0), 10).unwrap_or('0')).collect()
-    }
-}
-
 fn word(n: u64) -> String {
     format!("{n:016x}")
 }
@@ -244,15 +193,6 @@ impl Layout {
         format!("{}l:{key}", self.root)
     }
 
-    /// Returns the name of the epoch and those of the groups' epochs, in their order.
-    fn epochs(&self, groups: &Groups) -> impl Iterator<Item = String> {
-        iter::once(self.epoch.clone()).chain(groups.0.iter().map(|group| self.group_epoch(group)))
-    }
-
-    fn group_epoch(&self, group: &CacheKey) -> String {
-        format!("{}e:{group}", self.root)
-    }
-
     /// Returns a number that is unique among all processes, and never 0, which stands for no token.
     fn fresh(&self) -> u64 {
         self.words.hash_one(self.next.fetch_add(1, Ordering::Relaxed)).max(1)
@@ -283,13 +223,8 @@ impl Layout {
         aging: bool,
     ) -> RedisResult<Vec<Option<Held>>> {
         let names: Vec<String> = keys.iter().map(|k| self.value(k)).collect();
-        let groups = Groups::of(keys.iter());
         let mut get = redis::cmd("MGET");
-        get.arg(&self.epoch);
-        for group in &groups.0 {
-            get.arg(self.group_epoch(group));
-        }
-        get.arg(&names);
+        get.arg(&self.epoch).arg(&names);
         let (left, found): (Vec<i64>, Vec<Option<Vec<u8>>>) = if aging {
             let mut pipe = redis::pipe();
             // The TTLs are read before the values. If a value is replaced in between, the new one lives longer than its
@@ -306,19 +241,11 @@ impl Layout {
             (Vec::new(), get.query_async(connection).await?)
         };
         let mut found = found.into_iter();
-        let all = found.next().flatten();
-        let epochs: Vec<Option<Vec<u8>>> = found.by_ref().take(groups.0.len()).collect();
+        let epoch = found.next().flatten();
         let version = word(version);
         let open = |(i, answer): (usize, Option<Vec<u8>>)| {
             let answer = answer?;
-            let group = match groups.place(&keys[i]) {
-                0 => b"",
-                place => epochs.get(place - 1)?.as_deref()?,
-            };
-            let mut rest = answer.as_slice();
-            for part in [version.as_bytes(), all.as_deref()?, group] {
-                rest = rest.strip_prefix(part)?;
-            }
+            let rest = answer.strip_prefix(version.as_bytes())?.strip_prefix(epoch.as_deref()?)?;
             let start = answer.len() - rest.len();
             let ttl = left.get(i).and_then(|ms| u64::try_from(*ms).ok()).map(Duration::from_millis);
             Some(Held { answer, start, ttl })
@@ -332,15 +259,11 @@ impl Layout {
         connection: &mut MultiplexedConnection,
         keys: &[CacheKey],
     ) -> RedisResult<Vec<u64>> {
-        let groups = Groups::of(keys.iter());
-        let mut call = self.begin.prepare_invoke();
-        for name in self.epochs(&groups) {
-            call.key(name);
-        }
+        let mut call = self.begin.key(&self.epoch);
         for key in keys {
             call.key(self.lease(key));
         }
-        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE)).arg(groups.digits(keys.iter()));
+        call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE));
         let tokens: Vec<Vec<u8>> = call.invoke_async(connection).await?;
         tokens.iter().map(|t| unword(t)).collect::<Option<_>>().ok_or_else(unexpected)
     }
@@ -352,11 +275,8 @@ impl Layout {
         key: &CacheKey,
         version: u64,
     ) -> RedisResult<Begun> {
-        let mut call = self.load.key(self.lease(key));
-        call.key(self.value(key));
-        for name in self.epochs(&Groups::of(iter::once(key))) {
-            call.key(name);
-        }
+        let mut call = self.load.key(&self.epoch);
+        call.key(self.lease(key)).key(self.value(key));
         call.arg(word(self.fresh())).arg(word(self.fresh())).arg(millis(LEASE)).arg(word(version));
         let mut answer: Vec<Value> = call.invoke_async(connection).await?;
         if answer.len() < 2 {
@@ -384,12 +304,8 @@ impl Layout {
         version: u64,
         ttl: Duration,
     ) -> RedisResult<Vec<bool>> {
-        let groups = Groups::of(values.iter().map(|(k, ..)| k));
-        let mut call = self.fill.prepare_invoke();
-        for name in self.epochs(&groups) {
-            call.key(name);
-        }
-        call.arg(millis(ttl)).arg(word(version)).arg(groups.digits(values.iter().map(|(k, ..)| k)));
+        let mut call = self.fill.key(&self.epoch);
+        call.arg(millis(ttl)).arg(word(version));
         for (key, bytes, token) in values {
             call.key(self.lease(key)).key(self.value(key)).arg(word(*token)).arg(bytes.as_slice());
         }
@@ -422,9 +338,6 @@ impl Layout {
             let mut message = String::new();
             for key in keys {
                 unlink.arg(self.value(key)).arg(self.lease(key));
-                if key.is_group() {
-                    unlink.arg(self.group_epoch(key));
-                }
                 let _ = writeln!(message, "{key}");
             }
             pipe.add_command(unlink);

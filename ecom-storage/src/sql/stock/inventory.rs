@@ -1,6 +1,6 @@
 //! Stock and its ledger. Each statement works on a whole batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use ecom_core::common::Actor;
@@ -194,15 +194,18 @@ impl InventoryRepository for SqlInventory<'_> {
         let mut touched = Vec::new();
         for chunk in all.chunks(MAX_LIST) {
             // Locked in id order.
-            let mut b = Builder::new("SELECT id, revision + 1 FROM products WHERE id IN ");
+            let mut b = Builder::new("SELECT id, revision + 1, availability FROM products WHERE id IN ");
             b.push("(SELECT k.product_id FROM skus k WHERE k.id IN ").list(chunk);
             b.push(") ORDER BY id").push(self.0.dialect().for_update);
             let (text, args) = b.done();
             let mut products: Vec<ProductId> = Vec::with_capacity(chunk.len());
+            let mut before: HashMap<ProductId, i32> = HashMap::with_capacity(chunk.len());
+            let first = touched.len();
             for r in self.0.fetch_all(text, args).await? {
                 let product_id = ProductId(r.uuid(0)?);
                 products.push(product_id);
-                touched.push(TouchedProduct { product_id, revision: r.i64(1)? });
+                before.insert(product_id, r.i32(2)?);
+                touched.push(TouchedProduct { product_id, revision: r.i64(1)?, availability_changed: false });
             }
             // By their ids: MariaDB would walk all products for an update by a subselect.
             let mut b = Builder::new("UPDATE products SET revision = revision + 1 WHERE id IN ");
@@ -213,7 +216,20 @@ impl InventoryRepository for SqlInventory<'_> {
             let mut b = Builder::new("UPDATE products SET availability = ");
             b.push(AVAILABILITY).push(" WHERE id IN ").list(&products).push(" AND availability <> ").push(AVAILABILITY);
             let (text, args) = b.done();
-            self.0.execute(text, args).await?;
+            if self.0.execute(text, args).await? == 0 {
+                continue;
+            }
+            let mut b = Builder::new("SELECT id, availability FROM products WHERE id IN ");
+            b.list(&products);
+            let (text, args) = b.done();
+            for r in self.0.fetch_all(text, args).await? {
+                let id = ProductId(r.uuid(0)?);
+                if before.get(&id) != Some(&r.i32(1)?)
+                    && let Some(product) = touched[first..].iter_mut().find(|t| t.product_id == id)
+                {
+                    product.availability_changed = true;
+                }
+            }
         }
         Ok(touched)
     }

@@ -12,7 +12,7 @@ struct State {
     values: HashMap<CacheKey, (CacheValue, Timestamp)>,
     /// Counts invalidations. The token of a fill is the count at its begin.
     count: u64,
-    /// The count at which a key, or all keys of a group, were invalidated last.
+    /// The count at which a key was invalidated last.
     invalidated: HashMap<CacheKey, u64>,
     /// The count at which everything was dropped last.
     cleared: u64,
@@ -82,8 +82,7 @@ impl Cache for MapCache {
         token: FillToken,
     ) -> bool {
         let mut state = self.state();
-        let since = |key: &CacheKey| state.invalidated.get(key).copied().unwrap_or(0);
-        let last = since(key).max(key.group().map_or(0, |g| since(&g))).max(state.cleared);
+        let last = state.invalidated.get(key).copied().unwrap_or(0).max(state.cleared);
         if token.local < last {
             return false;
         }
@@ -102,7 +101,7 @@ impl Cache for MapCache {
             state.count += 1;
             let count = state.count;
             state.invalidated.insert(*key, count);
-            state.values.retain(|k, _| k != key && k.group() != Some(*key));
+            state.values.remove(key);
         }
     }
 

@@ -151,6 +151,10 @@ impl Audited for Product {
         self.revision
     }
 
+    fn product(&self) -> Option<&Product> {
+        Some(self)
+    }
+
     fn document(&self) -> Map<String, Value> {
         let mut document = fields(self, &["id", "revision", "rating"]);
         let skus = document.get_mut("skus").and_then(Value::as_array_mut);

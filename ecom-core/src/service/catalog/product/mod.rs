@@ -29,19 +29,27 @@ use crate::paging::{Page, Paging, Total};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
-use crate::service::run::read_through::text_hash;
+use crate::service::run::read_through::{Cached, text_hash};
+use crate::service::run::stale::OF_CATEGORIES;
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::{Slug, fold_key};
 
-/// A page of products with its total, as it is cached.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A page of products with its total.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ProductList {
-    /// The query, which distinguishes queries that share a cache key.
-    query: String,
     /// The products, and the cursor of the next page.
-    pub page: Page<Product>,
+    pub page: Page<Arc<Cached<Product>>>,
     /// How many match; `None` with a cursor.
     pub total: Option<Total>,
+}
+
+/// A page of a list, as it is cached: the products are cached by themselves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ListedIds {
+    /// The query, which distinguishes queries that share a cache key.
+    query: String,
+    page: Page<ProductId>,
+    total: Option<Total>,
 }
 
 /// The values by which a list of products can be narrowed, as they are cached.
@@ -712,11 +720,11 @@ pub(crate) fn shown_by(p: &Product) -> impl Iterator<Item = CacheKey> {
     category_keys(p).chain([slug_key(&p.slug)])
 }
 
-/// Returns the documents of the categories that count a product: its own and all above, and the tree.
+/// Returns the documents of the categories that count a product: its own and all above, the tree, and the lists.
 fn category_keys(p: &Product) -> impl Iterator<Item = CacheKey> {
     let slugs = p.categories.iter().flat_map(|c| c.path.split('/'));
-    let tree = (!p.categories.is_empty()).then_some(CacheKey::CategoryTree);
-    slugs.map(|slug| CacheKey::CategorySlug(text_hash(slug))).chain(tree)
+    let all = (!p.categories.is_empty()).then_some(OF_CATEGORIES);
+    slugs.map(|slug| CacheKey::CategorySlug(text_hash(slug))).chain(all.into_iter().flatten())
 }
 
 /// Returns an external rating, as an import sets it.

@@ -3,15 +3,19 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{ProductFilterValues, ProductList, ProductListQuery, ProductService};
+use parking_lot::Mutex;
+
+use super::{ListedIds, ProductFilterValues, ProductList, ProductListQuery, ProductService};
 use crate::domain::access::principal::Permission;
 use crate::domain::catalog::product::{Product, ProductFilter, ProductStatus};
 use crate::domain::common::IncludeDeleted;
 use crate::error::{Entity, Error, Result};
 use crate::id::ProductId;
-use crate::paging::Paging;
+use crate::paging::{Page, Paging};
 use crate::port::cache::CacheKey;
 use crate::port::storage::Repositories as _;
+use crate::service::catalog::category::CategoryService;
+use crate::service::run::listing;
 use crate::service::run::read_through::{Cacheable, Cached, Lookup, text_hash};
 use crate::service::run::transaction::Tx;
 use crate::text::{Slug, shown};
@@ -160,7 +164,11 @@ impl ProductService<'_> {
     }
 
     /// Returns a page of products and, with [`Paging::Offset`], how many match, counted up to
-    /// [`crate::config::ShopConfig::total_bound`]. Pages are cached until a product of this shop changes (R15).
+    /// [`crate::config::ShopConfig::total_bound`].
+    ///
+    /// The cache has the ids of a page until a write can have changed which products are on it, in which order, or how
+    /// many match (R15). The products themselves are read as by [`Self::get_many`]. [`Lookup::hit`] is whether the ids
+    /// came from the cache.
     ///
     /// # Errors
     /// `Validation` for a brand or tag that no product can have and for price bounds in the wrong order,
@@ -169,34 +177,66 @@ impl ProductService<'_> {
         let query = &ProductListQuery { filter: self.narrowed(&query.filter)?, ..query.clone() };
         query.filter.check(self.cx.config.currency)?;
         query.paging.check()?;
-        let text = format!("{query:?}");
-        let load = |text: String| async {
-            let mut db = self.cx.storage.connect().await?;
-            let page = db.products().list(&query.filter, query.sort, &query.paging).await?;
-            let total = match query.paging {
-                Paging::Offset { .. } => Some(db.products().count(&query.filter, self.cx.config.total_bound).await?),
-                Paging::Keyset { .. } => None,
-            };
-            Ok(ProductList { query: text, page, total })
+        // The products that were loaded with the ids, which need not be read again.
+        let loaded = Mutex::new(None);
+        let load = |text: String| {
+            let loaded = &loaded;
+            async move {
+                let list = self.listed(query).await?;
+                let ids = Page { items: list.page.items.iter().map(|p| p.id).collect(), next: list.page.next.clone() };
+                let total = list.total;
+                *loaded.lock() = Some(list);
+                Ok(ListedIds { query: text, page: ids, total })
+            }
         };
-        self.answered(&query.filter, CacheKey::ProductList, text, |list| &list.query, load).await
+        let parts = |within: Option<&Slug>| listing::of_page(&query.filter, query.sort, within);
+        let text = format!("{query:?}");
+        let found = self.answered(&query.filter, CacheKey::ProductList, text, |ids| &ids.query, parts, load).await?;
+        if let Some(list) = loaded.into_inner() {
+            return Ok(Lookup { value: Arc::new(Cached::new(list)), hit: false });
+        }
+        let ListedIds { page, total, .. } = &**found.value;
+        let items = self.get_many(&page.items).await?;
+        if items.len() < page.items.len() {
+            // A product was removed since the ids were read.
+            return Ok(Lookup { value: Arc::new(Cached::new(self.listed(query).await?)), hit: false });
+        }
+        let page = Page { items, next: page.next.clone() };
+        Ok(Lookup { value: Arc::new(Cached::new(ProductList { page, total: *total })), hit: found.hit })
+    }
+
+    /// Returns a page as the database has it now.
+    async fn listed(&self, query: &ProductListQuery) -> Result<ProductList> {
+        let mut db = self.cx.storage.connect().await?;
+        let page = db.products().list(&query.filter, query.sort, &query.paging).await?;
+        let total = match query.paging {
+            Paging::Offset { .. } => Some(db.products().count(&query.filter, self.cx.config.total_bound).await?),
+            Paging::Keyset { .. } => None,
+        };
+        Ok(ProductList { page: page.map(|product| Arc::new(Cached::new(product))), total })
     }
 
     /// Reads the answer to a query through the cache. `query_of` returns the query that an answer belongs to, since two
-    /// queries can have the same key.
+    /// queries can have the same key, and `parts` the parts of the catalog that the answer is made from.
     async fn answered<T: Cacheable, F: Future<Output = Result<T>> + Send>(
         &self,
         filter: &ProductFilter,
         key: fn(u128) -> CacheKey,
         query: String,
         query_of: fn(&T) -> &str,
+        parts: impl Fn(Option<&Slug>) -> Vec<CacheKey> + Send + Sync,
         load: impl Fn(String) -> F,
     ) -> Result<Lookup<T>> {
-        // A list with soft-deleted rows is for operators, who see the database as it is.
-        if filter.include_deleted == IncludeDeleted::No && filter.updated_since.is_none() {
+        if listing::is_cached(filter) {
             let (key, load) = (key(text_hash(&query)), load(query.clone()));
             let load = async { load.await.map(Some) };
-            let found = self.cx.cache.get_or_load(key, self.cx.config.product_ttl, load).await?;
+            let parts = async {
+                let Some(category) = filter.category else { return Ok(Some(parts(None))) };
+                // A category that does not exist has no lists that are worth keeping.
+                let slug = CategoryService::new(self.cx, self.who).slug(category).await?;
+                Ok(slug.map(|slug| parts(Some(&slug))))
+            };
+            let found = self.cx.cache.get_or_make(key, self.cx.config.product_ttl, parts, load).await?;
             if let Some(found) = found.filter(|found| query_of(found) == query) {
                 return Ok(found);
             }
@@ -210,8 +250,8 @@ impl ProductService<'_> {
         Ok(ProductFilter { status: self.readable(filter.status)?, ..filter.clone() })
     }
 
-    /// Returns the values by which the products that match could be narrowed (`meta.filters`). They are cached as
-    /// [`Self::list`] caches pages.
+    /// Returns the values by which the products that match could be narrowed (`meta.filters`). They are cached until a
+    /// write can have changed them.
     ///
     /// # Errors
     /// `Validation` for a brand or tag that no product can have and for price bounds in the wrong order,
@@ -223,6 +263,8 @@ impl ProductService<'_> {
             let values = self.cx.storage.connect().await?.products().filters(filter).await?;
             Ok(ProductFilterValues { query, values })
         };
-        self.answered(filter, CacheKey::ProductFilters, format!("{filter:?}"), |found| &found.query, load).await
+        let parts = |within: Option<&Slug>| listing::of_filter_values(filter, within);
+        let query = format!("{filter:?}");
+        self.answered(filter, CacheKey::ProductFilters, query, |found| &found.query, parts, load).await
     }
 }

@@ -378,10 +378,24 @@ pub async fn availability_follows_stock(storage: &Arc<dyn Storage>) {
         (1, -4, "no piece left", AvailabilityStatus::OutOfStock),
         (0, 5, "five available, threshold five", AvailabilityStatus::Limited),
         (0, 1, "six available, threshold five", AvailabilityStatus::InStock),
+        (0, 1, "seven available, threshold five", AvailabilityStatus::InStock),
     ] {
-        attempt!(storage, inventory.apply(&[env.movement(p.skus[sku].id, delta)])).unwrap();
+        let before = product(storage, &p).await.availability();
+        let touched = attempt!(storage, inventory.apply(&[env.movement(p.skus[sku].id, delta)])).unwrap();
+        assert_eq!(
+            touched.iter().map(|t| (t.product_id, t.availability_changed)).collect::<Vec<_>>(),
+            [(p.id, before != expected)],
+            "`apply` must report a change of the availability: {step}"
+        );
         check(step, expected).await;
     }
+    // Of several products, those whose availability has changed.
+    let other = env.priced("Q", 100, 100);
+    env.insert_products(storage, std::slice::from_ref(&other)).await.unwrap();
+    let movements = [env.movement(p.skus[0].id, -7), env.movement(other.skus[0].id, -7)];
+    let touched = attempt!(storage, inventory.apply(&movements)).unwrap();
+    let changed = |id| touched.iter().find(|t| t.product_id == id).map(|t| t.availability_changed);
+    assert_eq!((changed(p.id), changed(other.id)), (Some(true), Some(false)));
 }
 
 /// A product with a SKU that does not track its stock is in stock, whatever the stock of its SKUs.

@@ -47,6 +47,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "read product by slug", weight: |_| 25, run: |r| Box::pin(r.read_product_by_slug()) },
     Operation { name: "read products", weight: |_| 25, run: |r| Box::pin(r.read_products()) },
     Operation { name: "list products", weight: |_| 20, run: |r| Box::pin(r.list_products()) },
+    Operation { name: "list products again", weight: |_| 60, run: |r| Box::pin(r.list_products_again()) },
     Operation { name: "walk products", weight: |_| 30, run: |r| Box::pin(r.walk_products()) },
     Operation { name: "narrow products", weight: |_| 15, run: |r| Box::pin(r.narrow_products()) },
 ];
@@ -61,6 +62,8 @@ pub(super) struct Products {
     pub(super) rows: BTreeMap<ProductId, (Product, Vec<CategoryId>)>,
     /// The last answer that showed each product.
     seen: HashMap<Uuid, Product>,
+    /// Some lists that were read before, which a cache may still have.
+    lists: Vec<ProductListQuery>,
 }
 
 impl World {
@@ -157,7 +160,7 @@ impl Runner<'_> {
                     return Err(format!("there is a product too many: {p:?}"));
                 }
                 self.product_answer(p)?;
-                self.digest_at_end(p);
+                self.digest_at_end(&***p);
                 ids.push(p.id);
             }
             after.clone_from(&found.value.page.next);

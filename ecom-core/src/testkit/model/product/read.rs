@@ -1,6 +1,7 @@
 //! Reads of products: by id and slug, and lists with filters, sorts and pages.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -18,8 +19,12 @@ use crate::id::{CategoryId, ProductId};
 use crate::money::Money;
 use crate::paging::{Keyset, Page, Paging, Total};
 use crate::service::catalog::product::ProductListQuery;
+use crate::service::run::read_through::Cached;
 use crate::testkit::sample::usd;
 use crate::text::fold_key;
+
+/// How many lists are read again.
+const LISTS: usize = 12;
 
 impl World {
     /// Returns the lowest final price.
@@ -177,15 +182,36 @@ impl Runner<'_> {
     pub(super) async fn list_products(&mut self) -> Checked<()> {
         let filter = self.some_filter();
         let sort = self.any(&ProductSort::ALL);
-        let want = self.world.listed(&filter, sort);
-        let (offset, limit) = (self.below(12), 1 + self.below(9));
-        let paging = Paging::Offset { offset: offset as u64, limit: limit as u32 };
-        self.begins((&filter, sort, &paging));
+        let paging = Paging::Offset { offset: self.below(12) as u64, limit: 1 + self.below(9) as u32 };
         let query = ProductListQuery { filter, sort, paging };
-        let got = read("the list", self.shop.products().list(&query).await)?;
+        let place = self.below(LISTS);
+        match self.world.products.lists.get_mut(place) {
+            Some(old) => old.clone_from(&query),
+            None => self.world.products.lists.push(query.clone()),
+        }
+        self.list(&query).await
+    }
+
+    /// Lists products as before. The writes since then may have changed what the list shows, or not.
+    pub(super) async fn list_products_again(&mut self) -> Checked<()> {
+        let place = self.below(LISTS);
+        match self.world.products.lists.get(place).cloned() {
+            Some(query) => self.list(&query).await,
+            None => self.list_products().await,
+        }
+    }
+
+    async fn list(&mut self, query: &ProductListQuery) -> Checked<()> {
+        self.begins((&query.filter, query.sort, &query.paging));
+        let want = self.world.listed(&query.filter, query.sort);
+        let got = read("the list", self.shop.products().list(query).await)?;
         let want_total = Total { count: want.len() as u64, exact: true };
         same("the total", &got.value.total, &Some(want_total))?;
-        self.page_of_products(&got.value.page, &want, offset, limit)
+        let offset = match query.paging {
+            Paging::Offset { offset, .. } => usize::try_from(offset).unwrap_or(usize::MAX),
+            Paging::Keyset { .. } => 0,
+        };
+        self.page_of_products(&got.value.page, &want, offset, query.paging.limit() as usize)
     }
 
     /// Walks some pages of a list by their cursors.
@@ -213,7 +239,13 @@ impl Runner<'_> {
     }
 
     /// Compares the page of the list `all` that begins at `offset`.
-    fn page_of_products(&mut self, got: &Page<Product>, all: &[ProductId], offset: usize, limit: usize) -> Checked<()> {
+    fn page_of_products(
+        &mut self,
+        got: &Page<Arc<Cached<Product>>>,
+        all: &[ProductId],
+        offset: usize,
+        limit: usize,
+    ) -> Checked<()> {
         let from = offset.min(all.len());
         let want = &all[from..(from + limit).min(all.len())];
         same("the page", &got.items.iter().map(|p| p.id).collect::<Vec<_>>(), &want.to_vec())?;
