@@ -1,13 +1,14 @@
 //! Lists of products stay in the cache through the writes that do not concern them, and no others (R15).
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::ShopFixture;
 use super::support::{from, me, until, v};
@@ -18,10 +19,12 @@ use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::{DeleteMode, IncludeDeleted};
 use crate::error::Result;
 use crate::id::CategoryId;
-use crate::paging::Paging;
+use crate::paging::{Page, Paging};
 use crate::port::cache::NoCache;
+use crate::port::storage::{Connection, ForwardRepositories, ForwardStorage, Repositories, Storage};
+use crate::port::{ForwardProducts, ProductRepository};
 use crate::service::catalog::product::ProductListQuery;
-use crate::shop::Shop;
+use crate::shop::{Shop, ShopParts};
 use crate::testkit::fresh_seed;
 use crate::testkit::sample::usd;
 
@@ -30,6 +33,7 @@ tests! {
         r15_lists_stay_cached_through_writes_that_move_none_of_their_products,
         r15_no_list_is_older_than_any_random_write,
         r15_readers_that_race_with_writes_leave_no_old_list,
+        r15_a_list_that_was_read_before_a_write_is_not_kept,
     ]
 }
 
@@ -47,7 +51,7 @@ async fn read_values(shop: &Shop, filter: &ProductFilter) -> (String, bool) {
 
 /// The lists of a shop that sells tea and shoes, by name.
 struct Lists {
-    lists: Vec<(&'static str, ProductListQuery)>,
+    by_name: Vec<(&'static str, ProductListQuery)>,
     /// The shop without a cache.
     truth: Shop,
     cached: bool,
@@ -63,7 +67,7 @@ impl Lists {
                 missing.push(name);
             }
         };
-        for (name, query) in &self.lists {
+        for (name, query) in &self.by_name {
             check((*name).to_owned(), read(&f.shop, query).await, read(&self.truth, query).await);
             let filter = &query.filter;
             check(
@@ -108,7 +112,7 @@ pub async fn r15_lists_stay_cached_through_writes_that_move_none_of_their_produc
     let in_tea = ProductFilter { category: Some(tea.id), ..active.clone() };
     let in_stock = ProductFilter { availability: Some(AvailabilityStatus::InStock), ..in_tea.clone() };
     let lists = Lists {
-        lists: vec![
+        by_name: vec![
             ("all", of(active.clone(), ProductSort::CreatedDesc)),
             ("tea", of(in_tea.clone(), ProductSort::CreatedDesc)),
             ("cheap tea", of(ProductFilter { max_price: Some(usd(1_500)), ..in_tea.clone() }, ProductSort::PriceAsc)),
@@ -223,7 +227,7 @@ impl Chance<'_> {
     }
 
     /// Notes whether a write was refused, as one of what is not there or not empty may be.
-    fn note<T: Debug>(&mut self, written: Result<T>) {
+    fn note<T>(&mut self, written: &Result<T>) {
         self.refused += usize::from(written.is_err());
     }
 
@@ -268,7 +272,7 @@ impl Chance<'_> {
         };
         if !patch.is_null() {
             let written = self.f.patch(&p, patch).await;
-            self.note(written);
+            self.note(&written);
             return name;
         }
         let version = v(p.audit.version);
@@ -277,37 +281,37 @@ impl Chance<'_> {
                 let delta = self.some(&[-100, -97, -3, 1, 3, 100]);
                 let Some(sku) = p.skus.choose(&mut self.rng) else { return "nothing" };
                 let written = self.f.adjust(sku.id, delta).await;
-                self.note(written);
+                self.note(&written);
                 "adjust"
             }
             12 => {
                 let price = self.some(&["0.50", "60.00"]);
                 let written = shop.skus().create(p.id, &from(&json!({ "price": price, "stock": 5 }))).await;
-                self.note(written);
+                self.note(&written);
                 "create SKU"
             }
             13 => {
                 let Some(sku) = p.skus.last() else { return "nothing" };
                 let written = shop.skus().delete(sku.id, v(sku.audit.version), DeleteMode::Soft).await;
-                self.note(written);
+                self.note(&written);
                 "delete SKU"
             }
             14 => {
                 let mode = self.some(&[DeleteMode::Soft, DeleteMode::Soft, DeleteMode::Force]);
                 let written = shop.products().delete(p.id, version, mode).await;
-                self.note(written);
+                self.note(&written);
                 "delete"
             }
             15 => {
                 let gone: Vec<&Product> = products.iter().filter(|p| !p.audit.is_live()).collect();
                 let Some(gone) = gone.choose(&mut self.rng) else { return "nothing" };
                 let written = shop.products().restore(gone.id, v(gone.audit.version)).await;
-                self.note(written);
+                self.note(&written);
                 "restore"
             }
             16 => {
                 let written = shop.reviews().create(p.id, &ReviewInput::new(self.some(&[1, 3, 5]))).await;
-                self.note(written);
+                self.note(&written);
                 "review"
             }
             17 => {
@@ -315,20 +319,20 @@ impl Chance<'_> {
                 let (page, _) = shop.reviews().list(&filter, ReviewSort::default(), &Paging::first(9)).await.unwrap();
                 let Some(review) = page.items.first() else { return "nothing" };
                 let written = shop.reviews().delete(review.id, v(review.audit.version)).await;
-                self.note(written);
+                self.note(&written);
                 "delete review"
             }
             18 => {
                 let Some(category) = category else { return "nothing" };
                 let written = self.f.rename_category(category.id, &format!("C {}", self.rng.random::<u16>())).await;
-                self.note(written);
+                self.note(&written);
                 "rename category"
             }
             19 => {
                 let (Some(category), parent) = (category, categories.choose(&mut self.rng)) else { return "nothing" };
                 let parent = parent.map(|c| c.id).filter(|_| self.rng.random_bool(0.7));
                 let written = self.f.move_category(category.id, parent).await;
-                self.note(written);
+                self.note(&written);
                 "move category"
             }
             20 => {
@@ -338,7 +342,7 @@ impl Chance<'_> {
                 if first.is_ok() {
                     tx.commit().await.unwrap().run().await;
                 }
-                self.note(first);
+                self.note(&first);
                 "a host's transaction"
             }
             _ => {
@@ -468,4 +472,88 @@ pub async fn r15_readers_that_race_with_writes_leave_no_old_list(f: &ShopFixture
     }
     ended.store(true, Ordering::Relaxed);
     readers.join_all().await;
+}
+
+/// A storage that holds back the answer of a list that was read from the database.
+#[derive(Debug)]
+struct HeldLists {
+    inner: Arc<dyn Storage>,
+    hold: Arc<Hold>,
+}
+
+#[derive(Debug)]
+struct Hold {
+    closed: AtomicBool,
+    reached: Semaphore,
+    release: Semaphore,
+}
+
+struct HeldConnection(Box<dyn Connection>, Arc<Hold>);
+
+struct HeldProducts<'c>(Box<dyn ProductRepository + 'c>, Arc<Hold>);
+
+#[async_trait]
+impl ForwardStorage for HeldLists {
+    fn inner(&self) -> &dyn Storage {
+        &*self.inner
+    }
+    async fn connect(&self) -> Result<Box<dyn Connection>> {
+        Ok(Box::new(HeldConnection(self.inner.connect().await?, self.hold.clone())))
+    }
+}
+
+impl ForwardRepositories for HeldConnection {
+    fn inner(&mut self) -> &mut dyn Repositories {
+        &mut *self.0
+    }
+    fn products(&mut self) -> Box<dyn ProductRepository + '_> {
+        Box::new(HeldProducts(self.0.products(), self.1.clone()))
+    }
+}
+
+impl Connection for HeldConnection {}
+
+#[async_trait]
+impl ForwardProducts for HeldProducts<'_> {
+    fn inner(&mut self) -> &mut dyn ProductRepository {
+        &mut *self.0
+    }
+    async fn list(&mut self, filter: &ProductFilter, sort: ProductSort, paging: &Paging) -> Result<Page<Product>> {
+        let page = self.0.list(filter, sort, paging).await;
+        if self.1.closed.swap(false, Ordering::SeqCst) {
+            self.1.reached.add_permits(1);
+            self.1.release.acquire().await.unwrap().forget();
+        }
+        page
+    }
+}
+
+/// A write happens after a list was read from the database, and before it is stored in the cache.
+pub async fn r15_a_list_that_was_read_before_a_write_is_not_kept(f: &ShopFixture) {
+    if f.cache().name() == "none" {
+        // Nothing is stored, and a database in memory has one connection, which the list holds.
+        return;
+    }
+    let p = f.plain("Old").await;
+    let hold = Hold { closed: AtomicBool::new(false), reached: Semaphore::new(0), release: Semaphore::new(0) };
+    let hold = Arc::new(hold);
+    let storage = Arc::new(HeldLists { inner: f.storage.clone(), hold: hold.clone() });
+    let shop = Shop::new(ShopParts { storage, ..f.parts() }).unwrap();
+    let query = ProductListQuery { sort: ProductSort::TitleAsc, ..ProductListQuery::default() };
+    let title = async || shop.products().list(&query).await.unwrap().page.items[0].title.clone();
+    for round in 1..4_i64 {
+        hold.closed.store(true, Ordering::SeqCst);
+        let new = format!("New {round}");
+        let write = async {
+            hold.reached.acquire().await.unwrap().forget();
+            let patch = from(&json!({ "title": new }));
+            shop.acting_as(me()).products().patch(p.id, v(round), patch).await.unwrap();
+            assert_eq!(title().await, new, "a later reader must not join the old load");
+            hold.release.add_permits(1);
+        };
+        futures::join!(title(), write);
+        assert_eq!(title().await, new, "round {round}: the old list must not be kept");
+        // The next round needs a list that is not cached.
+        shop.acting_as(me()).products().create(&from(&json!({ "title": "Z", "price": "1" }))).await.unwrap();
+    }
 }

@@ -199,7 +199,8 @@ impl ProductService<'_> {
         let items = self.get_many(&page.items).await?;
         if items.len() < page.items.len() {
             // A product was removed since the ids were read.
-            return Ok(Lookup { value: Arc::new(Cached::new(self.listed(query).await?)), hit: false });
+            let list = Box::pin(self.listed(query)).await?;
+            return Ok(Lookup { value: Arc::new(Cached::new(list)), hit: false });
         }
         let page = Page { items, next: page.next.clone() };
         Ok(Lookup { value: Arc::new(Cached::new(ProductList { page, total: *total })), hit: found.hit })
@@ -225,15 +226,16 @@ impl ProductService<'_> {
         query: String,
         query_of: fn(&T) -> &str,
         parts: impl Fn(Option<&Slug>) -> Vec<CacheKey> + Send + Sync,
-        load: impl Fn(String) -> F,
+        load: impl Fn(String) -> F + Send + Sync,
     ) -> Result<Lookup<T>> {
         if listing::is_cached(filter) {
-            let (key, load) = (key(text_hash(&query)), load(query.clone()));
-            let load = async { load.await.map(Some) };
+            // What is needed after a miss only is in boxes, which a hit does not make.
+            let key = key(text_hash(&query));
+            let load = async { Box::pin(load(query.clone())).await.map(Some) };
             let parts = async {
                 let Some(category) = filter.category else { return Ok(Some(parts(None))) };
                 // A category that does not exist has no lists that are worth keeping.
-                let slug = CategoryService::new(self.cx, self.who).slug(category).await?;
+                let slug = Box::pin(CategoryService::new(self.cx, self.who).slug(category)).await?;
                 Ok(slug.map(|slug| parts(Some(&slug))))
             };
             let found = self.cx.cache.get_or_make(key, self.cx.config.product_ttl, parts, load).await?;
@@ -241,7 +243,7 @@ impl ProductService<'_> {
                 return Ok(found);
             }
         }
-        Ok(Lookup { value: Arc::new(Cached::new(load(query).await?)), hit: false })
+        Ok(Lookup { value: Arc::new(Cached::new(Box::pin(load(query)).await?)), hit: false })
     }
 
     /// Returns a filter for the products that the principal may read, and refuses one for others.
