@@ -134,7 +134,7 @@ fn the_suite_catches_a_cache_that_takes_stale_fills() {
                 if race {
                     suite::r15_racing_fills_never_outlive_an_invalidation(&f).await;
                 } else {
-                    suite::r15_a_fill_that_the_invalidation_of_its_group_overtook_is_dropped(&f).await;
+                    suite::r15_a_fill_that_an_invalidation_overtook_is_dropped(&f).await;
                 }
             });
         });

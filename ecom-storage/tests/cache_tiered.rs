@@ -202,10 +202,11 @@ async fn r15_a_message_of_another_release_that_is_not_understood_drops_everythin
 
 #[test]
 fn a_tiered_url_says_all_of_it() {
-    let options = TieredOptions::from_url("tiered+rediss://h/1?capacity=7&prefix=shop:&timeout_ms=250").unwrap();
-    assert_eq!(options.memory.capacity, 7);
+    let options = TieredOptions::from_url("tiered+rediss://h/1?memory_mib=7&prefix=shop:&timeout_ms=250").unwrap();
+    assert_eq!(options.memory.max_bytes, 7 << 20);
     assert_eq!(options.redis.prefix, "shop:");
-    for bad in ["tiered+redis://h?capacity=0", "tiered+redis://h?capacity=x", "tiered+redis://h?size=7", "tiered+x://h"]
+    for bad in
+        ["tiered+redis://h?memory_mib=0", "tiered+redis://h?memory_mib=x", "tiered+redis://h?size=7", "tiered+x://h"]
     {
         assert!(TieredOptions::from_url(bad).is_err(), "{bad}");
     }
