@@ -367,3 +367,26 @@ impl Fields {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_json_already_make_the_same_bytes() {
+        let frame = || ListFrame {
+            meta: ListMeta::default(),
+            links: Links {
+                this: "/products".to_owned(),
+                next: Some("/products?page=2".to_owned()),
+                ..Links::default()
+            },
+        };
+        for rows in [vec![], vec!["a"], vec!["a", "b, \"c\"", "d"]] {
+            let rendered: Vec<Vec<u8>> = rows.iter().map(|row| serde_json::to_vec(row).unwrap()).collect();
+            let one = RenderedList::of(&frame().with(rows)).unwrap();
+            let other = RenderedList::of_rendered(frame(), rendered.iter().map(Vec::as_slice)).unwrap();
+            assert_eq!((one.body, one.link), (other.body, other.link));
+        }
+    }
+}

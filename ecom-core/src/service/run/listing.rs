@@ -1,7 +1,7 @@
 //! Which lists of products a write can change (R15).
 //!
-//! The catalog has *parts*: one [`Aspect`] of the products at one [`Place`], such as the prices of the active products in
-//! a category and below it. A page of a list is made from the parts that its filter and its order use, and a write
+//! The catalog has *parts*: one [`Aspect`] of the products at one [`Place`], such as the prices of the active products
+//! in a category and below it. A page of a list is made from the parts that its filter and its order use, and a write
 //! changes the parts in which the product differs before and after it. So a page stays cached through all writes that
 //! neither move a product nor add or remove one. The products on a page are cached by themselves, so a page does not
 //! depend on anything else that they show.

@@ -1,8 +1,8 @@
 //! Reads through the cache: one load per key at a time, and no stale fill (R15).
 //!
 //! # Stamps
-//! A value that is made from many rows, such as a page of a list, becomes stale with writes that cannot name its key. It
-//! names the parts of the database that it is made from instead ([`CacheKey::is_stamp`]), and a write names the parts
+//! A value that is made from many rows, such as a page of a list, becomes stale with writes that cannot name its key.
+//! It names the parts of the database that it is made from instead ([`CacheKey::is_stamp`]), and a write names the parts
 //! that it changes. The cache has a stamp for each part, a random number. A load reads the stamps of its parts, or
 //! makes them, before it reads the database, and the value records them. A reader uses the value only if the cache
 //! still has the same stamps. So to invalidate a stamp makes all values stale that are made from its part, those of
@@ -200,8 +200,8 @@ type LoadOf<T> = (CacheKey, FillToken, Option<Arc<Cached<T>>>);
 pub struct ReadThrough {
     cache: Arc<dyn Cache>,
     loading: Mutex<HashMap<CacheKey, Arc<Load>>>,
-    /// Makes stamps: a counter that is hashed with a random key. Processes compare them, so they need to be unique; they
-    /// do not need to replay from a seed.
+    /// Makes stamps: a counter that is hashed with a random key. Processes compare them, so they need to be unique;
+    /// they do not need to replay from a seed.
     words: RandomState,
     stamped: AtomicU64,
 }
@@ -341,8 +341,8 @@ impl ReadThrough {
             .outcome
             .get_or_init(|| async {
                 if is_stale {
-                    // Other processes must not wait for a value that is there already. If it cannot be invalidated, they
-                    // find that it is stale, as this one did.
+                    // Other processes must not wait for a value that is there already. If it cannot be invalidated,
+                    // they find that it is stale, as this one did.
                     let _ = self.cache.invalidate(&[key]).await;
                 }
                 let token = match self.cache.begin_load(&key, T::CODEC_REF).await {

@@ -11,12 +11,12 @@
 //! | channel `…forget:<db>` | the keys of each invalidation, one a line; `*` is everything |
 //!
 //! A read is one `MGET` of the epoch and of the values. A load takes the lease, or joins an existing one. An
-//! invalidation deletes value and lease. A fill is stored only if its lease still exists and the epoch is the one at its
-//! start, so that no process stores a value that it read before an invalidation. No invalidation has happened between
+//! invalidation deletes value and lease. A fill is stored only if its lease still exists and the epoch is the one at
+//! its start, so that no process stores a value that it read before an invalidation. No invalidation has happened between
 //! loads that share a lease, so each of them may fill, and the first fill is stored.
 //!
-//! A reader that finds no epoch creates one. To delete the epoch invalidates all values, even on a server that is out of
-//! memory. Epochs are random, so that one that was evicted or flushed never comes back with old values.
+//! A reader that finds no epoch creates one. To delete the epoch invalidates all values, even on a server that is out
+//! of memory. Epochs are random, so that one that was evicted or flushed never comes back with old values.
 //!
 //! The version of the encoding is part of the value and not of the key. During a rolling deployment, the two releases
 //! therefore overwrite each other's values, and the invalidations of each are effective for the other.
