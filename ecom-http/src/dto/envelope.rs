@@ -383,9 +383,10 @@ mod tests {
             },
         };
         for rows in [vec![], vec!["a"], vec!["a", "b, \"c\"", "d"]] {
-            let rendered: Vec<Vec<u8>> = rows.iter().map(|row| serde_json::to_vec(row).unwrap()).collect();
+            let item = |row: &&str| RenderedItem::of(row, format!("/rows/{row}")).unwrap();
+            let rendered: Vec<RenderedItem> = rows.iter().map(item).collect();
             let one = RenderedList::of(&frame().with(rows)).unwrap();
-            let other = RenderedList::of_rendered(frame(), rendered.iter().map(Vec::as_slice)).unwrap();
+            let other = RenderedList::of_rendered(frame(), rendered.iter()).unwrap();
             assert_eq!((one.body, one.link), (other.body, other.link));
         }
     }
