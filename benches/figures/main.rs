@@ -1,7 +1,7 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
-//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `http`, `access`,
-//! `logins` and `slow-clients`;
+//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `import`, `http`, `access`, `logins`,
+//! `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start it.
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
 //! it also runs `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines` (or one of them, such as
 //! `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush to disk as in

@@ -53,7 +53,7 @@ async fn until_it_holds(cache: &TieredCache) {
 }
 
 async fn brisk(server: &Server) -> TieredCache {
-    open(TieredOptions::from_url(&format!("tiered+{}?timeout_ms=1000&capacity=1000", server.url())).unwrap()).await
+    open(TieredOptions::from_url(&format!("tiered+{}?timeout_ms=1000&memory_mib=1", server.url())).unwrap()).await
 }
 
 fn local(cache: &TieredCache, key: CacheKey) -> Option<u64> {
