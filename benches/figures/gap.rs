@@ -75,7 +75,7 @@ async fn tick(stop: Arc<AtomicBool>) -> Vec<f64> {
     gaps
 }
 
-/// What else the runtime does.
+/// Starts the work that the runtime does beside the ticks.
 type Load = fn(Arc<Bench>, Prices) -> Work;
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 

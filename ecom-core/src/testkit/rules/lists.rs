@@ -531,7 +531,7 @@ impl ForwardProducts for HeldProducts<'_> {
 /// A write happens after a list was read from the database, and before it is stored in the cache.
 pub async fn r15_a_list_that_was_read_before_a_write_is_not_kept(f: &ShopFixture) {
     if f.cache().name() == "none" {
-        // Nothing is stored, and a database in memory has one connection, which the list holds.
+        // Without a cache, nothing can be stale. A database in memory has one connection, which the list holds.
         return;
     }
     let p = f.plain("Old").await;

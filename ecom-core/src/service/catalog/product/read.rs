@@ -229,7 +229,7 @@ impl ProductService<'_> {
         load: impl Fn(String) -> F + Send + Sync,
     ) -> Result<Lookup<T>> {
         if listing::is_cached(filter) {
-            // What is needed after a miss only is in boxes, which a hit does not make.
+            // Futures that only a miss needs are boxed, so that a hit does not make room for them.
             let key = key(text_hash(&query));
             let load = async { Box::pin(load(query.clone())).await.map(Some) };
             let parts = async {

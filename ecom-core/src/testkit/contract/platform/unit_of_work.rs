@@ -385,8 +385,8 @@ pub async fn short_transactions_at_once_have_each_their_own_outcome(storage: &Ar
     );
 }
 
-/// Whoever reads a write in a short transaction, and has awaited what the transaction depends on, may report the write:
-/// every other connection reads it too.
+/// A short transaction may read what others have written before it is stored. Once the caller has awaited what its
+/// transaction depends on, every other connection reads these writes too.
 pub async fn what_a_short_transaction_has_seen_is_durable_once_it_says_so(storage: &Arc<dyn Storage>) {
     let mut tasks = Vec::new();
     for n in 0..24_u64 {
