@@ -191,9 +191,9 @@ pub mod catalog {
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::catalog::category::{CategoryList, CategoryService};
     pub use crate::service::catalog::import::{
-        AddressRecord, CartLineRecord, CartRecord, CustomerRecord, DeadLetters, DimensionsRecord, EndedEarly,
-        ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportService, MetaRecord,
-        ProductRecord, SkuRecord,
+        AddressRecord, CartLineRecord, CartRecord, ColumnMap, CustomerRecord, DeadLetters, DimensionsRecord, Document,
+        EndedEarly, Fate, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportService,
+        MetaRecord, ProductRecord, RecordSource, Rejection, SkuRecord, SourceRecord, Transform,
     };
     pub use crate::service::catalog::product::{ProductFilterValues, ProductList, ProductListQuery, ProductService};
     pub use crate::service::catalog::review::ReviewService;

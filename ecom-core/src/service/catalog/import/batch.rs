@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
 
-use crate::error::{FieldCode, Result};
+use crate::error::{Error, FieldCode, Result};
 use crate::service::catalog::import::{
-    BATCH_BYTES, ImportReport, Item, Message, Rejection, Run, is_of_a_record, lost_reader, patiently,
+    BATCH_BYTES, Checked, ImportReport, Incoming, Item, Message, Rejection, Run, is_of_a_record, lost_reader, patiently,
 };
 use crate::service::run::context::Context;
 use crate::service::run::read_through::text_hash;
@@ -27,7 +27,8 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub outcomes: Vec<Outcome>,
-    pub categories_created: u64,
+    /// The paths of the categories that were created.
+    pub categories_created: Vec<String>,
 }
 
 /// Writes the records of one kind.
@@ -41,6 +42,12 @@ pub(super) trait BatchWriter: Sync {
     /// Returns the field and the value by which a record is recognized. A source must not contain the same one twice.
     fn key(candidate: &Self::Candidate) -> (&'static str, String);
 
+    /// Returns codes that no other record of the source may have. The database knows those of records that are written,
+    /// so only a dry run asks for them.
+    fn codes(_: &Self::Candidate) -> &[String] {
+        &[]
+    }
+
     /// Writes records, and returns an outcome for each. An error undoes all of them.
     async fn write_in(&self, tx: &mut Tx<'_>, candidates: &[Self::Candidate]) -> Result<Written>;
 }
@@ -49,7 +56,7 @@ pub(super) trait BatchWriter: Sync {
 /// fail, its halves are written one after the other, and so on until the record is alone.
 pub(super) async fn in_batches<W, P>(
     writer: &W,
-    from: &mut mpsc::Receiver<Message<W::Candidate>>,
+    incoming: &mut Incoming<W::Candidate>,
     size: usize,
     run: &mut Run<P>,
 ) -> Result<()>
@@ -58,19 +65,37 @@ where
     P: FnMut(&ImportReport) + Send,
 {
     let mut seen = HashSet::new();
+    let mut created = HashSet::new();
     let mut batch: Vec<(Item<()>, W::Candidate)> = Vec::with_capacity(size);
     let (mut since, mut bytes) = (0, 0);
     loop {
-        match from.recv().await {
+        match incoming.from.recv().await {
             Some(Message::Item(item)) => {
-                run.report.read += 1;
+                let Item { index, line, raw, cut, size, external_id, value } = *item;
+                if run.skips(index) {
+                    if let Checked::Valid(c) = value {
+                        let _ = first_of_its_kind(&mut seen, W::key(&c));
+                    }
+                    continue;
+                }
                 since += 1;
-                let Item { index, line, raw, size, external_id, value } = *item;
                 bytes += size;
-                let item = Item { index, line, raw, size, external_id, value: Ok(()) };
-                match value.and_then(|c| first_of_its_kind(&mut seen, W::key(&c)).map(|()| c)) {
-                    Ok(candidate) => batch.push((item, candidate)),
-                    Err(why) => run.refuse(item.refused(why)),
+                let item = Item { index, line, raw, cut, size, external_id, value: Checked::Valid(()) };
+                let dry_run = run.dry_run;
+                let mut first = |c: W::Candidate| {
+                    first_of_its_kind(&mut seen, W::key(&c))?;
+                    if dry_run {
+                        free_codes(&mut seen, W::codes(&c))?;
+                    }
+                    Ok(c)
+                };
+                match value {
+                    Checked::Valid(c) => match first(c) {
+                        Ok(candidate) => batch.push((item, candidate)),
+                        Err(why) => run.refuse(item.refused(why)),
+                    },
+                    Checked::Refused(why) => run.refuse(item.refused(why)),
+                    Checked::Dropped => run.report.dropped += 1,
                 }
             }
             Some(Message::End(ended)) => {
@@ -84,10 +109,19 @@ where
         }
         if since >= size || bytes >= BATCH_BYTES {
             (since, bytes) = (0, 0);
-            write(writer, &mut batch, run).await?;
+            write(writer, &mut batch, &mut created, run).await?;
         }
     }
-    write(writer, &mut batch, run).await
+    write(writer, &mut batch, &mut created, run).await
+}
+
+/// Refuses a record of a dry run that has a code of an earlier record. A record keeps the codes that it has in common with
+/// its own key.
+fn free_codes(seen: &mut HashSet<u128>, codes: &[String]) -> Result<(), Rejection> {
+    for code in codes {
+        first_of_its_kind(seen, ("sku", format!("code\0{code}")))?;
+    }
+    Ok(())
 }
 
 /// Refuses a record that the source contains for the second time: the two would undo each other at every run.
@@ -102,14 +136,21 @@ fn first_of_its_kind(seen: &mut HashSet<u128>, (field, key): (&'static str, Stri
     ))
 }
 
-async fn write<W, P>(writer: &W, batch: &mut Vec<(Item<()>, W::Candidate)>, run: &mut Run<P>) -> Result<()>
+async fn write<W, P>(
+    writer: &W,
+    batch: &mut Vec<(Item<()>, W::Candidate)>,
+    created: &mut HashSet<u128>,
+    run: &mut Run<P>,
+) -> Result<()>
 where
     W: BatchWriter,
     P: FnMut(&ImportReport) + Send,
 {
     let (items, candidates): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-    let written = write_all(writer, &candidates).await?;
-    run.report.categories_created += written.categories_created;
+    let written = write_all(writer, &candidates, run.dry_run).await?;
+    // A dry run creates the same category in every batch.
+    let new = written.categories_created.iter().filter(|path| created.insert(text_hash(path))).count();
+    run.report.categories_created += u64::try_from(new).unwrap_or(u64::MAX);
     for (item, outcome) in items.into_iter().zip(written.outcomes) {
         match outcome {
             Outcome::Inserted => run.report.inserted += 1,
@@ -122,14 +163,14 @@ where
 }
 
 /// Writes records in as few units of work as possible.
-async fn write_all<W: BatchWriter>(writer: &W, candidates: &[W::Candidate]) -> Result<Written> {
+async fn write_all<W: BatchWriter>(writer: &W, candidates: &[W::Candidate], dry_run: bool) -> Result<Written> {
     let mut all = Written { outcomes: Vec::with_capacity(candidates.len()), ..Written::default() };
     let mut waiting = vec![candidates];
     while let Some(part) = waiting.pop() {
-        match commit(writer, part).await {
+        match commit(writer, part, dry_run).await {
             Ok(written) => {
                 all.outcomes.extend(written.outcomes);
-                all.categories_created += written.categories_created;
+                all.categories_created.extend(written.categories_created);
             }
             Err(e) if is_of_a_record(&e) && part.len() > 1 => {
                 let (first, second) = part.split_at(part.len() / 2);
@@ -142,14 +183,36 @@ async fn write_all<W: BatchWriter>(writer: &W, candidates: &[W::Candidate]) -> R
     Ok(all)
 }
 
-/// Writes records in one unit of work, all or nothing.
-async fn commit<W: BatchWriter>(writer: &W, candidates: &[W::Candidate]) -> Result<Written> {
+/// Writes records in one unit of work, all or nothing. A dry run rolls it back.
+async fn commit<W: BatchWriter>(writer: &W, candidates: &[W::Candidate], dry_run: bool) -> Result<Written> {
     if candidates.is_empty() {
         return Ok(Written::default());
     }
-    let try_once = || {
-        let write = |mut tx| async move { Ok((writer.write_in(&mut tx, candidates).await?, tx)) };
-        writer.context().write_at_length(write)
+    if !dry_run {
+        let try_once = || {
+            let write = |mut tx| async move { Ok((writer.write_in(&mut tx, candidates).await?, tx)) };
+            writer.context().write_at_length(write)
+        };
+        return patiently(try_once).await;
+    }
+    let try_once = || async {
+        let written = Mutex::new(None);
+        let outcome = writer
+            .context()
+            .write_at_length(|mut tx| {
+                let written = &written;
+                async move {
+                    let all = writer.write_in(&mut tx, candidates).await?;
+                    *written.lock() = Some(all);
+                    // An error rolls back.
+                    Err::<((), Tx<'static>), Error>(Error::internal("a dry run", "everything is rolled back"))
+                }
+            })
+            .await;
+        match written.into_inner() {
+            Some(written) => Ok(written),
+            None => outcome.map(|()| Written::default()),
+        }
     };
     patiently(try_once).await
 }

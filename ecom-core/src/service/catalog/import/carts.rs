@@ -18,15 +18,26 @@ use crate::id::{CartId, CartLineId, CustomerId, ProductId, SkuId};
 use crate::money::{Currency, ExactDecimal, Money, Percentage, price_of};
 use crate::port::storage::Repositories as _;
 use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
-use crate::service::catalog::import::frame::CARTS;
 use crate::service::catalog::import::{
-    BATCH, DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin,
+    BATCH, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, RecordSource, Rejection, Run, origin,
     stream,
 };
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::sales::cart::{CartService, add, check_amounts, check_count, offers, or_again};
 use crate::text::{check_text, fold_key, shown};
+
+/// Fields of DummyJSON's carts that the shop derives itself.
+const DERIVED: &[&str] = &[
+    "total",
+    "discountedTotal",
+    "totalProducts",
+    "totalQuantity",
+    "products[].title",
+    "products[].total",
+    "products[].discountedTotal",
+    "products[].thumbnail",
+];
 
 /// A cart document. Fields that are not listed here are ignored, such as the totals of DummyJSON's carts, because the
 /// shop prices its carts itself. Those that are listed must have the right type.
@@ -201,17 +212,31 @@ impl ImportService<'_> {
         options: ImportOptions,
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
+        let records = self.records(ImportKind::Carts, source, &options);
+        self.carts_from(records, options, on_progress).await
+    }
+
+    /// As [`Self::carts`], from records. The format of the options counts for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::products`].
+    pub async fn carts_from(
+        &self,
+        records: Box<dyn RecordSource>,
+        mut options: ImportOptions,
+        on_progress: impl FnMut(&ImportReport) + Send,
+    ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
         self.who.require(Permission::CartsWrite)?;
-        options.check()?;
+        options.check(ImportKind::Carts)?;
         let (named, currency) = (options.source.clone(), self.cx.config.currency);
         let check = move |record: CartRecord| record.check(named.as_deref(), currency);
-        let mut from = stream(source, CARTS, &options, check);
+        let mut incoming = stream(records, &mut options, DERIVED, check);
         let cx = &self.begin(ImportKind::Carts, &options);
-        let ImportOptions { file, batch, dead_letters, .. } = options;
+        let size = options.batch.unwrap_or(BATCH);
         let writer = Writer { cx, who: self.who };
-        let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
-        in_batches(&writer, &mut from, batch.unwrap_or(BATCH), &mut run).await?;
+        let mut run = Run::new(&incoming, options, on_progress);
+        in_batches(&writer, &mut incoming, size, &mut run).await?;
         Ok(run.report)
     }
 }

@@ -16,11 +16,10 @@ use crate::id::CategoryId;
 use crate::port::storage::Repositories;
 use crate::service::background::{lease, tasks};
 use crate::service::catalog::category::CategoryService;
-use crate::service::catalog::import::dead_letter::{DeadLetterWriter, Refused};
-use crate::service::catalog::import::frame::CATALOG;
+use crate::service::catalog::import::dead_letter::Refused;
 use crate::service::catalog::import::{
-    EndedEarly, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Item, Message, Patience, Rejection,
-    Run, is_of_a_record, lost_reader, patiently, stream,
+    Checked, EndedEarly, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Item, Message, Patience,
+    RecordSource, Rejection, Run, is_of_a_record, lost_reader, patiently, stream,
 };
 use crate::service::catalog::product::names::is_numbered;
 use crate::service::run::transaction::Tx;
@@ -59,6 +58,7 @@ struct Row {
     index: u64,
     line: u64,
     raw: Vec<u8>,
+    cut: bool,
 }
 
 /// An id that the file names.
@@ -241,7 +241,7 @@ fn plan(forest: &Forest, present: &Present, new_id: &dyn Fn() -> CategoryId) -> 
                 if !before.audit.is_live() {
                     let reason =
                         format!("category {} is deleted: restore it or delete it permanently first", before.id);
-                    let why = Rejection { code: ErrorCode::StateConflict.as_str(), reason, fields: Vec::new() };
+                    let why = Rejection { code: ErrorCode::StateConflict, reason, fields: Vec::new() };
                     refuse(why, &mut steps, &mut seen);
                     continue;
                 }
@@ -295,7 +295,7 @@ fn reject_twin(node: &Node, i: usize, steps: &mut Vec<Action>) {
     steps.push(Action::Reject(
         i,
         Rejection {
-            code: ErrorCode::Duplicate.as_str(),
+            code: ErrorCode::Duplicate,
             reason: "another category under the same parent already has this name".to_owned(),
             fields: vec![FieldError { field: "name".to_owned(), code: FieldCode::Inconsistent, message }],
         },
@@ -353,24 +353,39 @@ impl ImportService<'_> {
         options: ImportOptions,
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
+        let records = self.records(ImportKind::Categories, source, &options);
+        self.categories_from(records, options, on_progress).await
+    }
+
+    /// As [`Self::categories`], from records. The format of the options counts for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::products`].
+    pub async fn categories_from(
+        &self,
+        records: Box<dyn RecordSource>,
+        mut options: ImportOptions,
+        on_progress: impl FnMut(&ImportReport) + Send,
+    ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
         self.who.require(Permission::CategoriesWrite)?;
-        options.check()?;
-        let mut from = stream(source, CATALOG, &options, |record: CategoryRecord| {
+        options.check(ImportKind::Categories)?;
+        options.skip = 0;
+        let mut incoming = stream(records, &mut options, &[], |record: CategoryRecord| {
             if record.id.0.is_empty() {
                 return Err(Rejection::field("id", FieldCode::Required, "is required"));
             }
             Ok(record)
         });
         let cx = &self.begin(ImportKind::Categories, &options);
-        let ImportOptions { source, file, dead_letters, max_categories, .. } = options;
-        let source = source.unwrap_or_else(|| SOURCE.to_owned());
-        let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
+        let max_categories = options.max_categories;
+        let source = options.source.clone().unwrap_or_else(|| SOURCE.to_owned());
+        let mut run = Run::new(&incoming, options, on_progress);
         let mut forest = Forest::default();
         loop {
-            match from.recv().await {
+            match incoming.from.recv().await {
                 Some(Message::Item(item)) => {
-                    let Item { index, line, mut raw, external_id, value, .. } = *item;
+                    let Item { index, line, mut raw, mut cut, external_id, value, .. } = *item;
                     if forest.nodes.len() >= max_categories {
                         let reason = format!("the source has more than {max_categories} categories");
                         run.report.ended_early = Some(EndedEarly { reason, index, line, byte: 0 });
@@ -378,25 +393,28 @@ impl ImportService<'_> {
                     }
                     run.report.read += 1;
                     match value {
-                        Ok(record) => {
+                        Checked::Valid(record) => {
+                            cut |= raw.len() > MAX_KEPT;
                             raw.truncate(MAX_KEPT);
                             raw.shrink_to_fit();
-                            if let Err((row, why)) = forest.add(record, Row { index, line, raw }) {
+                            if let Err((row, why)) = forest.add(record, Row { index, line, raw, cut }) {
                                 run.refuse(Refused {
                                     index: row.index,
                                     line: row.line,
                                     external_id,
                                     raw: row.raw,
+                                    cut: row.cut,
                                     why,
                                 });
                             }
                         }
-                        Err(why) => {
+                        Checked::Refused(why) => {
                             if let Some(id) = &external_id {
                                 forest.add_unreadable(id, &why);
                             }
-                            run.refuse(Refused { index, line, external_id, raw, why });
+                            run.refuse(Refused { index, line, external_id, raw, cut, why });
                         }
+                        Checked::Dropped => run.report.dropped += 1,
                     }
                 }
                 Some(Message::End(ended)) => {
@@ -409,7 +427,13 @@ impl ImportService<'_> {
                 }
             }
         }
-        drop(from);
+        drop(incoming);
+        if run.dry_run {
+            let present = self.present(&source, &forest).await?;
+            let steps = plan(&forest, &present, &|| CategoryId(cx.ids.next()));
+            Writer { cx, who: self.who, source, forest }.count(steps, &mut run)?;
+            return Ok(run.report);
+        }
         let turn = patiently(|| lease::wait_for(cx, tasks::IMPORT)).await?;
         let written = async {
             let present = self.present(&source, &forest).await?;
@@ -506,6 +530,27 @@ impl Writer<'_> {
         run.batch_done()
     }
 
+    /// Counts what [`Self::write`] would do.
+    fn count<P: FnMut(&ImportReport) + Send>(mut self, steps: Vec<Action>, run: &mut Run<P>) -> Result<()> {
+        for step in steps {
+            match step {
+                Action::Insert(p) => self.inserted(&p, run),
+                Action::Over(o) => {
+                    if let Some(node) = self.forest.nodes.get(o.node).filter(|n| n.row.is_some()) {
+                        let counter = if self.change(&o, node).is_some() {
+                            &mut run.report.updated
+                        } else {
+                            &mut run.report.unchanged
+                        };
+                        *counter += 1;
+                    }
+                }
+                Action::Reject(node, why) => self.reject(node, why, run),
+            }
+        }
+        run.batch_done()
+    }
+
     fn inserted<P>(&self, p: &Planned, run: &mut Run<P>) {
         match self.forest.nodes.get(p.node) {
             Some(n) if n.row.is_some() => run.report.inserted += 1,
@@ -518,7 +563,7 @@ impl Writer<'_> {
             && let Some(row) = node.row.take()
         {
             let external_id = Some(node.external_id.clone());
-            run.refuse(Refused { index: row.index, line: row.line, external_id, raw: row.raw, why });
+            run.refuse(Refused { index: row.index, line: row.line, external_id, raw: row.raw, cut: row.cut, why });
         }
     }
 
@@ -609,9 +654,8 @@ impl Writer<'_> {
         CategoryService::new(self.cx, self.who).insert_in(tx, &rows).await
     }
 
-    /// Writes a row over its category if they differ, and returns whether they did.
-    async fn update(&self, o: &Over) -> Result<bool> {
-        let Some(node) = self.forest.nodes.get(o.node) else { return Ok(false) };
+    /// Returns the values of a row over its category, or `None` if they agree.
+    fn change(&self, o: &Over, node: &Node) -> Option<CategoryInput> {
         let before = &o.before;
         let name = node.name.as_deref().unwrap_or_default().trim();
         let description = trimmed(node.description.as_deref()).or_else(|| before.description.clone());
@@ -621,11 +665,11 @@ impl Writer<'_> {
             && before.description == description
             && before.external.as_ref() == Some(&external)
         {
-            return Ok(false);
+            return None;
         }
         // A slug that was made from the name follows the new name; a slug that was chosen stays.
         let derived = is_numbered(&before.slug, &Slug::from_title(&before.name, "category"));
-        let input = CategoryInput {
+        Some(CategoryInput {
             name: name.to_owned(),
             slug: (before.name == name || !derived).then(|| before.slug.to_string()),
             parent_id: o.parent.map(|p| p.to_string()),
@@ -634,7 +678,14 @@ impl Writer<'_> {
             source: Some(external.source),
             external_id: Some(external.external_id),
             version: None,
-        };
+        })
+    }
+
+    /// Writes a row over its category if they differ, and returns whether they did.
+    async fn update(&self, o: &Over) -> Result<bool> {
+        let Some(node) = self.forest.nodes.get(o.node) else { return Ok(false) };
+        let Some(input) = self.change(o, node) else { return Ok(false) };
+        let before = &o.before;
         let categories = CategoryService::new(self.cx, self.who);
         let read = ExpectedVersion::Exact(before.audit.version);
         let mut patience = Patience::new();

@@ -16,9 +16,8 @@ use crate::id::{AddressId, CustomerId};
 use crate::port::storage::Repositories as _;
 use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
 use crate::service::catalog::import::country::country_code;
-use crate::service::catalog::import::frame::CUSTOMERS;
 use crate::service::catalog::import::{
-    BATCH, DeadLetterWriter, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Rejection, Run, origin,
+    BATCH, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, RecordSource, Rejection, Run, origin,
     stream,
 };
 use crate::service::catalog::product::duplicate;
@@ -222,17 +221,31 @@ impl ImportService<'_> {
         options: ImportOptions,
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
+        let records = self.records(ImportKind::Customers, source, &options);
+        self.customers_from(records, options, on_progress).await
+    }
+
+    /// As [`Self::customers`], from records. The format of the options counts for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::products`].
+    pub async fn customers_from(
+        &self,
+        records: Box<dyn RecordSource>,
+        mut options: ImportOptions,
+        on_progress: impl FnMut(&ImportReport) + Send,
+    ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
         self.who.require(Permission::CustomersWrite)?;
-        options.check()?;
+        options.check(ImportKind::Customers)?;
         let named = options.source.clone();
         let check = move |record: CustomerRecord| record.check(named.as_deref());
-        let mut from = stream(source, CUSTOMERS, &options, check);
+        let mut incoming = stream(records, &mut options, &[], check);
         let cx = &self.begin(ImportKind::Customers, &options);
-        let ImportOptions { file, batch, dead_letters, .. } = options;
+        let size = options.batch.unwrap_or(BATCH);
         let writer = Writer { cx, who: self.who };
-        let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
-        in_batches(&writer, &mut from, batch.unwrap_or(BATCH), &mut run).await?;
+        let mut run = Run::new(&incoming, options, on_progress);
+        in_batches(&writer, &mut incoming, size, &mut run).await?;
         Ok(run.report)
     }
 }

@@ -1,4 +1,7 @@
 //! Dead letters: the records that an import refused, one JSON object per line.
+//!
+//! A dead letter has the whole record, so that the file can be mended and imported again: a record of JSON as it was, and
+//! one of a table as the JSON object that the table means. Only of a record that is too large, it has the beginning.
 
 use std::fmt;
 use std::fs::File;
@@ -10,7 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, FieldError, Result};
 use crate::service::catalog::import::Rejection;
 
-/// The most bytes of a record that its dead letter shows.
+/// The most bytes that the dead letter of a record shows if the record is too large.
 pub(super) const MAX_SHOWN: usize = 4 * 1024;
 
 /// Where dead letters go. Nothing is created before the first one.
@@ -47,6 +50,9 @@ struct Letter<'a> {
     code: &'a str,
     reason: &'a str,
     fields: &'a [FieldError],
+    /// Whether `record` is only the beginning.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
     record: std::borrow::Cow<'a, str>,
 }
 
@@ -57,6 +63,8 @@ pub(super) struct Refused {
     pub line: u64,
     pub external_id: Option<String>,
     pub raw: Vec<u8>,
+    /// Whether `raw` is only the beginning of the record.
+    pub cut: bool,
     pub why: Rejection,
 }
 
@@ -78,16 +86,16 @@ impl DeadLetterWriter {
             self.sink = DeadLetters::Writer(Box::new(BufWriter::new(file)));
         }
         let DeadLetters::Writer(to) = &mut self.sink else { return Ok(()) };
-        let shown = refused.raw.get(..MAX_SHOWN).unwrap_or(&refused.raw);
         let letter = Letter {
             file: self.file.as_deref(),
             index: refused.index,
             line: refused.line,
             external_id: refused.external_id.as_deref(),
-            code: refused.why.code,
+            code: refused.why.code.as_str(),
             reason: &refused.why.reason,
             fields: &refused.why.fields,
-            record: String::from_utf8_lossy(shown),
+            cut: refused.cut,
+            record: String::from_utf8_lossy(&refused.raw),
         };
         let mut line = serde_json::to_vec(&letter).map_err(|e| Error::internal("writing dead letters", e))?;
         line.push(b'\n');

@@ -12,28 +12,37 @@ mod categories;
 mod country;
 mod customers;
 mod dead_letter;
-mod frame;
+mod format;
 mod products;
 mod record;
+mod transform;
+mod unknown;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use derive_setters::Setters;
+use parking_lot::Mutex;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 pub use self::carts::{CartLineRecord, CartRecord};
 pub use self::customers::{AddressRecord, CustomerRecord};
 pub use self::dead_letter::DeadLetters;
-pub use self::frame::ImportFormat;
+pub use self::format::{ColumnMap, Document, ImportFormat, RecordSource, SourceRecord};
 pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, ProductRecord, SkuRecord};
+pub use self::transform::{Fate, Transform};
 
-use self::dead_letter::{DeadLetterWriter, MAX_SHOWN, Refused};
-use self::frame::{CARTS, CATALOG, CUSTOMERS, Frame, Framer};
+use self::dead_letter::{DeadLetterWriter, Refused};
+pub(in crate::service::catalog) use self::format::{Field, Level, PRODUCT_FIELDS, Type, guarded, joined};
+use self::format::{Header, Opening};
+use self::transform::Transforms;
+use self::unknown::Unknown;
 use crate::domain::access::principal::Principal;
 use crate::domain::platform::audit_log::Import;
 use crate::error::{
@@ -67,7 +76,9 @@ pub struct ImportOptions {
     /// The name of the source in the dead letters.
     #[setters(into)]
     pub file: Option<String>,
-    /// The format of the source; `None` detects it from the beginning of the source.
+    /// The format of the source; `None` detects it from the beginning of the source: JSON in its forms, dead letters,
+    /// the exports of Shopify and WooCommerce by their headers, and CSV whose header has our own field names. Each of
+    /// them may be compressed with gzip, which is detected in any case.
     pub format: Option<ImportFormat>,
     /// Records per unit of work, 1 to 10,000. By default 100, and 4,000 for products if the shop has none yet: then no
     /// orders wait for the import, and on SQLite it takes half as long. A unit of work has fewer records if they are
@@ -78,8 +89,24 @@ pub struct ImportOptions {
     pub create_categories: bool,
     /// Where refused records go.
     pub dead_letters: DeadLetters,
-    /// The most bytes of one record; a larger one is refused. Default 1 MiB.
+    /// The most bytes of one record; a larger one is refused. For tables, these are the rows of one product. Default
+    /// 1 MiB.
     pub max_record: usize,
+    /// The most bytes of the source, after decompression: the import ends early there. By default there is no limit.
+    pub max_bytes: Option<u64>,
+    /// Whether to check and count everything and to write nothing. Each batch runs in a transaction that is rolled
+    /// back, so it sees the rows of the shop and the records of its own batch, and not what earlier batches would have
+    /// written: a product of a later batch that would get the slug or a SKU code of an earlier one counts as inserted.
+    /// The counts are those of a run, except for such conflicts. Default false.
+    pub dry_run: bool,
+    /// The number of records at the start of the source to leave out, because an earlier run has done them:
+    /// [`ImportReport::done`] of that run. They are read and checked, so that a later record that repeats one of them
+    /// is refused as it would have been, but they are not written, and the report counts them as skipped only. Imports
+    /// of categories ignore it, because a tree is written as a whole. Default 0.
+    pub skip: u64,
+    /// The steps between the source and the shop.
+    #[setters(skip)]
+    transforms: Transforms,
     /// The most categories of one file, including those that only paths name. They are held in memory until all are
     /// read, since parents may come last: about 500 bytes each, and at most 2 KiB more for a dead letter. Default
     /// 100,000.
@@ -96,6 +123,10 @@ impl Default for ImportOptions {
             create_categories: true,
             dead_letters: DeadLetters::Discard,
             max_record: 1024 * 1024,
+            max_bytes: None,
+            dry_run: false,
+            skip: 0,
+            transforms: Transforms::default(),
             max_categories: 100_000,
         }
     }
@@ -120,7 +151,7 @@ impl fmt::Display for EndedEarly {
     }
 }
 
-/// The result of an import. Once it is done, `read` = `inserted` + `updated` + `unchanged` + `rejected`.
+/// The result of an import. Once it is done, `read` = `inserted` + `updated` + `unchanged` + `rejected` + `dropped`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct ImportReport {
@@ -134,6 +165,18 @@ pub struct ImportReport {
     pub unchanged: u64,
     /// Records in the dead letters.
     pub rejected: u64,
+    /// Records that a [`Transform`] left out.
+    pub dropped: u64,
+    /// Records at the start of the source that were left out by [`ImportOptions::skip`]. `read` does not count them.
+    pub skipped: u64,
+    /// How many records at the start of the source are done: written durably, or in the dead letters. A later run with
+    /// this number as [`ImportOptions::skip`] continues after them. It is 0 after a dry run.
+    pub done: u64,
+    /// The names of fields that the import does not know and has ignored, such as `images[].caption`, with the number of
+    /// their occurrences. Columns that have no field are under `columns`. The report has at most 100 names, and counts
+    /// the fields beyond them as `(more)`. Fields that the shop derives itself, such as the totals of a cart, are no
+    /// part of it.
+    pub unknown_fields: BTreeMap<String, u64>,
     /// Categories that were created without a record of their own, because products or paths name them.
     pub categories_created: u64,
     /// How many seconds it took so far.
@@ -197,18 +240,25 @@ impl ImportKind {
             #[serde(alias = "userId")]
             customer_external_id: Option<IgnoredAny>,
         }
-        let names = |wrappers| -> Option<Names> {
-            let first = Framer::new(head, wrappers, None, head.len()).next().ok().flatten();
-            first.and_then(|f| serde_json::from_slice(&f.raw).ok())
+        let head = &format::decompressed(head);
+        if let Some(header) = Header::read(head) {
+            return header.kind();
+        }
+        let names = |kind| -> Option<Names> {
+            let opening = Opening { kind, format: None, max_record: head.len(), max_bytes: None, currency: None };
+            match opening.open(Cursor::new(head.clone())).next().ok()??.document {
+                Document::Json(text) => serde_json::from_slice(&text).ok(),
+                _ => None,
+            }
         };
-        if names(CUSTOMERS).is_some_and(|n| n.first_name.is_some()) {
+        if names(Self::Customers).is_some_and(|n| n.first_name.is_some()) {
             return Some(Self::Customers);
         }
         // Before products, because a cart of DummyJSON has an array of that name.
-        if names(CARTS).is_some_and(|n| n.customer_external_id.is_some()) {
+        if names(Self::Carts).is_some_and(|n| n.customer_external_id.is_some()) {
             return Some(Self::Carts);
         }
-        let (product, category) = match names(CATALOG) {
+        let (product, category) = match names(Self::Products) {
             Some(n) => {
                 (n.title.is_some() || n.price.is_some() || n.skus.is_some(), n.path.is_some() || n.name.is_some())
             }
@@ -252,6 +302,17 @@ impl<'a> ImportService<'a> {
         Self { cx, who }
     }
 
+    /// Returns the records of a reader in the format of the options, for an import from a [`RecordSource`]. Nothing is
+    /// read before the first record is asked for. A buffer around the reader is not necessary.
+    pub fn records<R: Read + Send + 'static>(
+        &self,
+        kind: ImportKind,
+        reader: R,
+        options: &ImportOptions,
+    ) -> Box<dyn RecordSource> {
+        Opening::new(kind, options, self.cx.config.currency).open(reader)
+    }
+
     /// Returns the context of an import, whose changes have one entry in the audit log.
     fn begin(&self, kind: ImportKind, options: &ImportOptions) -> Arc<Context> {
         let ImportOptions { source, file, .. } = options;
@@ -268,8 +329,22 @@ impl<'a> ImportService<'a> {
 }
 
 impl ImportOptions {
-    fn check(&self) -> Result<()> {
+    /// Adds a step between the source and the shop, after those that were added before.
+    pub fn transform(mut self, step: impl Transform + 'static) -> Self {
+        self.transforms.0.push(Box::new(step));
+        self
+    }
+
+    fn check(&self, kind: ImportKind) -> Result<()> {
         let mut errors = ValidationErrors::default();
+        match &self.format {
+            Some(ImportFormat::Csv(map)) => map.check(kind, &mut errors),
+            Some(format @ (ImportFormat::Shopify | ImportFormat::WooCommerce)) if kind != ImportKind::Products => {
+                let message = format!("must not be {format:?}, which has products only");
+                errors.push("format", FieldCode::Inconsistent, message);
+            }
+            _ => {}
+        }
         if self.batch.is_some_and(|batch| !(1..=10_000).contains(&batch)) {
             errors.out_of_bounds("batch", "must be between 1 and 10000");
         }
@@ -281,15 +356,24 @@ impl ImportOptions {
 }
 
 /// Why a record was refused.
-#[derive(Debug, Clone)]
-struct Rejection {
-    code: &'static str,
-    reason: String,
-    fields: Vec<FieldError>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The code of the error.
+    pub code: ErrorCode,
+    /// The reason, for people.
+    pub reason: String,
+    /// The refused fields, if the reason is in fields.
+    pub fields: Vec<FieldError>,
 }
 
 impl Rejection {
-    fn field(field: &str, code: FieldCode, message: impl Into<String>) -> Self {
+    /// Refuses a record as a whole.
+    pub fn new(code: ErrorCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), fields: Vec::new() }
+    }
+
+    /// Refuses one field of a record. The message completes a sentence that begins with the name of the field.
+    pub fn field(field: &str, code: FieldCode, message: impl Into<String>) -> Self {
         Self::from(&Error::invalid(field, code, message))
     }
 }
@@ -311,7 +395,7 @@ impl From<&Error> for Rejection {
             },
             _ => Vec::new(),
         };
-        Self { code: e.code().as_str(), reason: e.to_string(), fields }
+        Self { code: e.code(), reason: e.to_string(), fields }
     }
 }
 
@@ -363,17 +447,28 @@ async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -
 struct Item<T> {
     index: u64,
     line: u64,
-    /// Its text, cut to the length that a dead letter shows.
+    /// Its text, for a dead letter.
     raw: Vec<u8>,
-    /// The length of its whole text, in bytes.
+    /// Whether `raw` is only the beginning of the text.
+    cut: bool,
+    /// The size of the record in the source, in bytes.
     size: usize,
     external_id: Option<String>,
-    value: Result<T, Rejection>,
+    value: Checked<T>,
+}
+
+/// A record after its checks.
+enum Checked<T> {
+    Valid(T),
+    /// A transform left it out.
+    Dropped,
+    Refused(Rejection),
 }
 
 impl<T> Item<T> {
     fn refused(self, why: Rejection) -> Refused {
-        Refused { index: self.index, line: self.line, external_id: self.external_id, raw: self.raw, why }
+        let Self { index, line, external_id, raw, cut, .. } = self;
+        Refused { index, line, external_id, raw, cut, why }
     }
 }
 
@@ -382,30 +477,53 @@ enum Message<T> {
     End(Option<EndedEarly>),
 }
 
-/// Reads, parses and checks records in a separate thread, which runs ahead by no more than the length of the channel.
-fn stream<R, D, T>(
-    source: R,
-    wrappers: &'static [&'static str],
-    options: &ImportOptions,
+/// The records of an import, as they come from the thread that reads them.
+struct Incoming<T> {
+    from: mpsc::Receiver<Message<T>>,
+    unknown: Arc<Mutex<Unknown>>,
+    skip: u64,
+}
+
+/// The member of a record with the cells of the columns that have no field.
+const COLUMNS: &str = "columns";
+
+/// What the thread that reads records knows.
+struct RecordReader {
+    transforms: Transforms,
+    unknown: Arc<Mutex<Unknown>>,
+    /// Fields that are ignored on purpose.
+    derived: &'static [&'static str],
+    /// Whether dead letters need the text of the records.
+    keeps_text: bool,
+}
+
+/// Reads, transforms and checks records in a separate thread, which runs ahead by no more than the length of the
+/// channel. `derived` are the fields that the shop derives itself, so that they do not count as unknown.
+fn stream<D, T>(
+    mut records: Box<dyn RecordSource>,
+    options: &mut ImportOptions,
+    derived: &'static [&'static str],
     check: impl Fn(D) -> Result<T, Rejection> + Send + 'static,
-) -> mpsc::Receiver<Message<T>>
+) -> Incoming<T>
 where
-    R: Read + Send + 'static,
     D: DeserializeOwned,
     T: Send + 'static,
 {
     let (to, from) = mpsc::channel(CHANNEL);
-    let mut framer = Framer::new(source, wrappers, options.format, options.max_record.max(MAX_SHOWN));
+    let unknown = Arc::new(Mutex::new(Unknown::default()));
+    let mut reader = RecordReader {
+        transforms: std::mem::take(&mut options.transforms),
+        unknown: unknown.clone(),
+        derived,
+        keeps_text: !matches!(options.dead_letters, DeadLetters::Discard),
+    };
+    let incoming = Incoming { from, unknown, skip: options.skip };
     tokio::task::spawn_blocking(move || {
-        loop {
-            let message = match framer.next() {
-                Err(stop) => Message::End(Some(stop)),
+        for index in 0.. {
+            let message = match records.next() {
+                Err(stop) => Message::End(Some(EndedEarly { index, ..stop })),
                 Ok(None) => Message::End(None),
-                Ok(Some(frame)) => match parse(&frame) {
-                    Err(Unread::BrokenOff) => Message::End(Some(framer.broke_off_at(&frame))),
-                    Err(Unread::Refused(why)) => Message::Item(Box::new(item(frame, Err(why)))),
-                    Ok(document) => Message::Item(Box::new(item(frame, check(document)))),
-                },
+                Ok(Some(record)) => Message::Item(Box::new(reader.item(index, record, &check))),
             };
             let last = matches!(message, Message::End(_));
             // If the writer has failed, nothing receives any more.
@@ -414,65 +532,137 @@ where
             }
         }
     });
-    from
+    incoming
 }
 
-enum Unread {
-    BrokenOff,
-    Refused(Rejection),
-}
-
-fn parse<D: DeserializeOwned>(frame: &Frame) -> Result<D, Unread> {
-    let refused = |reason: String, fields: Vec<FieldError>| {
-        Unread::Refused(Rejection { code: ErrorCode::BadRequest.as_str(), reason, fields })
-    };
-    if frame.too_large {
-        return Err(Unread::Refused(Rejection {
-            code: ErrorCode::PayloadTooLarge.as_str(),
-            reason: "the record exceeds the maximum size".to_owned(),
-            fields: Vec::new(),
-        }));
-    }
-    if !frame.raw.starts_with(b"{") {
-        return Err(refused("the record must be a JSON object".to_owned(), Vec::new()));
-    }
-    let mut from = serde_json::Deserializer::from_slice(&frame.raw);
-    let document = serde_path_to_error::deserialize(&mut from).map_err(|e| {
-        let field = e.path().to_string();
-        let why = e.into_inner();
-        if why.is_eof() && frame.unterminated {
-            return Unread::BrokenOff;
+impl RecordReader {
+    fn item<D: DeserializeOwned, T>(
+        &mut self,
+        index: u64,
+        record: SourceRecord,
+        check: &impl Fn(D) -> Result<T, Rejection>,
+    ) -> Item<T> {
+        let SourceRecord { line, size, document, .. } = record;
+        let (mut raw, cut, value) = match document {
+            Document::Refused { text, cut, why } => (text, cut, Checked::Refused(why)),
+            Document::Json(text) if self.transforms.0.is_empty() => {
+                let value = self.read(&text, check);
+                (text, false, value)
+            }
+            Document::Json(text) => {
+                let value = match parse_object(&text) {
+                    Ok(object) => self.transformed(object, check),
+                    Err(why) => Checked::Refused(why),
+                };
+                (text, false, value)
+            }
+            Document::Object(object) if self.transforms.0.is_empty() => {
+                self.note_columns(&object);
+                let text = Value::Object(object).to_string().into_bytes();
+                let value = self.read(&text, check);
+                (text, false, value)
+            }
+            Document::Object(object) => {
+                let text = Value::Object(object.clone()).to_string().into_bytes();
+                let value = self.transformed(object, check);
+                (text, false, value)
+            }
+        };
+        let external_id = ident(&raw);
+        if !self.keeps_text {
+            raw = Vec::new();
         }
-        let reason = format!("the record cannot be read: {why}");
+        Item { index, line, raw, cut, size, external_id, value }
+    }
+
+    fn transformed<D: DeserializeOwned, T>(
+        &mut self,
+        mut object: Map<String, Value>,
+        check: &impl Fn(D) -> Result<T, Rejection>,
+    ) -> Checked<T> {
+        match self.transforms.apply(&mut object) {
+            Fate::Drop => return Checked::Dropped,
+            Fate::Refuse(why) => return Checked::Refused(why),
+            Fate::Keep => {}
+        }
+        self.note_columns(&object);
+        self.read(Value::Object(object).to_string().as_bytes(), check)
+    }
+
+    /// Notes the columns that have no field.
+    fn note_columns(&self, object: &Map<String, Value>) {
+        if let Some(Value::Object(columns)) = object.get(COLUMNS) {
+            let mut unknown = self.unknown.lock();
+            columns.keys().for_each(|name| unknown.add(&unknown::of_column(name)));
+        }
+    }
+
+    fn read<D: DeserializeOwned, T>(&self, text: &[u8], check: &impl Fn(D) -> Result<T, Rejection>) -> Checked<T> {
+        let mut names = Vec::new();
+        let document = parse(text, |path| {
+            let name = unknown::name(&path);
+            if name != COLUMNS && !self.derived.contains(&name.as_str()) {
+                names.push(name);
+            }
+        });
+        if !names.is_empty() {
+            let mut unknown = self.unknown.lock();
+            names.iter().for_each(|name| unknown.add(name));
+        }
+        match document.and_then(check) {
+            Ok(value) => Checked::Valid(value),
+            Err(why) => Checked::Refused(why),
+        }
+    }
+}
+
+fn unreadable(reason: impl fmt::Display, fields: Vec<FieldError>) -> Rejection {
+    Rejection { code: ErrorCode::BadRequest, reason: format!("the record cannot be read: {reason}"), fields }
+}
+
+fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Rejection> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Rejection::new(ErrorCode::BadRequest, "the record must be a JSON object")),
+        Err(e) => Err(unreadable(e, Vec::new())),
+    }
+}
+
+/// Parses a record. `ignored` gets the path of each field that its type does not have.
+fn parse<D: DeserializeOwned>(text: &[u8], mut ignored: impl FnMut(serde_ignored::Path<'_>)) -> Result<D, Rejection> {
+    if !text.starts_with(b"{") {
+        return Err(Rejection::new(ErrorCode::BadRequest, "the record must be a JSON object"));
+    }
+    let mut from = serde_json::Deserializer::from_slice(text);
+    let mut track = serde_path_to_error::Track::new();
+    let with_path = serde_path_to_error::Deserializer::new(&mut from, &mut track);
+    let document = serde_ignored::deserialize(with_path, &mut ignored).map_err(|why: serde_json::Error| {
+        let field = track.path().to_string();
         let fields = if why.is_data() && field != "." {
             vec![FieldError { field, code: FieldCode::Malformed, message: why.to_string() }]
         } else {
             Vec::new()
         };
-        refused(reason, fields)
+        unreadable(why, fields)
     })?;
-    from.end().map_err(|e| refused(format!("the record cannot be read: {e}"), Vec::new()))?;
+    from.end().map_err(|e| unreadable(e, Vec::new()))?;
     Ok(document)
 }
 
-fn item<T>(mut frame: Frame, value: Result<T, Rejection>) -> Item<T> {
+/// Returns the id of a record in the other system, for its dead letter.
+fn ident(text: &[u8]) -> Option<String> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Ident {
-        external_id: Option<serde_json::Value>,
-        id: Option<serde_json::Value>,
+        external_id: Option<Value>,
+        id: Option<Value>,
     }
-    // A record that is written needs neither its text nor, apart from a later conflict, its id.
-    let ident: Ident = serde_json::from_slice(&frame.raw).unwrap_or_default();
-    let external_id = ident.external_id.or(ident.id).and_then(|v| match v {
-        serde_json::Value::String(s) => Some(s.chars().take(255).collect()),
-        serde_json::Value::Number(n) => Some(n.to_string()),
+    let ident: Ident = serde_json::from_slice(text).unwrap_or_default();
+    ident.external_id.or(ident.id).and_then(|v| match v {
+        Value::String(s) => Some(s.chars().take(255).collect()),
+        Value::Number(n) => Some(n.to_string()),
         _ => None,
-    });
-    let size = frame.raw.len();
-    frame.raw.truncate(MAX_SHOWN);
-    frame.raw.shrink_to_fit();
-    Item { index: frame.index, line: frame.line, raw: frame.raw, size, external_id, value }
+    })
 }
 
 /// Counts, dead letters and progress of one run.
@@ -483,11 +673,35 @@ struct Run<P> {
     refused: Vec<Refused>,
     start: Instant,
     on_progress: P,
+    unknown: Arc<Mutex<Unknown>>,
+    skip: u64,
+    dry_run: bool,
 }
 
 impl<P: FnMut(&ImportReport) + Send> Run<P> {
-    fn new(letters: DeadLetterWriter, on_progress: P) -> Self {
-        Self { report: ImportReport::default(), letters, refused: Vec::new(), start: Instant::now(), on_progress }
+    fn new<T>(incoming: &Incoming<T>, options: ImportOptions, on_progress: P) -> Self {
+        let ImportOptions { file, dead_letters, dry_run, .. } = options;
+        Self {
+            report: ImportReport::default(),
+            letters: DeadLetterWriter::new(dead_letters, file),
+            refused: Vec::new(),
+            start: Instant::now(),
+            on_progress,
+            unknown: incoming.unknown.clone(),
+            skip: incoming.skip,
+            dry_run,
+        }
+    }
+
+    /// Counts a record, and returns whether it is one of those to skip.
+    fn skips(&mut self, index: u64) -> bool {
+        let skips = index < self.skip;
+        if skips {
+            self.report.skipped += 1;
+        } else {
+            self.report.read += 1;
+        }
+        skips
     }
 
     fn refuse(&mut self, refused: Refused) {
@@ -502,6 +716,12 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
             self.letters.write(&r)?;
         }
         self.letters.flush()?;
+        if let Some(names) = self.unknown.lock().news() {
+            self.report.unknown_fields = names;
+        }
+        if !self.dry_run {
+            self.report.done = self.report.skipped + self.report.read;
+        }
         self.report.clock(self.start);
         (self.on_progress)(&self.report);
         Ok(())

@@ -17,17 +17,20 @@ use crate::id::{CategoryId, ProductId};
 use crate::port::storage::Repositories;
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
-use crate::service::catalog::import::frame::CATALOG;
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
-    BATCH, DeadLetterWriter, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord,
-    Rejection, Run, patiently, stream,
+    BATCH, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord, RecordSource, Rejection,
+    Run, patiently, stream,
 };
 use crate::service::catalog::product::{ProductService, duplicate};
 use crate::service::catalog::resolver::Resolver;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 use crate::text::{Slug, fold_key};
+
+/// Fields of DummyJSON's products that say nothing new: the shop derives the availability and counts the reviews, and has
+/// its own times.
+const DERIVED: &[&str] = &["availabilityStatus", "meta.createdAt", "meta.updatedAt", "meta.qrCode", "reviews[]"];
 
 /// The product that a record is written to.
 enum Target {
@@ -37,8 +40,9 @@ enum Target {
 }
 
 impl ImportService<'_> {
-    /// Imports product documents, in DummyJSON's format or our own ([`ProductRecord`]). The source is a JSON array, an
-    /// object with a `products` array, one object, or NDJSON.
+    /// Imports product documents, in DummyJSON's format or our own ([`ProductRecord`]), or a table: see
+    /// [`ImportFormat`](crate::catalog::ImportFormat). A source of JSON is an array, an object with a `products` array,
+    /// one object, or NDJSON.
     ///
     /// A record is recognized by its external id, else by its SKU codes. A product whose values agree with the record
     /// is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters. Each
@@ -57,26 +61,40 @@ impl ImportService<'_> {
         options: ImportOptions,
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
+        let records = self.records(ImportKind::Products, source, &options);
+        self.products_from(records, options, on_progress).await
+    }
+
+    /// As [`Self::products`], from records. The format of the options counts for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::products`].
+    pub async fn products_from(
+        &self,
+        records: Box<dyn RecordSource>,
+        mut options: ImportOptions,
+        on_progress: impl FnMut(&ImportReport) + Send,
+    ) -> Result<ImportReport> {
         self.who.require(Permission::ImportRun)?;
         self.who.require(Permission::ProductsWrite)?;
         if options.create_categories {
             self.who.require(Permission::CategoriesWrite)?;
         }
-        options.check()?;
+        options.check(ImportKind::Products)?;
         let currency = self.cx.config.currency;
         let named = options.source.clone();
         let check = move |record: ProductRecord| record.check(named.as_deref(), currency);
-        let mut from = stream(source, CATALOG, &options, check);
+        let mut incoming = stream(records, &mut options, DERIVED, check);
         let cx = &self.begin(ImportKind::Products, &options);
-        let ImportOptions { file, batch, create_categories, dead_letters, .. } = options;
-        let size = match batch {
+        let create_categories = options.create_categories;
+        let size = match options.batch {
             Some(size) => size,
             None if self.has_products().await? => BATCH,
             None => FIRST_BATCH,
         };
         let writer = Writer { cx, who: self.who, create_categories };
-        let mut run = Run::new(DeadLetterWriter::new(dead_letters, file), on_progress);
-        in_batches(&writer, &mut from, size, &mut run).await?;
+        let mut run = Run::new(&incoming, options, on_progress);
+        in_batches(&writer, &mut incoming, size, &mut run).await?;
         Ok(run.report)
     }
 
@@ -108,6 +126,10 @@ impl BatchWriter for Writer<'_> {
         }
     }
 
+    fn codes(c: &Candidate) -> &[String] {
+        &c.codes
+    }
+
     async fn write_in(&self, tx: &mut Tx<'_>, candidates: &[Candidate]) -> Result<Written> {
         let mut targets = self.targets(tx, candidates).await?;
         let references = || candidates.iter().flat_map(|c| &c.values.categories);
@@ -121,7 +143,7 @@ impl BatchWriter for Writer<'_> {
             tx.categories().hold_tree().await?;
         }
         resolver = Resolver::load(tx, references()).await?;
-        let mut categories_created = 0;
+        let mut categories_created = Vec::new();
         if self.create_categories {
             let accepted = candidates.iter().zip(&targets).filter(|(_, t)| !matches!(t, Target::Rejected(_)));
             let missing: Vec<&str> = accepted
@@ -131,7 +153,7 @@ impl BatchWriter for Writer<'_> {
                 .collect();
             if !missing.is_empty() {
                 let made = self.make_categories(tx, &missing).await?;
-                if made > 0 {
+                if !made.is_empty() {
                     categories_created = made;
                     resolver = Resolver::load(tx, references()).await?;
                 }
@@ -253,8 +275,8 @@ impl Writer<'_> {
     }
 
     /// Creates the categories that slugs or slug paths name, with their missing ancestors. Categories whose slug is
-    /// taken elsewhere in the tree are left out. Returns how many it created.
-    async fn make_categories(&self, tx: &mut Tx<'_>, references: &[&str]) -> Result<u64> {
+    /// taken elsewhere in the tree are left out. Returns the paths of those that it created.
+    async fn make_categories(&self, tx: &mut Tx<'_>, references: &[&str]) -> Result<Vec<String>> {
         let mut prefixes: Vec<String> = Vec::new();
         for r in references {
             let segments: Vec<&str> = r.split('/').collect();
@@ -305,10 +327,10 @@ impl Writer<'_> {
             });
         }
         if made.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         CategoryService::new(self.cx, self.who).insert_in(tx, &made).await?;
-        Ok(u64::try_from(made.len()).unwrap_or(u64::MAX))
+        Ok(made.into_iter().map(|c| c.path).collect())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::text::{Slug, fold_key};
 const MAX_REVIEWS: i64 = 1_000_000_000;
 
 /// A product document. Fields that are not listed here are ignored, since documents of other systems have more fields
-/// than a shop stores. Those that are listed must have the right type.
+/// than a shop stores, and the report names them. Those that are listed must have the right type.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ProductRecord {
@@ -46,7 +46,8 @@ pub struct ProductRecord {
     pub categories: Option<Vec<String>>,
     /// Each at most 50 characters.
     pub tags: Option<Vec<String>>,
-    /// In order of display, the first is primary: URLs, or objects with `url`, `alt` and `primary`.
+    /// In order of display, the first is primary: URLs, or objects with `url`, `alt` (or `alt_text`) and `primary` (or
+    /// `is_primary`).
     pub images: Option<Vec<ImageRecord>>,
     /// A JSON object.
     #[serde(deserialize_with = "Attributes::from_optional_input")]
@@ -192,9 +193,9 @@ impl<'de> Deserialize<'de> for ImageRecord {
         #[derive(Deserialize)]
         struct Object {
             url: String,
-            #[serde(default)]
+            #[serde(default, alias = "alt_text", alias = "altText")]
             alt: Option<String>,
-            #[serde(default)]
+            #[serde(default, alias = "is_primary", alias = "isPrimary")]
             primary: bool,
         }
         struct Image;

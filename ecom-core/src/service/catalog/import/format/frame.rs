@@ -7,15 +7,13 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read};
 
 use crate::service::catalog::import::EndedEarly;
 
-/// The form in which the records of a source follow each other.
+/// The form of a source of JSON, if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ImportFormat {
-    /// A JSON array of records, an object with the array in a member named after them (`products`, `categories`,
-    /// `customers` or `users`, `carts`), or one object.
-    Json,
+pub(super) enum Shape {
+    /// An array, a wrapper of an array, or one object.
+    Document,
     /// A record per line.
-    NdJson,
+    Lines,
 }
 
 /// The bytes of one record, and its position in the source.
@@ -35,7 +33,7 @@ pub(super) struct Frame {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    Start(Option<ImportFormat>),
+    Start(Option<Shape>),
     /// In an array. `first` is true until the first record; `bare` is true if the array is the whole document.
     Array {
         first: bool,
@@ -59,11 +57,11 @@ enum Broken {
 const MAX_NESTING: usize = 512;
 
 /// The names of the arrays that wrap records of products and categories.
-pub(super) const CATALOG: &[&str] = &["products", "categories"];
+pub(in super::super) const CATALOG: &[&str] = &["products", "categories"];
 /// The names of the arrays that wrap records of customers.
-pub(super) const CUSTOMERS: &[&str] = &["users", "customers"];
+pub(in super::super) const CUSTOMERS: &[&str] = &["users", "customers"];
 /// The names of the arrays that wrap records of carts.
-pub(super) const CARTS: &[&str] = &["carts"];
+pub(in super::super) const CARTS: &[&str] = &["carts"];
 
 pub(super) struct Framer<R> {
     source: BufReader<R>,
@@ -77,7 +75,7 @@ pub(super) struct Framer<R> {
 }
 
 impl<R: Read> Framer<R> {
-    pub fn new(source: R, wrappers: &'static [&'static str], format: Option<ImportFormat>, limit: usize) -> Self {
+    pub fn new(source: R, wrappers: &'static [&'static str], format: Option<Shape>, limit: usize) -> Self {
         Self {
             source: BufReader::new(source),
             wrappers,
@@ -167,7 +165,7 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    fn start(&mut self, format: Option<ImportFormat>) -> Result<Option<Frame>, EndedEarly> {
+    fn start(&mut self, format: Option<Shape>) -> Result<Option<Frame>, EndedEarly> {
         for bom in [0xef, 0xbb, 0xbf] {
             if self.peek()? == Some(bom) {
                 self.source.consume(1);
@@ -176,7 +174,7 @@ impl<R: Read> Framer<R> {
         }
         match (format, self.skip_space()?) {
             (_, None) => Ok(None),
-            (Some(ImportFormat::NdJson), Some(_)) => {
+            (Some(Shape::Lines), Some(_)) => {
                 self.mode = Mode::Lines;
                 self.text_line()
             }
@@ -187,7 +185,7 @@ impl<R: Read> Framer<R> {
             }
             (_, Some(b'{')) => self.first_object(format.is_none()),
             (_, Some(_)) => {
-                Err(self.stop("the source is not valid JSON: an array, an object, or one object per line is expected"))
+                Err(self.stop("the source is neither JSON (an array, an object, or one object per line) nor CSV with a header that is known"))
             }
         }
     }

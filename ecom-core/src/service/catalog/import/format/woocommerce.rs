@@ -1,0 +1,440 @@
+//! The product export of WooCommerce, with the English names of its columns.
+//!
+//! A simple product is one row. A variable product is a row, and one more for each variation, which names its parent and
+//! may stand anywhere. So variable products are held until the end of the file, and come after the simple ones.
+
+use std::collections::{HashMap, VecDeque};
+
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde_json::{Map, Value};
+
+use super::cells::{boolean, integer, plain, read_boolean, split};
+use super::columns::ColumnMap;
+use super::csv::{Layout, document};
+use super::price::{Prices, attribute, category_path, set_codes, set_prices, snake, text_of_html};
+use super::rows::{Row, Table};
+use super::{Document, Reader, RecordSource, SourceRecord};
+use crate::error::{ErrorCode, FieldCode, FieldError};
+use crate::money::Currency;
+use crate::service::catalog::import::{EndedEarly, Rejection};
+use crate::text::shown;
+
+/// The system that the products of WooCommerce belong to by default.
+const SOURCE: &str = "woocommerce";
+/// The most bytes of variable products that are held. Beyond that, the first ones are complete.
+const MAX_HELD: usize = 64 << 20;
+
+/// Columns whose values become attributes of the product or the SKU, with their names there.
+const ATTRIBUTES: &[(&str, &str)] = &[
+    ("Short description", "short_description"),
+    ("Tax status", "tax_status"),
+    ("Tax class", "tax_class"),
+    ("Shipping class", "shipping_class"),
+    ("Purchase note", "purchase_note"),
+    ("External URL", "external_url"),
+    ("Button text", "button_text"),
+];
+/// Columns that tell nothing about the product itself.
+const SILENT: &[&str] = &[
+    "Allow customer reviews?",
+    "Download limit",
+    "Download expiry days",
+    "Is featured?",
+    "Position",
+    "Sold individually?",
+];
+/// Columns that are read one by one.
+const READ: &[&str] = &[
+    "ID",
+    "Type",
+    "SKU",
+    "GTIN, UPC, EAN, or ISBN",
+    "Name",
+    "Published",
+    "Visibility in catalog",
+    "Description",
+    "Date sale price starts",
+    "Date sale price ends",
+    "In stock?",
+    "Stock",
+    "Low stock amount",
+    "Backorders allowed?",
+    "Sale price",
+    "Regular price",
+    "Categories",
+    "Tags",
+    "Images",
+    "Parent",
+    "Brands",
+];
+
+pub(super) fn open(
+    reader: Reader,
+    limit: usize,
+    currency: Option<Currency>,
+) -> Result<Box<dyn RecordSource>, EndedEarly> {
+    let table = Table::open(reader, &ColumnMap::own(), limit)?;
+    let layout = Products::new(&table.header, currency);
+    if !table.header.is_empty() {
+        for name in ["Type", "Name", "Regular price"] {
+            if !layout.at.contains_key(name) {
+                return Err(super::stopped(format!("the header lacks the column `{name}`"), 1, 0));
+            }
+        }
+    }
+    Ok(Box::new(WooCommerce { table, layout, limit, held: Held::default(), ended: false }))
+}
+
+struct WooCommerce {
+    table: Table,
+    layout: Products,
+    limit: usize,
+    held: Held,
+    ended: bool,
+}
+
+/// Variable products, with the variations that were read so far.
+#[derive(Default)]
+struct Held {
+    /// The parent's row first, if it was read.
+    products: VecDeque<Vec<Row>>,
+    /// The number of products that were taken from the front.
+    taken: usize,
+    /// The product, by the ways in which variations name it. The numbers count from the first one that was ever held.
+    by_name: HashMap<String, usize>,
+    bytes: usize,
+}
+
+impl Held {
+    fn find(&mut self, name: &str) -> Option<&mut Vec<Row>> {
+        let at = self.by_name.get(name)?.checked_sub(self.taken)?;
+        self.products.get_mut(at)
+    }
+
+    fn push(&mut self, names: Vec<String>, row: Row) {
+        let at = self.taken + self.products.len();
+        for name in names {
+            self.by_name.entry(name).or_insert(at);
+        }
+        self.bytes += row.size;
+        self.products.push_back(vec![row]);
+    }
+
+    fn pop(&mut self) -> Option<Vec<Row>> {
+        let rows = self.products.pop_front()?;
+        self.taken += 1;
+        self.bytes -= rows.iter().map(|row| row.size).sum::<usize>().min(self.bytes);
+        Some(rows)
+    }
+}
+
+impl WooCommerce {
+    fn record(&self, mut rows: Vec<Row>) -> SourceRecord {
+        let line = rows.iter().map(|row| row.line).min().unwrap_or(1);
+        let size: usize = rows.iter().map(|row| row.size).sum();
+        // Parents come before their variations, whose order is that of the file.
+        rows.sort_by_key(|row| (self.layout.is_variation(row), row.line));
+        let parent = rows.first().filter(|row| row.bad.is_none());
+        let document = match parent {
+            Some(row) if self.layout.is_variation(row) => {
+                let named = self.layout.cell(row, "Parent").unwrap_or_default();
+                let message = format!("`{}` is not a product of this file", shown(named));
+                let fields = vec![FieldError {
+                    field: "columns.Parent".to_owned(),
+                    code: FieldCode::ReferenceNotFound,
+                    message,
+                }];
+                let reason = "the variation has no parent in this file".to_owned();
+                let why = Rejection { code: ErrorCode::Validation, reason, fields };
+                let mut record = self.layout.record(&rows).unwrap_or_else(|(record, _)| record);
+                record.remove("external_id");
+                Document::Refused { text: Value::Object(record).to_string().into_bytes(), cut: false, why }
+            }
+            Some(_) if size > self.limit => {
+                let record = self.layout.record(&rows).unwrap_or_else(|(record, _)| record);
+                super::json::too_large(Value::Object(record).to_string().into_bytes())
+            }
+            _ => document(&self.layout, &rows),
+        };
+        SourceRecord::new(line, size.min(self.limit), document)
+    }
+}
+
+impl RecordSource for WooCommerce {
+    fn next(&mut self) -> Result<Option<SourceRecord>, EndedEarly> {
+        while !self.ended {
+            if self.held.bytes > MAX_HELD
+                && let Some(rows) = self.held.pop()
+            {
+                return Ok(Some(self.record(rows)));
+            }
+            let Some(row) = self.table.next()? else {
+                self.ended = true;
+                break;
+            };
+            let parent = self.layout.cell(&row, "Parent").map(str::to_owned);
+            match parent {
+                Some(parent) if self.layout.is_variation(&row) => {
+                    let size = row.size;
+                    match self.held.find(&parent) {
+                        Some(rows) => {
+                            rows.push(row);
+                            self.held.bytes += size;
+                        }
+                        None => self.held.push(vec![parent], row),
+                    }
+                }
+                _ if row.bad.is_none() && self.layout.is_variable(&row) => {
+                    let names = self.layout.names(&row);
+                    // A variation before its parent.
+                    let early = names.iter().find(|name| self.held.find(name).is_some()).cloned();
+                    match early.and_then(|name| self.held.find(&name)) {
+                        Some(rows) => {
+                            let size = row.size;
+                            rows.push(row);
+                            self.held.bytes += size;
+                        }
+                        None => self.held.push(names, row),
+                    }
+                }
+                _ => return Ok(Some(self.record(vec![row]))),
+            }
+        }
+        Ok(self.held.pop().map(|rows| self.record(rows)))
+    }
+}
+
+struct Products {
+    at: HashMap<String, usize>,
+    /// The columns of the name and the values of each attribute.
+    attributes: Vec<(usize, usize)>,
+    /// The columns that are not read, with their names.
+    other: Vec<(usize, String)>,
+    /// A column of a measure with its factor to grams or centimetres.
+    measures: Vec<(&'static str, usize, Decimal)>,
+    currency: Option<Currency>,
+}
+
+impl Products {
+    fn new(header: &[String], currency: Option<Currency>) -> Self {
+        let at: HashMap<String, usize> = header.iter().enumerate().map(|(i, name)| (name.clone(), i)).collect();
+        let mut attributes = Vec::new();
+        let mut measures = Vec::new();
+        let mut other = Vec::new();
+        for (i, name) in header.iter().enumerate() {
+            let unit = |prefix: &str| name.strip_prefix(prefix).and_then(|n| n.strip_prefix(" (")?.strip_suffix(')'));
+            let measure = ["Weight", "Length", "Width", "Height"]
+                .into_iter()
+                .zip(["weight", "depth", "width", "height"])
+                .find_map(|(prefix, field)| Some((field, factor(unit(prefix)?)?)));
+            if let Some((field, factor)) = measure {
+                measures.push((field, i, factor));
+            } else if let Some(n) = name.strip_prefix("Attribute ").and_then(|n| n.strip_suffix(" name")) {
+                if let Some(values) = at.get(&format!("Attribute {n} value(s)")) {
+                    attributes.push((i, *values));
+                }
+            } else if !READ.contains(&name.as_str())
+                && !SILENT.contains(&name.as_str())
+                && !name.starts_with("Attribute ")
+                && !ATTRIBUTES.iter().any(|(column, _)| column == name)
+            {
+                other.push((i, name.clone()));
+            }
+        }
+        Self { at, attributes, other, measures, currency }
+    }
+
+    fn cell<'r>(&self, row: &'r Row, name: &str) -> Option<&'r str> {
+        row.cell(*self.at.get(name)?)
+    }
+
+    fn is_of_type(&self, row: &Row, kind: &str) -> bool {
+        self.cell(row, "Type").is_some_and(|t| t.split(',').any(|t| t.trim().eq_ignore_ascii_case(kind)))
+    }
+
+    fn is_variation(&self, row: &Row) -> bool {
+        self.is_of_type(row, "variation")
+    }
+
+    fn is_variable(&self, row: &Row) -> bool {
+        self.is_of_type(row, "variable")
+    }
+
+    /// Returns the ways in which variations name a parent.
+    fn names(&self, row: &Row) -> Vec<String> {
+        let id = self.cell(row, "ID").map(|id| format!("id:{id}"));
+        self.cell(row, "SKU").map(str::to_owned).into_iter().chain(id).collect()
+    }
+
+    /// Returns the attributes of a row: names and values.
+    fn attributes<'r>(&self, row: &'r Row) -> impl Iterator<Item = (&'r str, &'r str)> {
+        self.attributes.iter().filter_map(|(name, values)| Some((row.cell(*name)?, row.cell(*values)?)))
+    }
+
+    fn sku(&self, row: &Row, parent: Option<&Row>) -> (Map<String, Value>, Prices) {
+        let mut sku = Map::new();
+        // What a variation leaves out, it has from its parent.
+        let cell = |name: &str| self.cell(row, name).or_else(|| self.cell(parent?, name));
+        if let Some(code) = self.cell(row, "SKU") {
+            sku.insert("code".to_owned(), code.into());
+        }
+        if let Some(barcode) = self.cell(row, "GTIN, UPC, EAN, or ISBN") {
+            sku.insert("barcode".to_owned(), barcode.into());
+        }
+        if parent.is_some() {
+            let values: Map<String, Value> = self.attributes(row).map(|(n, v)| (n.to_owned(), v.into())).collect();
+            if !values.is_empty() {
+                sku.insert("option_values".to_owned(), values.into());
+            }
+            if let Some(image) = self.cell(row, "Images").and_then(|images| split(images, ",").into_iter().next()) {
+                attribute(&mut sku, "image", image.into());
+            }
+        }
+        let mut dimensions = Map::new();
+        for (field, column, factor) in &self.measures {
+            let Some(text) = row.cell(*column).or_else(|| parent?.cell(*column)) else { continue };
+            let value = text.parse::<Decimal>().ok().and_then(|n| n.checked_mul(*factor)).map_or_else(
+                || text.to_owned(),
+                |n| n.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero).normalize().to_string(),
+            );
+            if *field == "weight" {
+                sku.insert("weight".to_owned(), value.into());
+            } else {
+                dimensions.insert((*field).to_owned(), value.into());
+            }
+        }
+        if dimensions.len() == 3 {
+            sku.insert("dimensions".to_owned(), dimensions.into());
+        } else {
+            for (name, value) in dimensions {
+                attribute(&mut sku, &name, value);
+            }
+        }
+        let stock = self.cell(row, "Stock");
+        let backorders = cell("Backorders allowed?").is_some_and(|b| read_boolean(b) != Some(false));
+        match stock.filter(|s| !s.eq_ignore_ascii_case("parent")) {
+            Some(stock) if !backorders => {
+                sku.insert("track_stock".to_owned(), true.into());
+                let stock = match integer(stock) {
+                    Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => 0.into(),
+                    stock => stock,
+                };
+                sku.insert("stock".to_owned(), stock);
+            }
+            // Nobody counts the pieces: either there are always some or there are none.
+            None if cell("In stock?").and_then(read_boolean) == Some(false) => {
+                sku.insert("track_stock".to_owned(), true.into());
+                sku.insert("stock".to_owned(), 0.into());
+            }
+            _ => {
+                sku.insert("track_stock".to_owned(), false.into());
+            }
+        }
+        if let Some(threshold) = cell("Low stock amount") {
+            sku.insert("low_stock_threshold".to_owned(), integer(threshold));
+        }
+        let (regular, sale) = (self.cell(row, "Regular price"), self.cell(row, "Sale price"));
+        let dates = [("Date sale price starts", "sale_starts"), ("Date sale price ends", "sale_ends")];
+        let prices = if dates.iter().any(|(column, _)| self.cell(row, column).is_some()) && sale.is_some() {
+            // The sale lasts for some time, and what is stored here stays.
+            for (column, name) in dates.into_iter().chain([("Sale price", "sale_price")]) {
+                if let Some(value) = self.cell(row, column) {
+                    attribute(&mut sku, name, value.into());
+                }
+            }
+            Prices { price: regular.map(str::to_owned), before: None }
+        } else {
+            Prices { price: sale.or(regular).map(str::to_owned), before: sale.and(regular).map(str::to_owned) }
+        };
+        (sku, prices)
+    }
+}
+
+/// Returns the factor from a unit to grams or centimetres.
+fn factor(unit: &str) -> Option<Decimal> {
+    let (mantissa, scale) = match unit {
+        "kg" => (1000, 0),
+        "g" | "cm" => (1, 0),
+        "lbs" => (45_359_237, 5),
+        "oz" => (28_349_523, 6),
+        "m" => (100, 0),
+        "mm" => (1, 1),
+        "in" => (254, 2),
+        "yd" => (9144, 2),
+        _ => return None,
+    };
+    Some(Decimal::new(mantissa, scale))
+}
+
+impl Layout for Products {
+    fn key<'r>(&self, _: &'r Row) -> Option<&'r str> {
+        None
+    }
+
+    fn record(&self, rows: &[Row]) -> Result<Map<String, Value>, (Map<String, Value>, Rejection)> {
+        let mut product = Map::new();
+        let Some(first) = rows.first() else { return Ok(product) };
+        if let Some(id) = self.cell(first, "ID").or_else(|| self.cell(first, "SKU")) {
+            product.insert("external_id".to_owned(), id.into());
+        }
+        product.insert("source".to_owned(), SOURCE.into());
+        for (name, column) in [("title", "Name"), ("brand", "Brands")] {
+            if let Some(value) = self.cell(first, column) {
+                product.insert(name.to_owned(), value.into());
+            }
+        }
+        let html = self.cell(first, "Description").or_else(|| self.cell(first, "Short description"));
+        if let Some(html) = html {
+            product.insert("description".to_owned(), text_of_html(html).into());
+        }
+        let active = self.cell(first, "Published").is_none_or(|p| p == "1");
+        product.insert("status".to_owned(), if active { "active" } else { "draft" }.into());
+        let categories = self.cell(first, "Categories").map(|c| split(c, ",")).unwrap_or_default();
+        let categories: Vec<String> = categories.iter().filter_map(|c| category_path(c, ">")).collect();
+        product.insert("categories".to_owned(), categories.into());
+        let lists = [("tags", "Tags"), ("images", "Images")];
+        for (name, column) in lists {
+            let values = self.cell(first, column).map(|c| split(c, ",")).unwrap_or_default();
+            product.insert(name.to_owned(), values.into());
+        }
+        if let Some(visibility) = self.cell(first, "Visibility in catalog").filter(|v| *v != "visible") {
+            attribute(&mut product, "catalog_visibility", visibility.into());
+        }
+        for (column, name) in ATTRIBUTES {
+            let Some(value) = self.cell(first, column) else { continue };
+            let value = if *name == "short_description" { text_of_html(value) } else { value.to_owned() };
+            if !(*name == "tax_status" && value == "taxable") {
+                attribute(&mut product, name, value.into());
+            }
+        }
+        let variations = rows.get(1..).unwrap_or_default();
+        let is_option = |name: &str| variations.iter().any(|row| self.attributes(row).any(|(n, _)| n == name));
+        for (name, values) in self.attributes(first).filter(|(name, _)| !is_option(name)) {
+            let mut values = split(values, ",");
+            let value = if values.len() == 1 { values.pop().map_or(Value::Null, Value::from) } else { values.into() };
+            attribute(&mut product, &snake(name), value);
+        }
+        for (i, name) in &self.other {
+            let Some(cell) = rows.iter().find_map(|row| row.cell(*i)) else { continue };
+            // Fields of plug-ins. Those with an underscore are their own business.
+            if let Some(meta) = name.strip_prefix("Meta: ").filter(|m| !m.starts_with('_')) {
+                attribute(&mut product, &snake(meta), plain(cell));
+            } else if let Value::Object(columns) = product.entry("columns").or_insert_with(|| Map::new().into()) {
+                columns.insert(name.clone(), cell.into());
+            }
+        }
+
+        // A variation that is not published is not for sale.
+        let published = |row: &&Row| self.cell(row, "Published").and_then(|p| boolean(p).as_bool()) != Some(false);
+        let (mut skus, prices): (Vec<_>, Vec<_>) = if self.is_variable(first) {
+            variations.iter().filter(published).map(|row| self.sku(row, Some(first))).unzip()
+        } else {
+            [self.sku(first, None)].into_iter().unzip()
+        };
+        let name = self.cell(first, "SKU").or_else(|| self.cell(first, "ID")).unwrap_or("product");
+        set_codes(&mut skus, name);
+        set_prices(&mut product, &mut skus, &prices, self.currency);
+        product.insert("skus".to_owned(), skus.into_iter().map(Value::Object).collect());
+        Ok(product)
+    }
+}
