@@ -9,15 +9,14 @@
 //! unless it comes within a second of the first.
 
 use std::error::Error;
-use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, IsTerminal as _, Read, Write};
+use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use ecom::access::Secret;
-use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport, ProductListQuery};
+use ecom::catalog::{ImportKind, ImportOptions, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
 use ecom::config::{LogFormat, ServerConfig};
@@ -40,6 +39,8 @@ macro_rules! say {
 mod admin_key;
 #[path = "server/demo.rs"]
 mod demo;
+#[path = "server/import.rs"]
+mod import;
 #[path = "server/move_search.rs"]
 mod move_search;
 
@@ -279,22 +280,15 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
     if !arguments.import.is_empty() {
         let mut files = Vec::new();
         for path in &arguments.import {
-            files.push((kind_of(path)?, path));
+            files.push((import::kind_of(path)?, path.clone()));
         }
-        // A file comes after those that it refers to.
-        files.sort_by_key(|(kind, _)| ImportKind::ALL.iter().position(|k| k == kind));
-        for (kind, path) in files {
-            let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
-            let letters = data.join("dead-letters").join(format!("{name}.ndjson"));
-            fs::create_dir_all(data.join("dead-letters"))?;
-            // The dead letters of an earlier run would pass for those of this one.
-            if letters.exists() {
-                fs::remove_file(&letters)?;
-            }
-            let mut options = ImportOptions::default().dead_letters(DeadLetters::File(letters.clone()));
+        let letters_of = |name: &str| data.join("dead-letters").join(format!("{name}.ndjson"));
+        let options = || {
+            let mut options = ImportOptions::default();
             options.source.clone_from(&arguments.source);
-            import(shop, kind, &name, BufReader::new(File::open(path)?), options, Some(&letters)).await?;
-        }
+            options
+        };
+        import::files(shop, files, letters_of, options).await?;
     } else if !arguments.no_sample && is_empty(shop).await? {
         for (kind, name, text) in [
             (ImportKind::Categories, "sample/categories.json", SAMPLE_CATEGORIES),
@@ -303,7 +297,8 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
             let options = ImportOptions::default().source(SAMPLE);
             // The stock came before the orders of the demo.
             let shop = past.as_ref().map_or(shop, |past| &past.shop);
-            import(shop, kind, name, text.as_bytes(), options, None).await?;
+            let size = u64::try_from(text.len()).ok();
+            import::run(shop, kind, name, text.as_bytes(), size, options, None).await?;
         }
     } else {
         loaded = false;
@@ -311,7 +306,8 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
     if let Some(past) = past {
         let options = ImportOptions::default().source(SAMPLE);
         let customers = SAMPLE_CUSTOMERS.as_bytes();
-        import(&past.shop, ImportKind::Customers, "sample/customers.ndjson", customers, options, None).await?;
+        let name = "sample/customers.ndjson";
+        import::run(&past.shop, ImportKind::Customers, name, customers, None, options, None).await?;
         let orders = past.orders(SAMPLE).await?;
         say!("demo: {orders} orders of the last six weeks");
     } else if arguments.demo {
@@ -331,57 +327,6 @@ async fn is_empty(shop: &Shop) -> Result<bool> {
         paging: Paging::first(1),
     };
     Ok(shop.products().list(&query).await?.value.page.items.is_empty())
-}
-
-fn kind_of(path: &Path) -> Result<ImportKind> {
-    let shown = path.display();
-    let mut head = Vec::new();
-    File::open(path).map_err(|e| format!("{shown}: {e}"))?.take(64 * 1024).read_to_end(&mut head)?;
-    ImportKind::detect(&head).ok_or_else(|| {
-        format!("{shown}: holds neither products, categories, customers nor carts that ecom knows").into()
-    })
-}
-
-async fn import(
-    shop: &Shop,
-    kind: ImportKind,
-    name: &str,
-    source: impl Read + Send + 'static,
-    options: ImportOptions,
-    letters: Option<&Path>,
-) -> Result<()> {
-    let options = options.file(name.to_owned());
-    let on_a_terminal = std::io::stderr().is_terminal();
-    let mut shown = Instant::now();
-    let progress = |report: &ImportReport| {
-        if on_a_terminal && shown.elapsed() > Duration::from_millis(200) {
-            shown = Instant::now();
-            let (read, rejected) = (report.read, report.rejected);
-            let _ = write!(std::io::stderr(), "\r{name}: {read} read, {rejected} rejected, {:.0}/s ", report.rate);
-        }
-    };
-    let report = match kind {
-        ImportKind::Categories => shop.import().categories(source, options, progress).await?,
-        ImportKind::Products => shop.import().products(source, options, progress).await?,
-        ImportKind::Customers => shop.import().customers(source, options, progress).await?,
-        ImportKind::Carts => shop.import().carts(source, options, progress).await?,
-        other => return Err(format!("{name}: this server does not import {other:?}").into()),
-    };
-    if on_a_terminal {
-        let _ = write!(std::io::stderr(), "\r\x1b[2K");
-    }
-    let ImportReport { read, inserted, updated, unchanged, rejected, categories_created: made, seconds, .. } = report;
-    say!(
-        "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected, \
-         {made} categories made; {seconds:.1} s"
-    );
-    if let (Some(letters), 1..) = (letters, rejected) {
-        say!("  rejected records, with their place and reason: {}", letters.display());
-    }
-    if let Some(end) = report.ended_early {
-        return Err(format!("{name} ended early: {end}; what came before is imported").into());
-    }
-    Ok(())
 }
 
 /// Describes the rate limits.

@@ -92,6 +92,7 @@ mod service {
     /// The rules of the catalog.
     pub(crate) mod catalog {
         pub(crate) mod category;
+        pub(crate) mod export;
         pub(crate) mod import;
         pub(crate) mod product;
         pub(crate) mod resolver;
@@ -190,6 +191,7 @@ pub mod catalog {
     pub use crate::error::CatalogConflict;
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::catalog::category::{CategoryList, CategoryService};
+    pub use crate::service::catalog::export::{ExportFormat, ExportOptions, ExportReport, ExportService};
     pub use crate::service::catalog::import::{
         AddressRecord, CartLineRecord, CartRecord, ColumnMap, CustomerRecord, DeadLetters, DimensionsRecord, Document,
         EndedEarly, Fate, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportService,

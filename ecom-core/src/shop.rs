@@ -27,6 +27,7 @@ use crate::service::access::token::TokenKeys;
 use crate::service::access::user::UserService;
 use crate::service::background::Background;
 use crate::service::catalog::category::CategoryService;
+use crate::service::catalog::export::ExportService;
 use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::review::ReviewService;
@@ -267,6 +268,11 @@ impl<'a> ActingShop<'a> {
     pub const fn import(&self) -> ImportService<'a> {
         ImportService::new(self.cx, self.who)
     }
+
+    /// Returns the service of exports.
+    pub const fn export(&self) -> ExportService<'a> {
+        ExportService::new(self.cx, self.who)
+    }
 }
 
 impl Shop {
@@ -497,6 +503,11 @@ impl Shop {
     /// Returns the service of imports.
     pub fn import(&self) -> ImportService<'_> {
         self.trusted().import()
+    }
+
+    /// Returns the service of exports.
+    pub fn export(&self) -> ExportService<'_> {
+        self.trusted().export()
     }
 
     /// Returns the settings of the shop.

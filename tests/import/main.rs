@@ -5,9 +5,12 @@
 mod catalogs;
 mod categories;
 mod concurrency;
+mod exports;
+mod load;
 mod outages;
 mod products;
 mod rejections;
 mod sales;
 mod sources;
 mod support;
+mod tables;

@@ -51,7 +51,7 @@ async fn r17_what_breaks_the_rules_is_a_dead_letter_and_leaves_nothing_behind() 
     for ((record, field), letter) in bad.iter().zip(&letters) {
         assert!(fields(letter).iter().any(|f| f == field), "{field}: {letter:#}");
         let shown = letter["record"].as_str().unwrap();
-        assert!(record.to_string().starts_with(shown) && shown.len() <= 4 * 1024);
+        assert_eq!(record.to_string(), shown);
         assert_eq!(letter["line"].as_u64().unwrap(), letter["index"].as_u64().unwrap() + 1);
         if record["id"].is_u64() {
             assert_eq!(letter["external_id"].as_str().unwrap(), record["id"].to_string());

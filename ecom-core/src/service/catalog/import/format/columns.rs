@@ -364,7 +364,7 @@ impl ColumnMap {
         self.0.decimal_comma
     }
 
-    pub(super) fn group(&self) -> Option<&str> {
+    pub(in crate::service::catalog) fn group(&self) -> Option<&str> {
         self.0.group.as_deref()
     }
 

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 pub(in crate::service::catalog) use self::cells::{guarded, joined};
 pub use self::columns::ColumnMap;
-pub(in crate::service::catalog) use self::columns::{Field, Level, PRODUCT_FIELDS, Type};
+pub(in crate::service::catalog) use self::columns::{Column, Field, Level, PRODUCT_FIELDS, Type};
 
 use self::frame::Shape;
 use self::json::JsonSource;

@@ -1,0 +1,135 @@
+//! Imports of files, with their progress, for the server and for `ingest`.
+
+use std::fs::{self, File};
+use std::io::{IsTerminal as _, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ecom::Shop;
+use ecom::catalog::{DeadLetters, ImportKind, ImportOptions, ImportReport};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::Result;
+
+/// How often a line shows the progress where there is no terminal.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Returns the kind of the records in a file, by its beginning.
+pub fn kind_of(path: &Path) -> Result<ImportKind> {
+    let shown = path.display();
+    let mut head = Vec::new();
+    File::open(path).map_err(|e| format!("{shown}: {e}"))?.take(64 * 1024).read_to_end(&mut head)?;
+    ImportKind::detect(&head).ok_or_else(|| {
+        format!("{shown}: holds neither products, categories, customers nor carts that ecom knows").into()
+    })
+}
+
+/// Imports files, each after those that it refers to. `options` makes the options for the name of a file, with its dead
+/// letters if there is a path for them. Stops at the first file that ends early.
+pub async fn files(
+    shop: &Shop,
+    mut files: Vec<(ImportKind, PathBuf)>,
+    letters_of: impl Fn(&str) -> PathBuf,
+    options: impl Fn() -> ImportOptions,
+) -> Result<()> {
+    files.sort_by_key(|(kind, _)| ImportKind::ALL.iter().position(|k| k == kind));
+    for (kind, path) in files {
+        let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
+        let letters = letters_of(&name);
+        if let Some(folder) = letters.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let source = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        // Somebody has mended the dead letters of an earlier run, which this run replaces.
+        let again = letters.exists() && fs::canonicalize(&letters)? == fs::canonicalize(&path)?;
+        // The dead letters of an earlier run would pass for those of this one. An open file is still read.
+        if letters.exists() {
+            fs::remove_file(&letters)?;
+        }
+        let size = source.metadata()?.len();
+        let options = options().dead_letters(DeadLetters::File(letters.clone()));
+        let done = run(shop, kind, &name, source, Some(size), options, Some(&letters)).await;
+        if again && !letters.exists() && done.is_ok() {
+            say!("  no dead letters are left");
+        }
+        done?;
+    }
+    Ok(())
+}
+
+/// Counts the bytes that are read.
+struct Counted<R> {
+    source: R,
+    bar: ProgressBar,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.source.read(to)?;
+        self.bar.inc(n as u64);
+        Ok(n)
+    }
+}
+
+/// Imports one source, shows its progress, and prints the report. A terminal gets a progress bar, and anything else a line
+/// from time to time.
+pub async fn run(
+    shop: &Shop,
+    kind: ImportKind,
+    name: &str,
+    source: impl Read + Send + 'static,
+    size: Option<u64>,
+    options: ImportOptions,
+    letters: Option<&Path>,
+) -> Result<()> {
+    let dry_run = options.dry_run;
+    let options = options.file(name.to_owned());
+    let on_a_terminal = std::io::stderr().is_terminal();
+    let target = if on_a_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(size, target);
+    let shape = if size.is_some() { "{prefix} {wide_bar} {percent}% {msg} {eta}" } else { "{prefix} {spinner} {msg}" };
+    bar.set_style(ProgressStyle::with_template(shape)?);
+    bar.set_prefix(name.to_owned());
+    let source = Counted { source, bar: bar.clone() };
+    let mut shown = Instant::now();
+    let progress = |report: &ImportReport| {
+        let ImportReport { read, rejected, rate, .. } = report;
+        if on_a_terminal {
+            bar.set_message(format!("{read} read, {rejected} rejected, {rate:.0}/s"));
+        } else if shown.elapsed() > EVERY {
+            shown = Instant::now();
+            let bytes = HumanBytes(bar.position());
+            let _ = writeln!(std::io::stderr(), "{name}: {read} read ({bytes}), {rejected} rejected, {rate:.0}/s");
+        }
+    };
+    let imported = match kind {
+        ImportKind::Categories => shop.import().categories(source, options, progress).await,
+        ImportKind::Products => shop.import().products(source, options, progress).await,
+        ImportKind::Customers => shop.import().customers(source, options, progress).await,
+        ImportKind::Carts => shop.import().carts(source, options, progress).await,
+        other => return Err(format!("{name}: this program does not import {other:?}").into()),
+    };
+    bar.finish_and_clear();
+    let report = imported?;
+    let ImportReport { read, inserted, updated, unchanged, rejected, categories_created: made, seconds, .. } = report;
+    let dry = if dry_run { " (dry run: nothing was written)" } else { "" };
+    say!(
+        "{name}: {read} read, {inserted} inserted, {updated} updated, {unchanged} unchanged, {rejected} rejected, \
+         {made} categories made; {seconds:.1} s{dry}"
+    );
+    if report.skipped > 0 {
+        say!("  {} records of an earlier run skipped", report.skipped);
+    }
+    if !report.unknown_fields.is_empty() {
+        let fields = report.unknown_fields.iter().map(|(name, count)| format!("{name} ({count})"));
+        say!("  fields that ecom does not know: {}", fields.collect::<Vec<_>>().join(", "));
+    }
+    if let (Some(letters), 1..) = (letters, rejected) {
+        say!("  rejected records, with their place and reason: {}", letters.display());
+    }
+    if let Some(end) = report.ended_early {
+        let done = report.done;
+        return Err(format!("{name} ended early: {end}; the {done} records before are done").into());
+    }
+    Ok(())
+}

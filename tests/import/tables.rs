@@ -1,0 +1,317 @@
+//! CSV with and without a column map, and the exports of Shopify and WooCommerce.
+
+use std::io::Write as _;
+
+use ecom::catalog::{AvailabilityStatus, ImportFormat, ImportKind, ImportOptions, ProductStatus};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Letters, all_products, assert_balanced, counts, data, fields, find, import, outbox_head, products, sample, shop,
+};
+
+async fn with(shop: &ecom::Shop, text: impl Into<Vec<u8>>, map: Value) -> (ecom::catalog::ImportReport, Vec<Value>) {
+    let letters = Letters::default();
+    let format = ImportFormat::Csv(serde_json::from_value(map).unwrap());
+    let report = products(shop, text, letters.options().format(format)).await;
+    (report, letters.read())
+}
+
+/// The real export of a shop on Shopify becomes products as that shop shows them.
+#[tokio::test]
+async fn a_shopify_export_becomes_products_as_the_shop_showed_them() {
+    let Some(text) = data("shopify-apparel.csv") else { return };
+    let shop = shop().await;
+    assert_eq!(ImportKind::detect(&text), Some(ImportKind::Products));
+    let (report, letters) = import(&shop, text.clone()).await;
+    assert_eq!((counts(&report), report.ended_early.clone()), ([20, 20, 0, 0, 0], None), "{letters:#?}");
+    assert!(report.unknown_fields.is_empty(), "{:?}", report.unknown_fields);
+    let all = all_products(&shop).await;
+    let top = find(&all, "classic-varsity-top");
+    assert_eq!((top.title.as_str(), top.slug.as_str()), ("Classic Varsity Top", "classic-varsity-top"));
+    assert_eq!((top.brand.as_deref(), top.status), (Some("partners-demo"), ProductStatus::Active));
+    assert_eq!(top.tags, ["women"]);
+    assert_eq!(top.external.as_ref().unwrap().source, "shopify");
+    let skus: Vec<_> = top.skus.iter().map(|s| (s.code.as_str(), s.option_values["Size"].as_str())).collect();
+    let expected = [("small", "Small"), ("medium", "Medium"), ("large", "Large")];
+    let codes = expected.map(|(code, _)| format!("classic-varsity-top-{code}"));
+    assert_eq!(skus, [0, 1, 2].map(|i| (codes[i].as_str(), expected[i].1)));
+    assert!(top.skus.iter().all(|s| s.price.to_string() == "60.00 USD" && s.weight.is_none()));
+    // Nobody tracks the stock there, so it is always in stock.
+    assert!(
+        all.iter().flat_map(|p| &p.skus).all(|s| s.availability() == AvailabilityStatus::InStock && s.on_hand == 0)
+    );
+    let shirt = find(&all, "ocean-blue-shirt");
+    assert!(shirt.skus.len() == 1 && shirt.skus[0].option_values.is_empty());
+    assert_eq!(shirt.images.len(), 1);
+    assert!(
+        shirt.images[0].primary && shirt.images[0].url.starts_with("https://burst.shopifycdn.com/photos/young-man")
+    );
+    assert!(shirt.description.as_ref().unwrap().ends_with("tiled kalidoscope patterns."));
+
+    let head = outbox_head(&shop).await;
+    let (report, _) = import(&shop, text).await;
+    assert_eq!((counts(&report), outbox_head(&shop).await), ([20, 0, 0, 20, 0], head));
+    assert_balanced(&shop).await;
+}
+
+#[tokio::test]
+async fn shopify_images_prices_stock_and_drafts_keep_their_meaning() {
+    let shop = shop().await;
+    let (report, letters) = import(&shop, sample("shopify.csv")).await;
+    assert_eq!((counts(&report), report.ended_early.clone()), ([4, 4, 0, 0, 0], None), "{letters:#?}");
+    let unknown: Vec<_> = report.unknown_fields.into_iter().collect();
+    assert_eq!(unknown, [("columns.Cost per item".to_owned(), 1)]);
+    let all = all_products(&shop).await;
+    let mug = find(&all, "enamel-mug");
+    // One discount leads from each price before to the price now.
+    assert_eq!(mug.discount.to_string(), "25.00");
+    let finals: Vec<_> = mug.skus.iter().map(|s| s.price.discounted(mug.discount).to_string()).collect();
+    assert_eq!(finals, ["12.00 USD", "15.00 USD"]);
+    assert_eq!(
+        mug.images.iter().map(|i| i.url.rsplit('/').next().unwrap()).collect::<Vec<_>>(),
+        ["front.jpg", "back.jpg", "box.jpg"]
+    );
+    assert_eq!(mug.images[1].alt.as_deref(), Some("The back"));
+    assert_eq!(mug.skus[1].attributes.0["image"], "https://img.example/red.jpg");
+    assert_eq!((mug.skus[0].on_hand, mug.skus[0].track_stock, mug.skus[1].track_stock), (7, true, false));
+    assert_eq!(mug.skus[0].weight.unwrap().to_string(), "350.00");
+    assert_eq!(mug.skus[0].barcode.as_deref(), Some("0123456"));
+    assert_eq!(mug.description.as_deref(), Some("A mug.\n\nHolds 300 ml & more"));
+    assert_eq!(mug.categories[0].path, "home-garden/kitchen/mugs");
+    assert_eq!(mug.attributes.0["seo_title"], "Enamel mug");
+    let lamp = find(&all, "desk-lamp");
+    assert_eq!((lamp.status, lamp.discount.to_string()), (ProductStatus::Draft, "0.00".to_owned()));
+    assert_eq!(lamp.skus[0].attributes.0["compare_at_price"], "50.00");
+    assert!(lamp.skus[1].attributes.0.is_empty());
+    let card = find(&all, "gift-card");
+    assert_eq!(card.attributes.0["gift_card"], true);
+    assert_eq!(card.skus[0].attributes.0["requires_shipping"], false);
+    assert_eq!(find(&all, "old-chair").status, ProductStatus::Archived);
+    let (report, _) = import(&shop, sample("shopify.csv")).await;
+    assert_eq!(counts(&report), [4, 0, 0, 4, 0]);
+}
+
+#[tokio::test]
+async fn a_woocommerce_export_becomes_products_with_their_variations() {
+    let shop = shop().await;
+    let (report, letters) = import(&shop, sample("woocommerce.csv")).await;
+    assert_eq!((counts(&report), report.ended_early.clone()), ([5, 4, 0, 0, 1], None), "{letters:#?}");
+    // A variation whose parent is not in the file.
+    assert_eq!(letters[0]["line"], 8);
+    let all = all_products(&shop).await;
+    let shirt = find(&all, "20");
+    let skus: Vec<_> = shirt.skus.iter().map(|s| (s.code.as_str(), s.option_values["Size"].as_str())).collect();
+    assert_eq!(skus, [("TEE-S", "S"), ("TEE-M", "M")]);
+    assert_eq!(shirt.attributes.0["material"], json!(["Cotton", "Linen"]));
+    assert_eq!(shirt.categories.iter().map(|c| c.path.as_str()).collect::<Vec<_>>(), ["clothing/shirts", "new"]);
+    assert_eq!((shirt.skus[0].on_hand, shirt.skus[1].track_stock), (4, false));
+    assert_eq!(shirt.skus[0].weight.unwrap().to_string(), "200.00");
+    let hat = find(&all, "10");
+    assert_eq!((hat.skus[0].price.to_string(), hat.discount.to_string()), ("20.00 USD".to_owned(), "10.00".to_owned()));
+    assert_eq!(hat.skus[0].dimensions.unwrap().depth.to_string(), "30.00");
+    assert_eq!(hat.images.len(), 2);
+    assert_eq!(find(&all, "30").status, ProductStatus::Draft);
+    // The parent comes after its variation.
+    assert_eq!(find(&all, "40").skus[0].code, "SOCK-42");
+    let (report, _) = import(&shop, sample("woocommerce.csv")).await;
+    assert_eq!(counts(&report), [5, 0, 0, 4, 1]);
+}
+
+const GOODS: &str = "\u{feff}external_id,title,sku,price,stock,option.size,attributes.fabric,categories,images\r\n\
+    a,Shirt,S-1,9.99,3,S,cotton,clothes/shirts|new,https://img.example/1.jpg|https://img.example/2.jpg\r\n\
+    a,,S-2,10.99,4,M,,,\r\n\
+    b,\"A \"\"big\"\", red\nbox\",B-1,5,1,,,,\r\n";
+
+#[tokio::test]
+async fn a_table_with_our_own_names_needs_no_map() {
+    let shop = shop().await;
+    assert_eq!(ImportKind::detect(GOODS.as_bytes()), Some(ImportKind::Products));
+    for expected in [[2, 2, 0, 0, 0], [2, 0, 0, 2, 0]] {
+        let (report, letters) = import(&shop, GOODS).await;
+        assert_eq!((counts(&report), report.ended_early.clone()), (expected, None), "{letters:#?}");
+    }
+    let all = all_products(&shop).await;
+    let shirt = find(&all, "a");
+    let skus: Vec<_> =
+        shirt.skus.iter().map(|s| (s.code.as_str(), s.option_values["size"].as_str(), s.on_hand)).collect();
+    assert_eq!(skus, [("S-1", "S", 3), ("S-2", "M", 4)]);
+    assert_eq!(shirt.attributes.0["fabric"], "cotton");
+    assert_eq!(shirt.categories.len(), 2);
+    assert_eq!(shirt.images.len(), 2);
+    assert_eq!(find(&all, "b").title, "A \"big\", red\nbox");
+    // Semicolons and tabs are recognized, and so is gzip.
+    for delimiter in [";", "\t"] {
+        let text = "external_id,title,sku,price\nx,Thing,X-1,3\n".replace(',', delimiter);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        assert_eq!(ImportKind::detect(&gzip), Some(ImportKind::Products));
+        for text in [text.into_bytes(), gzip] {
+            let (report, letters) = import(&self::shop().await, text).await;
+            assert_eq!(counts(&report), [1, 1, 0, 0, 0], "{letters:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_column_map_names_fields_constants_defaults_and_the_encoding() {
+    let map = json!({
+        "delimiter": ";", "quote": "'", "encoding": "windows-1252", "decimal_comma": true, "group": "Artikel",
+        "columns": {
+            "Artikel": "external_id", "Name": "title", "Nummer": "sku", "Preis": "price", "Farbe": "option.color",
+            "Gruppen": {"field": "categories", "separator": ">>"}, "Lager": "stock",
+            "Notiz": {"field": "description", "optional": true},
+        },
+        "constants": {"source": "erp", "brand": "Acme"},
+        "defaults": {"stock": 5},
+    });
+    let text = "Artikel;Name;Nummer;Preis;Farbe;Gruppen;Lager;Intern;price\n\
+                7;Gr\u{fc}ner 'Becher';7-1;1.234,50;gr\u{fc}n;Haus>>K\u{fc}che;2;geheim;1\n\
+                7;;7-2;9,5;'rot; matt';;;;\n\
+                8;Teller;8-1;neun;blau;;;;\n\
+                8;Schale;8-2;9;rot;;;;\n";
+    let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let shop = shop().await;
+    let (report, letters) = with(&shop, latin, map.clone()).await;
+    assert_eq!((counts(&report), report.ended_early.clone()), ([2, 1, 0, 0, 1], None), "{letters:#?}");
+    // The rows of one product disagree about its title.
+    assert_eq!((fields(&letters[0]), letters[0]["line"].as_u64()), (vec!["title".to_owned()], Some(4)));
+    let unknown: Vec<_> = report.unknown_fields.keys().map(String::as_str).collect();
+    assert_eq!(unknown, ["columns.Intern", "columns.price"]);
+    let all = all_products(&shop).await;
+    let cup = find(&all, "7");
+    assert_eq!(cup.title, "Gr\u{fc}ner 'Becher'");
+    assert_eq!((cup.external.as_ref().unwrap().source.as_str(), cup.brand.as_deref()), ("erp", Some("Acme")));
+    let skus: Vec<_> =
+        cup.skus.iter().map(|s| (s.price.to_string(), s.option_values["color"].clone(), s.on_hand)).collect();
+    assert_eq!(skus[0], ("1234.50 USD".to_owned(), "gr\u{fc}n".to_owned(), 2));
+    assert_eq!(skus[1], ("9.50 USD".to_owned(), "rot; matt".to_owned(), 5));
+    // The categories are two, because the separator of this column is not that of a path.
+    assert_eq!(cup.categories.iter().map(|c| c.path.as_str()).collect::<Vec<_>>(), ["haus", "kuche"]);
+
+    // Wrong maps.
+    for (change, field) in [
+        (json!({"columns": {"x": "prize"}}), "format.columns"),
+        (json!({"columns": {"x": "title"}, "constants": {"colour": "red"}}), "format.constants"),
+    ] {
+        let format = ImportFormat::Csv(serde_json::from_value(change).unwrap());
+        let options = ImportOptions::default().format(format);
+        let error = shop.import().products(std::io::empty(), options, |_| {}).await.unwrap_err();
+        assert!(format!("{error:?}").contains(field), "{error:?}");
+    }
+    for wrong in [
+        json!({"columns": {}}),
+        json!({"columns": {"x": "title", "y": "title"}}),
+        json!({"columns": {"x": "title"}, "encoding": "utf-16"}),
+        json!({"columns": {"x": "title"}, "delimiter": "\""}),
+        json!({"columns": {"x": "title"}, "colums": 1}),
+    ] {
+        assert!(serde_json::from_value::<ecom::catalog::ColumnMap>(wrong.clone()).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_row_costs_one_record_and_names_its_line() {
+    let head = "external_id,title,sku,price\n";
+    let good = |n: u32| format!("{n},Thing {n},SKU-{n},9.99\n");
+    let many = |range: std::ops::Range<u32>| range.map(good).collect::<String>();
+    for (name, bad, code, reason) in [
+        ("a quote that is not closed", "50,\"Thing 50,SKU-50,9.99\n", "BAD_REQUEST", "line 51: a quote"),
+        ("a quote that closes too early", "50,\"Th\"ing 50,SKU-50,9.99\n", "BAD_REQUEST", "line 51: a quote closes"),
+        ("too few cells", "50,Thing 50,9.99\n", "BAD_REQUEST", "line 51: the row has 3 cells, and the header has 4"),
+        ("too many cells", "50,Thing, 50,SKU-50,9.99\n", "BAD_REQUEST", "line 51: the row has 5 cells"),
+        ("a price in words", "50,Thing 50,SKU-50,nine\n", "BAD_REQUEST", "decimal"),
+        ("a price with a comma", "50,Thing 50,SKU-50,\"9,99\"\n", "BAD_REQUEST", "decimal"),
+        ("a code of another record", "50,Thing 50,SKU-3,9.99\n", "DUPLICATE", ""),
+        ("the id of another record", "3,Thing 50,SKU-50,9.99\n", "VALIDATION_FAILED", "only once in the source"),
+    ] {
+        let shop = shop().await;
+        let text = format!("{head}{}{bad}{}", many(1..50), many(51..100));
+        let (report, letters) = import(&shop, text).await;
+        assert_eq!((counts(&report), report.ended_early), ([99, 98, 0, 0, 1], None), "{name}: {letters:#?}");
+        assert_eq!((letters[0]["code"].as_str(), letters[0]["line"].as_u64()), (Some(code), Some(51)), "{name}");
+        assert!(letters[0]["reason"].as_str().unwrap().contains(reason), "{name}: {letters:#?}");
+    }
+    // A quote that opens in the last row.
+    let (report, letters) = import(&shop().await, format!("{head}{}50,\"Thing", many(1..50))).await;
+    assert_eq!((counts(&report), report.ended_early), ([50, 49, 0, 0, 1], None), "{letters:#?}");
+    // The wrong encoding.
+    let mut text = format!("{head}{}", good(1)).into_bytes();
+    text.extend_from_slice(b"2,Gr\xfcn,SKU-2,1\n");
+    text.extend(good(3).into_bytes());
+    let (report, letters) = import(&shop().await, text).await;
+    assert_eq!(counts(&report), [3, 2, 0, 0, 1], "{letters:#?}");
+    assert!(letters[0]["reason"].as_str().unwrap().contains("line 3: the column `title` is not UTF-8"), "{letters:#?}");
+    // 1 MB in one field, with and without quotes and line breaks.
+    for big in ["x".repeat(1 << 20), format!("\"{}\"", "y\n".repeat(1 << 19)), format!("\"{}\"", "z".repeat(3 << 20))] {
+        let text = format!("{head}{}2,{big},SKU-2,1\n{}", good(1), good(3));
+        let (report, letters) = import(&shop().await, text).await;
+        assert_eq!((counts(&report), report.ended_early), ([3, 2, 0, 0, 1], None), "{letters:?}");
+        assert_eq!((letters[0]["code"].as_str(), letters[0]["cut"].as_bool()), (Some("PAYLOAD_TOO_LARGE"), Some(true)));
+        assert!(letters[0]["record"].as_str().unwrap().len() <= 4 * 1024);
+    }
+    // A source that breaks off within a row.
+    let (report, _) = import(&shop().await, format!("{head}{}2,Thing", good(1))).await;
+    let ended = report.ended_early.clone().unwrap();
+    assert_eq!((counts(&report), ended.index, ended.line), ([1, 1, 0, 0, 0], 1, 3));
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_used_ends_the_import_before_its_first_record() {
+    let shop = shop().await;
+    let map = json!({"columns": {"Name": "title", "Code": "sku", "Price": "price"}});
+    for (text, reason) in [
+        ("Name,Code\nx,1\n".as_bytes(), "the header lacks columns that the column map names: `Price`"),
+        (b"Name,Code,Price,Name\nx,1,2,3\n", "the header has the column `Name` twice"),
+        (b"\xff\xfeN\0a\0m\0e\0", "the source is UTF-16"),
+        (b"Name,\"Code,Price\nx,1,2\n", "the header cannot be read"),
+    ] {
+        let (report, _) = with(&shop, text, map.clone()).await;
+        let ended = report.ended_early.unwrap();
+        assert!(ended.reason.contains(reason) && report.read == 0, "{ended}");
+    }
+    let (report, _) = with(&shop, "", map).await;
+    assert_eq!((report.read, report.ended_early), (0, None));
+}
+
+#[tokio::test]
+async fn no_row_is_held_beyond_the_limit_and_a_source_has_one_too() {
+    let shop = shop().await;
+    let mut text = "external_id,title,sku,price,option.size\n".to_owned();
+    for i in 0..3_000 {
+        text.push_str(&format!("a,Endless,SKU-{i},1,{i}\n"));
+    }
+    text.push_str("b,Other,B-1,1,M\n");
+    let letters = Letters::default();
+    let report = products(&shop, text.clone(), letters.options().max_record(16 * 1024)).await;
+    assert_eq!(counts(&report), [2, 1, 0, 0, 1]);
+    assert_eq!(letters.read()[0]["code"], "PAYLOAD_TOO_LARGE");
+    // A bomb: a few KiB that become many MiB.
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb.write_all(b"title,sku,price\n").unwrap();
+    for _ in 0..64 {
+        bomb.write_all("x".repeat(1 << 20).as_bytes()).unwrap();
+    }
+    let bomb = bomb.finish().unwrap();
+    let report = products(&shop, bomb, ImportOptions::default().max_bytes(8 << 20)).await;
+    assert!(report.ended_early.unwrap().reason.contains("larger than the limit"));
+}
+
+#[tokio::test]
+async fn customers_and_categories_come_from_tables_too() {
+    let shop = shop().await;
+    let text = "external_id,first_name,last_name,email,address.street,address.city,address.country,attributes.vip\n\
+                1,Ada,Lovelace,ada@example.com,12 Main St,London,GB,yes\n2,Bob,Nobody,not an address,,,,\n";
+    assert_eq!(ImportKind::detect(text.as_bytes()), Some(ImportKind::Customers));
+    let letters = Letters::default();
+    let source = std::io::Cursor::new(text.as_bytes().to_vec());
+    let report = shop.import().customers(source, letters.options(), |_| {}).await.unwrap();
+    assert_eq!(counts(&report), [2, 1, 0, 0, 1], "{:#?}", letters.read());
+    // Parents come later, or never.
+    let text = "id,name,parent\n3,Phones,2\n2,Electronics,\n4,Lost,9\n";
+    assert_eq!(ImportKind::detect(text.as_bytes()), Some(ImportKind::Categories));
+    let (report, letters) = crate::support::import_categories(&shop, text).await;
+    assert_eq!(counts(&report), [3, 2, 0, 0, 1], "{letters:#?}");
+    assert_eq!(letters[0]["line"], 4);
+    assert!(crate::support::tree(&shop).await.iter().any(|c| c.path == "electronics/phones"));
+}
