@@ -72,6 +72,7 @@
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the maximum size of a request body |
+//! | `ECOM_IMPORT_LIMIT` | `1073741824` | 1,024–1,099,511,627,776 bytes | the maximum size of the body of `POST /ingest/products`, after decompression |
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
 //! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |

@@ -194,8 +194,9 @@ pub mod catalog {
     pub use crate::service::catalog::export::{ExportFormat, ExportOptions, ExportReport, ExportService};
     pub use crate::service::catalog::import::{
         AddressRecord, CartLineRecord, CartRecord, ColumnMap, CustomerRecord, DeadLetters, DimensionsRecord, Document,
-        EndedEarly, Fate, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportService,
-        MetaRecord, ProductRecord, RecordSource, Rejection, SkuRecord, SourceRecord, Transform,
+        EndedEarly, Fate, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportRun,
+        ImportService, MetaRecord, ProductRecord, RecordOutcome, RecordResult, RecordSource, Rejection, SkuRecord,
+        SourceRecord, Transform,
     };
     pub use crate::service::catalog::product::{ProductFilterValues, ProductList, ProductListQuery, ProductService};
     pub use crate::service::catalog::review::ReviewService;
@@ -267,7 +268,7 @@ pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
     pub use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
-    pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
+    pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobRejection, JobState};
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};

@@ -26,6 +26,8 @@ pub struct HttpConfig {
     pub max_page_size: u32,
     /// The maximum size of a request body, in bytes. Default 2 MiB.
     pub body_limit: usize,
+    /// The maximum size of the body of an import, after decompression, in bytes. Default 1 GiB.
+    pub import_limit: u64,
     /// The maximum size of the path, and of the query string, in bytes. Default 8 KiB.
     /// [`ServeConfig::head_limit`](crate::ServeConfig::head_limit) must exceed it, because the responses of the server
     /// to larger heads are not in the envelope of errors.
@@ -37,7 +39,7 @@ pub struct HttpConfig {
     pub access_log: bool,
     /// The origins whose pages may call the API (CORS); `*` allows all. Default none.
     pub cors_origins: Vec<String>,
-    /// The time limit of a request. Default 30 s.
+    /// The time limit of a request. For an import, it is the longest time between two parts of its body. Default 30 s.
     pub request_timeout: Duration,
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
     /// routes of health. Default 1,000.
@@ -86,6 +88,7 @@ impl Default for HttpConfig {
             page_size: 20,
             max_page_size: 100,
             body_limit: 2 * 1024 * 1024,
+            import_limit: 1 << 30,
             query_limit: 8 * 1024,
             header_limit: 32 * 1024,
             access_log: true,

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 96] = [
+pub(super) const NAMES: [&str; 97] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -73,6 +73,7 @@ pub(super) const NAMES: [&str; 96] = [
     "ECOM_PAGE_SIZE",
     "ECOM_MAX_PAGE_SIZE",
     "ECOM_BODY_LIMIT",
+    "ECOM_IMPORT_LIMIT",
     "ECOM_QUERY_LIMIT",
     "ECOM_HEADER_LIMIT",
     "ECOM_NUMBERS",

@@ -8,6 +8,7 @@ mod paging;
 mod params;
 mod path;
 mod query;
+mod source;
 mod target;
 mod version;
 
@@ -22,5 +23,6 @@ pub(crate) use params::{
 };
 pub(crate) use path::{Id, Key, LineId};
 pub(crate) use query::{Params, Query};
+pub(crate) use source::body_reader;
 pub(crate) use target::RequestTarget;
 pub(crate) use version::IfMatch;

@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -91,7 +91,7 @@ where
             request.extensions_mut().insert(recording.clone());
         }
         let id = request_id(&request, &app);
-        let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None };
+        let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None, is_timed: true };
         let checked = too_large(&request, &frame.app.config)
             .and_then(|()| unambiguous(&request, &frame.app.config))
             .and_then(|()| loopback::check(&request, &frame.app.config));
@@ -187,6 +187,7 @@ where
         if let Some(error) = frame.refusal.take() {
             return frame.refuse(error);
         }
+        frame.is_timed = !is_of_imports(&request, &frame.app);
         if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
             // The header is replaced, so that the compression comes to the same decision. A client that accepts no
             // available encoding gets the plain response, because 406 could be the response to a completed write.
@@ -196,7 +197,7 @@ where
             let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
             Box::pin(async move {
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
-                let mut response = response(answer, &frame.app).await;
+                let mut response = frame.response(answer).await;
                 // A 304 has the same tag that a 200 would have.
                 let compressed = response.headers().contains_key(CONTENT_ENCODING);
                 if compressed || response.status() == StatusCode::NOT_MODIFIED {
@@ -208,7 +209,7 @@ where
         } else {
             let answer = self.inner.call(request);
             Box::pin(async move {
-                let response = noting(response(answer, &frame.app).await, frame.recording.as_ref());
+                let response = noting(frame.response(answer).await, frame.recording.as_ref());
                 Ok(frame.finish(response))
             })
         }
@@ -274,19 +275,21 @@ fn bearer(request: &Request, config: &HttpConfig) -> Option<Secret> {
     scheme.eq_ignore_ascii_case("Bearer").then(|| Secret::new(credential.trim()))
 }
 
-/// Waits for a response within the time limit. A timeout and a panic become error responses.
-async fn response(answer: impl Future<Output = Result<Response, Infallible>>, app: &App) -> Response {
-    match guard(answer, app).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
-        Err(error) => error.into_response(),
-    }
+/// Returns true for imports, which take as long as their bodies.
+fn is_of_imports(request: &Request, app: &App) -> bool {
+    let path = request.uri().path().trim_end_matches('/');
+    path.strip_prefix(app.config.api_prefix.as_str()) == Some("/ingest/products")
 }
 
 /// Waits for a value within the time limit. A timeout and a panic become errors.
 async fn guard<T>(value: impl Future<Output = T>, app: &App) -> ApiResult<T> {
+    within(app.config.request_timeout, value).await
+}
+
+/// Waits for a value within a time limit. A timeout and a panic become errors.
+async fn within<T>(limit: Duration, value: impl Future<Output = T>) -> ApiResult<T> {
     let caught = AssertUnwindSafe(value).catch_unwind();
-    match tokio::time::timeout(app.config.request_timeout, caught).await {
+    match tokio::time::timeout(limit, caught).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) => Err(ApiError::panicked()),
         Err(elapsed) => {
@@ -319,9 +322,21 @@ struct Frame {
     refusal: Option<ApiError>,
     /// The permit of the request, which counts against [`HttpConfig::max_requests`].
     place: Option<OwnedSemaphorePermit>,
+    /// Whether the time limit of requests applies.
+    is_timed: bool,
 }
 
 impl Frame {
+    /// Waits for a response within the time limit. A timeout and a panic become error responses.
+    async fn response(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
+        let limit = if self.is_timed { self.app.config.request_timeout } else { Duration::MAX };
+        match within(limit, answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(error) => error.into_response(),
+        }
+    }
+
     /// Returns an answer that is an error.
     fn refuse(self, error: ApiError) -> Answer {
         Box::pin(std::future::ready(Ok(self.finish(error.into_response()))))
@@ -329,7 +344,7 @@ impl Frame {
 
     /// Completes a response, and logs the request.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, app, line, recording: _, decision, refusal: _, place: _place } = self;
+        let Self { id, app, line, recording: _, decision, refusal: _, place: _place, is_timed: _ } = self;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
             response = in_envelope(response, id.to_str().unwrap_or_default(), &app);

@@ -63,6 +63,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(10, "0010_access"),
     migration!(11, "0011_audit_log"),
     migration!(12, "0012_guest_answers"),
+    migration!(13, "0013_job_rejections"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

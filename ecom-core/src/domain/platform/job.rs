@@ -26,6 +26,10 @@ words! {
         /// Makes a mail to a user and sends it. The parameter `mail` is the kind of the mail, and `user` is the id of
         /// the user.
         Mail = "mail",
+        /// Imports a file or the body of a request. The process that has the source runs it at once, so that no import
+        /// is ever queued. The parameter `of` is the kind of the records, `source` the system that their ids belong
+        /// to, `file` the name of the source, and `dry_run` whether nothing is written.
+        Import = "import",
     }
 }
 
@@ -34,6 +38,8 @@ impl JobKind {
     pub(crate) const OF_INDEX: &'static [Self] = &[Self::Reindex, Self::Verify];
     /// The kinds that only a process with a mailer runs.
     pub(crate) const OF_MAIL: &'static [Self] = &[Self::Mail];
+    /// The kinds that only the process that has created them can run.
+    pub(crate) const OF_CREATOR: &'static [Self] = &[Self::Import];
 
     /// Returns how many runs of a job can fail before it stays failed. Mails are tried for some six hours, because a
     /// mail server can be down for longer than an index.
@@ -41,6 +47,8 @@ impl JobKind {
         match self {
             Self::Reindex | Self::Verify => Job::MAX_ATTEMPTS,
             Self::Mail => 12,
+            // Nobody else has the source.
+            Self::Import => 1,
         }
     }
 }
@@ -102,6 +110,19 @@ pub struct JobLease {
     pub expires_at: Timestamp,
 }
 
+/// A record that an import has refused, as the job of the import keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRejection {
+    /// The job of the import.
+    pub job_id: JobId,
+    /// The index of the record in the source, from 0.
+    pub index: u64,
+    /// The line that the record starts on, from 1.
+    pub line: u64,
+    /// The dead letter: a JSON object with the reason and the record, which an import reads again.
+    pub letter: String,
+}
+
 /// The filter of a list of jobs. A job must match every filter that is set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobFilter {
@@ -124,6 +145,8 @@ impl Job {
     pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
     /// The maximum length of the last error, in characters.
     pub const MAX_ERROR: usize = 1_000;
+    /// The maximum size of all rejections that the job of an import keeps, in bytes: 16 MiB. It counts the others.
+    pub const MAX_REJECTIONS: usize = 16 << 20;
 
     /// Returns a new job, which is due at once.
     pub fn new(id: JobId, kind: JobKind, parameters: Map<String, Value>, now: Timestamp, by: &Actor) -> Self {

@@ -1,7 +1,7 @@
 //! The queue of jobs.
 
 use crate::clock::Timestamp;
-use crate::domain::platform::job::{Job, JobFilter, JobKind};
+use crate::domain::platform::job::{Job, JobFilter, JobKind, JobRejection};
 use crate::error::Result;
 use crate::id::JobId;
 use crate::paging::{Page, Paging, Total};
@@ -48,7 +48,18 @@ port! {
         /// Counts the jobs that match, up to `bound`.
         async fn count(&mut self, filter: &JobFilter, bound: u64) -> Result<Total>;
 
-        /// Removes at most `limit` jobs that ended before `before`, whether they succeeded or failed. Returns how many.
+        /// Adds records that imports have refused. No two of a job may have the same index.
+        ///
+        /// # Errors
+        /// `Validation` on `job_id` if a job does not exist.
+        async fn add_rejections(&mut self, rejections: &[JobRejection]) -> Result<()>;
+
+        /// Returns at most `limit` rejections of a job in the order of their indexes, those after the index `after` if
+        /// it is set.
+        async fn rejections(&mut self, id: JobId, after: Option<u64>, limit: u32) -> Result<Vec<JobRejection>>;
+
+        /// Removes at most `limit` jobs that ended before `before`, whether they succeeded or failed, with their
+        /// rejections. Returns how many jobs.
         async fn trim(&mut self, before: Timestamp, limit: u32) -> Result<u64>;
     }
 }

@@ -196,6 +196,21 @@ impl Work for Sweep {
     }
 }
 
+/// Ends the jobs of dead processes that no other process can run.
+struct Abandoned(Arc<Context>);
+
+impl Abandoned {
+    const NAME: &str = "abandoned-jobs";
+}
+
+#[async_trait]
+impl Work for Abandoned {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        worker::fail_abandoned(&self.0).await?;
+        Ok(false)
+    }
+}
+
 /// Removes expired carts.
 struct Carts(Arc<Context>);
 
@@ -287,6 +302,8 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Run
     tasks.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
     let sweep = Task { name: Sweep::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
     tasks.push(Box::pin(run(cx.clone(), sweep, Sweep(cx.clone()), stopped.clone())));
+    let abandoned = Task { name: Abandoned::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
+    tasks.push(Box::pin(run(cx.clone(), abandoned, Abandoned(cx.clone()), stopped.clone())));
     let carts = Task { name: Carts::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
     tasks.push(Box::pin(run(cx.clone(), carts, Carts(cx.clone()), stopped.clone())));
     // Also without the log, so that the rows from a time with it do not stay.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::lease::keep_by;
 use super::tasks::said;
 use crate::domain::access::principal::Principal;
+use crate::domain::common::Audit;
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease};
 use crate::error::{Error, Result, WithCauses};
 use crate::id::JobId;
@@ -32,6 +33,10 @@ const GIVEN_BACK: Duration = Duration::from_secs(1);
 const DIED: &str =
     "the last runs had no result, because the process died or lost its lease; read the logs, and retry the job";
 
+/// The error of a job that only its creator could run, and whose process died.
+const ABANDONED: &str =
+    "the process that ran the job died or lost its lease; what was written until then stays, and it can be repeated";
+
 /// The error of a job whose operation has panicked.
 const PANICKED: &str = "the run has panicked; the log of the process has the message";
 
@@ -45,6 +50,11 @@ impl Progress {
         *self.0.lock().entry(name.to_owned()).or_default() += n;
     }
 
+    /// Replaces all counters.
+    pub fn set(&self, counters: JobCounters) {
+        *self.0.lock() = counters;
+    }
+
     fn counters(&self) -> JobCounters {
         self.0.lock().clone()
     }
@@ -52,10 +62,17 @@ impl Progress {
 
 /// A job that this process runs, and the instant until which it certainly holds the lease, by the clock of this
 /// machine.
-struct Held {
+pub(crate) struct Held {
     job: Job,
     holder: Uuid,
     until: Instant,
+}
+
+impl Held {
+    /// Returns the id of the job.
+    pub fn id(&self) -> JobId {
+        self.job.id
+    }
 }
 
 /// The error of a failed run.
@@ -104,40 +121,132 @@ pub(super) async fn is_due(cx: &Context, kinds: &[JobKind]) -> Result<bool> {
 /// # Errors
 /// `Unavailable` if the database cannot be reached.
 pub(super) async fn run_one(cx: &Arc<Context>, kinds: &[JobKind], stopped: &watch::Receiver<bool>) -> Result<bool> {
-    let Some(Held { job, holder, mut until }) = claim(cx, kinds).await? else { return Ok(false) };
-    let (id, kind) = (job.id, job.kind.as_str());
-    tracing::info!(job = %id, kind, attempt = job.attempts, "a job has begun");
+    let Some(mut held) = claim(cx, kinds).await? else { return Ok(false) };
+    let (id, kind) = (held.job.id, held.job.kind.as_str());
+    tracing::info!(job = %id, kind, attempt = held.job.attempts, "a job has begun");
     let progress = Progress::default();
+    let job = held.job.clone();
     let work = AssertUnwindSafe(perform(cx, &job, &progress)).catch_unwind();
     let mut stopped = stopped.clone();
     let end = tokio::select! {
         biased;
         done = work => match done {
             Ok(done) => ended(done),
-            Err(panic) => {
-                // The message of a panic may contain anything.
-                tracing::error!(job = %id, kind, error = said(&*panic), "a run of a job has panicked");
-                End::Failed { error: PANICKED.to_owned(), lasting: true }
-            }
+            Err(panic) => panicked(&held.job, &*panic),
         },
-        () = keep(cx, id, holder, &mut until, &progress) => {
+        () = keep(cx, &mut held, &progress) => {
             tracing::warn!(job = %id, kind, "the lease of a job was lost, so that its run is abandoned");
             return Ok(true);
         }
         _ = stopped.wait_for(|s| *s) => End::GivenBack { pause: Duration::ZERO },
     };
+    conclude(cx, &held, &end, &progress).await?;
+    Ok(true)
+}
+
+/// Creates a job that the caller runs at once with [`run_here`], under a lease like that of a worker. No other process
+/// takes it over; if the lease runs out, [`fail_abandoned`] ends it.
+///
+/// # Errors
+/// `Unavailable`.
+pub(crate) async fn begin_here(
+    cx: &Arc<Context>,
+    who: &Principal,
+    kind: JobKind,
+    parameters: Map<String, Value>,
+) -> Result<Held> {
+    let (id, holder) = (JobId(cx.ids.next()), cx.ids.next());
+    let (asked, ttl) = (Instant::now(), cx.config.lease_ttl);
+    let parameters = &parameters;
+    let job = cx
+        .write(|mut tx| async move {
+            let now = cx.now();
+            // A job that was created by a commit of unknown outcome is not created again.
+            let found = tx.jobs().get(id).await?;
+            if let Some(job) = found {
+                return Ok((job, tx));
+            }
+            let job = Job::new(id, kind, parameters.clone(), now, who.actor());
+            let mut job = job.claimed(JobLease { holder, expires_at: now + ttl }, now);
+            job.audit = Audit::created(now, who.actor());
+            tx.jobs().insert(&job).await?;
+            Ok((job, tx))
+        })
+        .await?;
+    Ok(Held { job, holder, until: asked + ttl })
+}
+
+/// Runs the work of a job of [`begin_here`], renews its lease meanwhile, and records its end. `flaw` finds the reason
+/// why work without an error counts as failed. If the lease is lost, the work goes on, because nobody else does it.
+///
+/// # Errors
+/// Those of the work.
+pub(crate) async fn run_here<T>(
+    cx: &Arc<Context>,
+    mut held: Held,
+    progress: &Progress,
+    work: impl Future<Output = Result<T>>,
+    flaw: impl FnOnce(&T) -> Option<String>,
+) -> Result<T> {
+    let lasting = true;
+    let done = {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let keeping = async {
+            keep(cx, &mut held, progress).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = keeping => unreachable!("it is pending for ever"),
+        }
+    };
+    let end = match &done {
+        Ok(Ok(value)) => flaw(value).map_or(End::Succeeded, |error| End::Failed { error, lasting }),
+        Ok(Err(error)) => End::Failed { error: error.to_string(), lasting },
+        Err(panic) => panicked(&held.job, &**panic),
+    };
+    if let Err(error) = conclude(cx, &held, &end, progress).await {
+        let (job, kind) = (held.job.id, held.job.kind.as_str());
+        tracing::warn!(%job, kind, error = %WithCauses(&error), "the result of a job could not be recorded");
+    }
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Ends the jobs of dead processes that no other process can run.
+///
+/// # Errors
+/// `Unavailable`.
+pub(super) async fn fail_abandoned(cx: &Arc<Context>) -> Result<()> {
+    if is_due(cx, JobKind::OF_CREATOR).await? {
+        claim(cx, JobKind::OF_CREATOR).await?;
+    }
+    Ok(())
+}
+
+/// Logs that a run has panicked, and returns its end.
+fn panicked(job: &Job, panic: &(dyn std::any::Any + Send)) -> End {
+    // The message of a panic may contain anything.
+    tracing::error!(job = %job.id, kind = job.kind.as_str(), error = said(panic), "a run of a job has panicked");
+    End::Failed { error: PANICKED.to_owned(), lasting: true }
+}
+
+/// Records the end of a run, for as long as the lease certainly lasts.
+async fn conclude(cx: &Arc<Context>, held: &Held, end: &End, progress: &Progress) -> Result<()> {
+    let Held { job: Job { id, kind, .. }, holder, until } = held;
+    let (id, kind) = (*id, kind.as_str());
     let counters = progress.counters();
     let change = |job: &Job| {
         let now = cx.now();
-        match &end {
+        match end {
             End::Succeeded => job.succeeded(counters.clone(), now),
             End::Failed { error, lasting } => job.failed(error, *lasting, counters.clone(), now),
             End::GivenBack { pause } => job.released(now + *pause, now),
         }
     };
     let recorded = loop {
-        match record(cx, id, holder, change).await {
-            Err(error) if error.is_retryable() && Instant::now() < until => {
+        match record(cx, id, *holder, change).await {
+            Err(error) if error.is_retryable() && Instant::now() < *until => {
                 tracing::debug!(job = %id, kind, %error, "the result of a job is not recorded yet");
                 tokio::time::sleep(cx.config.lease_ttl / 12).await;
             }
@@ -146,11 +255,11 @@ pub(super) async fn run_one(cx: &Arc<Context>, kinds: &[JobKind], stopped: &watc
     };
     let Some(job) = recorded else {
         tracing::warn!(job = %id, kind, "a job was taken over by another worker before its result was recorded");
-        return Ok(true);
+        return Ok(());
     };
     let (state, counters, error) = (job.state.as_str(), &job.counters, job.last_error.as_deref());
     tracing::info!(job = %id, kind, state, ?counters, error, "a job has ended");
-    Ok(true)
+    Ok(())
 }
 
 /// Takes a job that is due. A job whose workers have died too often is failed instead, and the next one is taken.
@@ -163,7 +272,8 @@ async fn claim(cx: &Arc<Context>, kinds: &[JobKind]) -> Result<Option<Held>> {
             let due = tx.jobs().lock_due(kinds, now).await?;
             let Some(before) = due else { return Ok((None, tx)) };
             if before.attempts >= before.kind.max_attempts() {
-                let after = before.failed(DIED, true, before.counters.clone(), now);
+                let why = if JobKind::OF_CREATOR.contains(&before.kind) { ABANDONED } else { DIED };
+                let after = before.failed(why, true, before.counters.clone(), now);
                 tx.jobs().update(&before, &after).await?;
                 continue;
             }
@@ -194,8 +304,9 @@ async fn record(
 }
 
 /// Renews the lease of a job for as long as that succeeds, and returns once it is lost.
-async fn keep(cx: &Arc<Context>, id: JobId, holder: Uuid, until: &mut Instant, progress: &Progress) {
+async fn keep(cx: &Arc<Context>, held: &mut Held, progress: &Progress) {
     let ttl = cx.config.lease_ttl;
+    let (id, holder) = (held.job.id, held.holder);
     let renew = || {
         let counters = progress.counters();
         async move {
@@ -207,7 +318,7 @@ async fn keep(cx: &Arc<Context>, id: JobId, holder: Uuid, until: &mut Instant, p
         }
         .boxed()
     };
-    keep_by(renew, ttl, until).await;
+    keep_by(renew, ttl, &mut held.until).await;
 }
 
 /// Runs the operation of a job. Returns false if this process cannot run it.
@@ -216,6 +327,8 @@ async fn perform(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bo
     match job.kind {
         JobKind::Mail => mail::send(cx, job, progress).await,
         JobKind::Reindex => Ok(index.rebuild_counted(progress).await?.writer),
+        // Its creator runs it.
+        JobKind::Import => Ok(false),
         JobKind::Verify => {
             let repair = job.parameters.get("repair").and_then(Value::as_bool).unwrap_or(true);
             if !index.catch_up().await?.writer {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::platform::job::{Job, JobFilter, JobKind, JobState};
-use crate::error::{Conflict, Entity, Error, Result};
+use crate::domain::platform::job::{Job, JobFilter, JobKind, JobRejection, JobState};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result};
 use crate::id::JobId;
 use crate::paging::{Page, Paging, Total};
 use crate::port::search::NoSearch;
@@ -43,6 +43,9 @@ pub struct JobService<'a> {
 }
 
 impl<'a> JobService<'a> {
+    /// The largest limit of [`Self::rejections`].
+    pub const MAX_REJECTIONS: u32 = 1_000;
+
     pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
         Self { cx, who }
     }
@@ -122,6 +125,25 @@ impl<'a> JobService<'a> {
         found.ok_or_else(|| Error::not_found(Entity::Job, id))
     }
 
+    /// Returns at most `limit` records, 1 to 1,000, that the import of this job has refused, in the order of their indexes, those
+    /// after the index `after` if it is set. Returns none for other jobs.
+    ///
+    /// # Errors
+    /// `NotFound` if the job does not exist, `Validation` if the limit is out of bounds, `Unavailable`.
+    pub async fn rejections(&self, id: JobId, after: Option<u64>, limit: u32) -> Result<Vec<JobRejection>> {
+        self.who.require(Permission::JobsRead)?;
+        if !(1..=Self::MAX_REJECTIONS).contains(&limit) {
+            let message = format!("must be between 1 and {}", Self::MAX_REJECTIONS);
+            return Err(Error::invalid("limit", FieldCode::OutOfBounds, message));
+        }
+        let mut db = self.cx.storage.connect().await?;
+        let rejections = db.jobs().rejections(id, after, limit).await?;
+        if rejections.is_empty() && db.jobs().get(id).await?.is_none() {
+            return Err(Error::not_found(Entity::Job, id));
+        }
+        Ok(rejections)
+    }
+
     /// Returns a page of jobs, newest first, and, with [`Paging::Offset`], how many match, counted up to
     /// [`crate::config::ShopConfig::total_bound`].
     ///
@@ -142,7 +164,7 @@ impl<'a> JobService<'a> {
     /// Runs a failed job again, with as many attempts as a new one.
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` if the job has not failed, `Unavailable`.
+    /// `NotFound`, `STATE_CONFLICT` if the job has not failed, or if it is an import, `Unavailable`.
     pub async fn retry(&self, id: JobId) -> Result<Job> {
         self.who.require(Permission::JobsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.retry_in(&mut tx, id).await?, tx)) }).await
@@ -158,6 +180,10 @@ impl<'a> JobService<'a> {
         let before = tx.jobs().lock(id).await?.ok_or_else(|| Error::not_found(Entity::Job, id))?;
         if before.state != JobState::Failed {
             let message = format!("job {id} is {}: only a failed job can be run again", before.state.as_str());
+            return Err(Conflict::State { message }.into());
+        }
+        if JobKind::OF_CREATOR.contains(&before.kind) {
+            let message = format!("job {id} cannot be run again: repeat the import that it belongs to");
             return Err(Conflict::State { message }.into());
         }
         let after = before.retried(self.cx.now(), self.who.actor());

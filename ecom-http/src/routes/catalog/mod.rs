@@ -1,6 +1,7 @@
 //! Routes of the catalog.
 
 mod category;
+mod import;
 mod product;
 mod review;
 mod sku;
@@ -41,6 +42,7 @@ pub(super) const AREA: Area = Area {
             text: "Reviews of products, from which their ratings follow",
             conflicts: &[ErrorCode::Duplicate],
         },
+        Tag { name: "imports", text: "Imports of products from other systems", conflicts: &[] },
     ],
     links: &[
         ("products", "/products"),
@@ -53,6 +55,7 @@ pub(super) const AREA: Area = Area {
 /// Returns the routes of the catalog.
 fn routes() -> Routes {
     vec![
+        routes!(import::import_products),
         routes!(product::list, product::create),
         routes!(product::read, product::replace, product::patch, product::delete),
         routes!(product::restore),

@@ -1,8 +1,11 @@
 //! Routes of jobs.
 
-use ecom_core::ValidationErrors;
+use axum::body::Body;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::IntoResponse as _;
 use ecom_core::id::JobId;
 use ecom_core::platform::{Job, JobFilter, JobKind, JobState};
+use ecom_core::{Error, ValidationErrors};
 use serde::Deserialize;
 
 use crate::dto::{Item, JobView, List, VerifyInput};
@@ -35,7 +38,7 @@ impl Resource for Job {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct JobParams {
-    /// Lists only jobs of this kind: `reindex`, `verify` or `mail`.
+    /// Lists only jobs of this kind: `reindex`, `verify`, `mail` or `import`.
     #[serde(default)]
     kind: Option<String>,
     /// Lists only jobs in this state: `queued`, `running`, `succeeded` or `failed`.
@@ -115,9 +118,35 @@ pub(crate) async fn read(reply: Reply, Id(id): Id<JobId>, Query((picked,)): Quer
     reply.personal(&reply.shop().jobs().get(id).await?, &format)
 }
 
+/// Download the rejected records of an import
+///
+/// The response has a JSON object per line with the position of the record, the reason, and the record itself, so that it
+/// can be mended and imported again (`format=dead_letters`). The job of an import keeps at most 16 MiB of them for 30 days.
+#[utoipa::path(
+    get, path = "/admin/jobs/{id}/rejected", tag = "admin", security(("bearer" = ["jobs:read"])), params(ById),
+    responses((
+        status = 200, description = "The rejected records", content_type = "application/x-ndjson", body = String
+    ))
+)]
+pub(crate) async fn rejected(reply: Reply, Id(id): Id<JobId>, Query(()): Query<()>) -> ApiResult {
+    const AT_ONCE: u32 = 100;
+    let first = reply.shop().jobs().rejections(id, None, AT_ONCE).await?;
+    let rest = futures::stream::try_unfold((reply, first), move |(reply, page)| async move {
+        let Some(last) = page.last() else { return Ok::<_, Error>(None) };
+        let after = Some(last.index);
+        let lines: String = page.iter().flat_map(|r| [r.letter.as_str(), "\n"]).collect();
+        let next = reply.shop().jobs().rejections(id, after, AT_ONCE).await?;
+        Ok(Some((lines, (reply, next))))
+    });
+    let file = format!("attachment; filename=\"rejected-{id}.ndjson\"");
+    let headers = [(CONTENT_TYPE, "application/x-ndjson".to_owned()), (CONTENT_DISPOSITION, file)];
+    Ok(private((headers, Body::from_stream(rest)).into_response(), None))
+}
+
 /// Run a failed job again
 ///
-/// The job gets as many attempts as a new one.
+/// The job gets as many attempts as a new one. An import cannot be run again, because nobody has its body: repeat the
+/// request.
 #[utoipa::path(
     post, path = "/admin/jobs/{id}/retry", tag = "admin", security(("bearer" = ["jobs:write"])), params(ById),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))

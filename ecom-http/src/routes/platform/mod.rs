@@ -34,6 +34,7 @@ fn routes() -> Routes {
         routes!(job::verify),
         routes!(job::list),
         routes!(job::read),
+        routes!(job::rejected),
         routes!(job::retry),
         routes!(search_log::popular),
         routes!(search_log::without_result),

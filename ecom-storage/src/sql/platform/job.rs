@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::JobId;
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
-use ecom_core::platform::{Job, JobFilter, JobKind, JobLease, RequestHash};
+use ecom_core::platform::{Job, JobFilter, JobKind, JobLease, JobRejection, RequestHash};
 use ecom_core::port::JobRepository;
 use ecom_core::{Entity, Error, Result};
 
@@ -50,6 +50,20 @@ pub static JOBS: Table<Job> = Table {
     parent: None,
 };
 
+/// The columns of rejections.
+static REJECTIONS: Table<JobRejection> = Table {
+    name: "job_rejections",
+    entity: Entity::Job,
+    columns: &[
+        Column::fixed("job_id", |r| r.job_id.into()),
+        Column::fixed("record_index", |r| position(r.index).into()),
+        Column::fixed("line", |r| position(r.line).into()),
+        Column::fixed("letter", |r| r.letter.as_str().into()),
+    ],
+    unique: &[],
+    parent: Some(("job_id", |r| Some(r.job_id.0))),
+};
+
 static WRITES: Versioned<Job> = Versioned::new(&JOBS);
 static GET: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs WHERE id = $1");
 static SELECT: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs");
@@ -58,6 +72,26 @@ static ENDED: Sql = Sql::of(
     "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed') AND finished_at < $1 ORDER BY id LIMIT $2",
 );
 static QUEUED: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs WHERE kind = $1 AND state = 'queued' ORDER BY id LIMIT 100");
+
+static REJECTED: Sql = Sql::of(
+    &REJECTIONS,
+    "SELECT {*} FROM job_rejections WHERE job_id = $1 AND record_index > $2 ORDER BY record_index LIMIT $3",
+);
+
+/// Returns a position in a source as the database stores it.
+fn position(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn read_rejection(r: &Row) -> Result<JobRejection> {
+    let position = |at| Ok::<_, Error>(u64::try_from(r.i64(at)?).unwrap_or_default());
+    Ok(JobRejection {
+        job_id: JobId(r.uuid(const { REJECTIONS.at("job_id") })?),
+        index: position(const { REJECTIONS.at("record_index") })?,
+        line: position(const { REJECTIONS.at("line") })?,
+        letter: r.string(const { REJECTIONS.at("letter") })?,
+    })
+}
 
 /// Returns the hash of kind and parameters of a job that waits for its first run, which no other such job has.
 fn waiting(job: &Job) -> Option<Vec<u8>> {
@@ -184,6 +218,15 @@ impl JobRepository for SqlJobs<'_> {
             filtered(b, filter);
         })
         .await
+    }
+
+    async fn add_rejections(&mut self, rejections: &[JobRejection]) -> Result<()> {
+        REJECTIONS.insert(&mut self.0, rejections).await
+    }
+
+    async fn rejections(&mut self, id: JobId, after: Option<u64>, limit: u32) -> Result<Vec<JobRejection>> {
+        let args = vec![id.into(), after.map_or(-1, position).into(), i64::from(limit).into()];
+        self.0.fetch_all(&REJECTED, args).await?.iter().map(read_rejection).collect()
     }
 
     async fn trim(&mut self, before: Timestamp, limit: u32) -> Result<u64> {

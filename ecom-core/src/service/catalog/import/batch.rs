@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, FieldCode, Result};
 use crate::service::catalog::import::{
-    BATCH_BYTES, Checked, ImportReport, Incoming, Item, Message, Rejection, Run, is_of_a_record, lost_reader, patiently,
+    BATCH_BYTES, Checked, ImportReport, Incoming, Item, Message, RecordResult, Rejection, Run, is_of_a_record,
+    lost_reader, patiently,
 };
 use crate::service::run::context::Context;
 use crate::service::run::read_through::text_hash;
@@ -95,7 +96,7 @@ where
                         Err(why) => run.refuse(item.refused(why)),
                     },
                     Checked::Refused(why) => run.refuse(item.refused(why)),
-                    Checked::Dropped => run.report.dropped += 1,
+                    Checked::Dropped => run.count(item, RecordResult::Dropped),
                 }
             }
             Some(Message::End(ended)) => {
@@ -153,9 +154,9 @@ where
     run.report.categories_created += u64::try_from(new).unwrap_or(u64::MAX);
     for (item, outcome) in items.into_iter().zip(written.outcomes) {
         match outcome {
-            Outcome::Inserted => run.report.inserted += 1,
-            Outcome::Updated => run.report.updated += 1,
-            Outcome::Unchanged => run.report.unchanged += 1,
+            Outcome::Inserted => run.count(item, RecordResult::Inserted),
+            Outcome::Updated => run.count(item, RecordResult::Updated),
+            Outcome::Unchanged => run.count(item, RecordResult::Unchanged),
             Outcome::Rejected(why) => run.refuse(item.refused(why)),
         }
     }

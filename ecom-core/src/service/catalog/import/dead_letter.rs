@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -26,6 +26,27 @@ pub enum DeadLetters {
     File(PathBuf),
     /// Into this writer, as they occur; it is flushed after each batch.
     Writer(Box<dyn Write + Send>),
+}
+
+impl DeadLetters {
+    /// Writes a line, and creates the file before the first one.
+    pub(super) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if let Self::File(path) = self {
+            let file = File::create(path)?;
+            *self = Self::Writer(Box::new(BufWriter::new(file)));
+        }
+        match self {
+            Self::Writer(to) => to.write_all(line),
+            Self::Discard | Self::File(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Writer(to) => to.flush(),
+            Self::Discard | Self::File(_) => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for DeadLetters {
@@ -80,12 +101,9 @@ impl DeadLetterWriter {
     }
 
     pub fn write(&mut self, refused: &Refused) -> Result<()> {
-        let failed = |e: std::io::Error| Error::internal("writing dead letters", e);
-        if let DeadLetters::File(path) = &self.sink {
-            let file = File::create(path).map_err(failed)?;
-            self.sink = DeadLetters::Writer(Box::new(BufWriter::new(file)));
+        if matches!(self.sink, DeadLetters::Discard) {
+            return Ok(());
         }
-        let DeadLetters::Writer(to) = &mut self.sink else { return Ok(()) };
         let letter = Letter {
             file: self.file.as_deref(),
             index: refused.index,
@@ -99,13 +117,10 @@ impl DeadLetterWriter {
         };
         let mut line = serde_json::to_vec(&letter).map_err(|e| Error::internal("writing dead letters", e))?;
         line.push(b'\n');
-        to.write_all(&line).map_err(failed)
+        self.sink.write_line(&line).map_err(|e| Error::internal("writing dead letters", e))
     }
 
     pub fn flush(&mut self) -> Result<()> {
-        match &mut self.sink {
-            DeadLetters::Writer(to) => to.flush().map_err(|e| Error::internal("writing dead letters", e)),
-            DeadLetters::Discard | DeadLetters::File(_) => Ok(()),
-        }
+        self.sink.flush().map_err(|e| Error::internal("writing dead letters", e))
     }
 }

@@ -13,6 +13,8 @@ mod country;
 mod customers;
 mod dead_letter;
 mod format;
+mod job;
+mod outcome;
 mod products;
 mod record;
 mod transform;
@@ -35,15 +37,18 @@ pub use self::carts::{CartLineRecord, CartRecord};
 pub use self::customers::{AddressRecord, CustomerRecord};
 pub use self::dead_letter::DeadLetters;
 pub use self::format::{ColumnMap, Document, ImportFormat, RecordSource, SourceRecord};
+pub use self::job::ImportRun;
+pub use self::outcome::{RecordOutcome, RecordResult};
 pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, ProductRecord, SkuRecord};
 pub use self::transform::{Fate, Transform};
 
 use self::dead_letter::{DeadLetterWriter, Refused};
 pub(in crate::service::catalog) use self::format::{Column, Field, Level, PRODUCT_FIELDS, Type, guarded, joined};
 use self::format::{Header, Opening};
+use self::outcome::Outcomes;
 use self::transform::Transforms;
 use self::unknown::Unknown;
-use crate::domain::access::principal::Principal;
+use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::platform::audit_log::Import;
 use crate::error::{
     CatalogConflict, Conflict, Error, ErrorCode, FieldCode, FieldError, Result, ValidationErrors, WithCauses,
@@ -107,6 +112,8 @@ pub struct ImportOptions {
     /// The steps between the source and the shop.
     #[setters(skip)]
     transforms: Transforms,
+    #[setters(skip)]
+    outcomes: Outcomes,
     /// The most categories of one file, including those that only paths name. They are held in memory until all are
     /// read, since parents may come last: about 500 bytes each, and at most 2 KiB more for a dead letter. Default
     /// 100,000.
@@ -127,6 +134,7 @@ impl Default for ImportOptions {
             dry_run: false,
             skip: 0,
             transforms: Transforms::default(),
+            outcomes: Outcomes::default(),
             max_categories: 100_000,
         }
     }
@@ -313,6 +321,21 @@ impl<'a> ImportService<'a> {
         Opening::new(kind, options, self.cx.config.currency).open(reader)
     }
 
+    /// Refuses a principal who may not run an import of this kind, and options that cannot work.
+    fn allow(&self, kind: ImportKind, options: &ImportOptions) -> Result<()> {
+        self.who.require(Permission::ImportRun)?;
+        self.who.require(match kind {
+            ImportKind::Products => Permission::ProductsWrite,
+            ImportKind::Categories => Permission::CategoriesWrite,
+            ImportKind::Customers => Permission::CustomersWrite,
+            ImportKind::Carts => Permission::CartsWrite,
+        })?;
+        if kind == ImportKind::Products && options.create_categories {
+            self.who.require(Permission::CategoriesWrite)?;
+        }
+        options.check(kind)
+    }
+
     /// Returns the context of an import, whose changes have one entry in the audit log.
     fn begin(&self, kind: ImportKind, options: &ImportOptions) -> Arc<Context> {
         let ImportOptions { source, file, .. } = options;
@@ -332,6 +355,13 @@ impl ImportOptions {
     /// Adds a step between the source and the shop, after those that were added before.
     pub fn transform(mut self, step: impl Transform + 'static) -> Self {
         self.transforms.0.push(Box::new(step));
+        self
+    }
+
+    /// Calls `on_outcome` for each record when its outcome is final: once its batch is committed, or once it is
+    /// refused. The order within a batch is not that of the source. Imports of categories and dry runs call it too.
+    pub fn on_outcome(mut self, on_outcome: impl FnMut(RecordOutcome) + Send + 'static) -> Self {
+        self.outcomes.0 = Some(Box::new(on_outcome));
         self
     }
 
@@ -676,11 +706,12 @@ struct Run<P> {
     unknown: Arc<Mutex<Unknown>>,
     skip: u64,
     dry_run: bool,
+    outcomes: Outcomes,
 }
 
 impl<P: FnMut(&ImportReport) + Send> Run<P> {
     fn new<T>(incoming: &Incoming<T>, options: ImportOptions, on_progress: P) -> Self {
-        let ImportOptions { file, dead_letters, dry_run, .. } = options;
+        let ImportOptions { file, dead_letters, dry_run, outcomes, .. } = options;
         Self {
             report: ImportReport::default(),
             letters: DeadLetterWriter::new(dead_letters, file),
@@ -690,6 +721,7 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
             unknown: incoming.unknown.clone(),
             skip: incoming.skip,
             dry_run,
+            outcomes,
         }
     }
 
@@ -704,8 +736,26 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
         skips
     }
 
+    /// Counts a record that was not refused.
+    fn count<T>(&mut self, item: Item<T>, result: RecordResult) {
+        let counter = match result {
+            RecordResult::Inserted => &mut self.report.inserted,
+            RecordResult::Updated => &mut self.report.updated,
+            RecordResult::Unchanged => &mut self.report.unchanged,
+            RecordResult::Dropped => &mut self.report.dropped,
+            RecordResult::Rejected(_) => &mut self.report.rejected,
+        };
+        *counter += 1;
+        let Item { index, line, external_id, .. } = item;
+        self.outcomes.report(|| RecordOutcome { index, line, external_id, result });
+    }
+
     fn refuse(&mut self, refused: Refused) {
         self.report.rejected += 1;
+        self.outcomes.report(|| {
+            let Refused { index, line, external_id, why, .. } = refused.clone();
+            RecordOutcome { index, line, external_id, result: RecordResult::Rejected(why) }
+        });
         self.refused.push(refused);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::access::principal::{Permission, Principal};
+use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::Category;
 use crate::domain::catalog::product::{Product, ProductValues};
 use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
@@ -75,12 +75,7 @@ impl ImportService<'_> {
         mut options: ImportOptions,
         on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportReport> {
-        self.who.require(Permission::ImportRun)?;
-        self.who.require(Permission::ProductsWrite)?;
-        if options.create_categories {
-            self.who.require(Permission::CategoriesWrite)?;
-        }
-        options.check(ImportKind::Products)?;
+        self.allow(ImportKind::Products, &options)?;
         let currency = self.cx.config.currency;
         let named = options.source.clone();
         let check = move |record: ProductRecord| record.check(named.as_deref(), currency);

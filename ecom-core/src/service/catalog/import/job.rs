@@ -1,0 +1,220 @@
+//! Imports as jobs: each run is a row with its counters, its state, and the records that it has refused.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+
+use super::{DeadLetters, ImportKind, ImportOptions, ImportReport, ImportService, RecordSource, patiently};
+use crate::domain::platform::job::{Job, JobCounters, JobKind, JobRejection};
+use crate::error::{Error, Result};
+use crate::id::JobId;
+use crate::port::storage::Repositories as _;
+use crate::service::background::worker::{Progress, begin_here, run_here};
+use crate::service::run::context::Context;
+
+/// The bytes of rejections that are written by one statement at most, unless a single one is larger.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
+
+/// The end of an import that was a job.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ImportRun {
+    /// The id of the job, for [`JobService::get`](crate::platform::JobService::get) and
+    /// [`JobService::rejections`](crate::platform::JobService::rejections).
+    pub job: JobId,
+    /// The result of the import.
+    pub report: ImportReport,
+}
+
+impl ImportService<'_> {
+    /// Imports records of a kind, as [`Self::products`] and the methods of the other kinds do, and keeps a job for it.
+    /// The job has the kind [`JobKind::Import`] and the counters of the report. It keeps the records that were refused,
+    /// up to [`Job::MAX_REJECTIONS`] bytes, in addition to the dead letters of the options; the counter
+    /// `rejections_not_kept` counts the others. It has failed if the import fails or ends early. If the process dies,
+    /// the job fails once its lease has run out, provided that a process runs the background work of the shop.
+    ///
+    /// # Errors
+    /// Those of the method of the kind, and `Unavailable`.
+    pub async fn as_job(
+        &self,
+        kind: ImportKind,
+        records: Box<dyn RecordSource>,
+        mut options: ImportOptions,
+        mut on_progress: impl FnMut(&ImportReport) + Send,
+    ) -> Result<ImportRun> {
+        self.allow(kind, &options)?;
+        let held = begin_here(self.cx, self.who, JobKind::Import, parameters(kind, &options)).await?;
+        let job = held.id();
+        let progress = Progress::default();
+        let kept = Arc::new(Kept { job, letters: Mutex::default(), more: Notify::new() });
+        let letters = std::mem::take(&mut options.dead_letters);
+        let dead_letters = DeadLetters::Writer(Box::new(Both { first: letters, kept: kept.clone() }));
+        let options = options.dead_letters(dead_letters);
+        let counted = |report: &ImportReport| {
+            progress.set(counters(report, &kept));
+            on_progress(report);
+        };
+        let work = async {
+            let import = async {
+                match kind {
+                    ImportKind::Products => self.products_from(records, options, counted).await,
+                    ImportKind::Categories => self.categories_from(records, options, counted).await,
+                    ImportKind::Customers => self.customers_from(records, options, counted).await,
+                    ImportKind::Carts => self.carts_from(records, options, counted).await,
+                }
+            };
+            let keeping = kept.write(self.cx);
+            tokio::pin!(import, keeping);
+            let report = tokio::select! {
+                biased;
+                report = &mut import => report,
+                failed = &mut keeping => return Err(failed),
+            };
+            if let Ok(report) = &report {
+                progress.set(counters(report, &kept));
+            }
+            kept.write_all(self.cx).await?;
+            report
+        };
+        let flaw = |report: &ImportReport| report.ended_early.as_ref().map(|end| format!("it ended early: {end}"));
+        let report = run_here(self.cx, held, &progress, work, flaw).await?;
+        Ok(ImportRun { job, report })
+    }
+}
+
+/// Returns the parameters of a job, for people.
+fn parameters(kind: ImportKind, options: &ImportOptions) -> Map<String, Value> {
+    let text = |text: &String| json!(text.chars().filter(|c| *c != '\0').take(255).collect::<String>());
+    let mut parameters = Map::from_iter([("of".to_owned(), json!(kind.as_str()))]);
+    parameters.extend(options.source.as_ref().map(|s| ("source".to_owned(), text(s))));
+    parameters.extend(options.file.as_ref().map(|s| ("file".to_owned(), text(s))));
+    if options.dry_run {
+        parameters.insert("dry_run".to_owned(), json!(true));
+    }
+    parameters
+}
+
+/// Returns the counters of a job.
+fn counters(report: &ImportReport, kept: &Kept) -> JobCounters {
+    let not_kept = kept.letters.lock().not_kept;
+    let ImportReport { read, inserted, updated, unchanged, rejected, dropped, skipped, categories_created, .. } =
+        report;
+    let all = [
+        ("read", *read),
+        ("inserted", *inserted),
+        ("updated", *updated),
+        ("unchanged", *unchanged),
+        ("rejected", *rejected),
+        ("dropped", *dropped),
+        ("skipped", *skipped),
+        ("categories_created", *categories_created),
+        ("rejections_not_kept", not_kept),
+    ];
+    let set = all.into_iter().filter(|(name, n)| *n > 0 || *name == "read");
+    set.map(|(name, n)| (name.to_owned(), n)).collect()
+}
+
+/// The dead letters that the job keeps, on their way to the database.
+struct Kept {
+    job: JobId,
+    letters: Mutex<Letters>,
+    more: Notify,
+}
+
+#[derive(Default)]
+struct Letters {
+    /// The letters that are not written yet.
+    waiting: Vec<JobRejection>,
+    /// The bytes of all letters, written or not.
+    bytes: usize,
+    not_kept: u64,
+}
+
+impl Kept {
+    /// Takes a line with a dead letter.
+    fn add(&self, line: &[u8]) -> io::Result<()> {
+        #[derive(Deserialize)]
+        struct Position {
+            index: u64,
+            line: u64,
+        }
+        let letter = line.trim_ascii_end();
+        let mut letters = self.letters.lock();
+        if letters.bytes + letter.len() > Job::MAX_REJECTIONS {
+            letters.not_kept += 1;
+            return Ok(());
+        }
+        let Position { index, line } = serde_json::from_slice(letter)?;
+        let letter = String::from_utf8(letter.to_vec()).map_err(io::Error::other)?;
+        letters.bytes += letter.len();
+        letters.waiting.push(JobRejection { job_id: self.job, index, line, letter });
+        drop(letters);
+        self.more.notify_one();
+        Ok(())
+    }
+
+    /// Writes letters as they come, and returns only if that fails.
+    async fn write(&self, cx: &Arc<Context>) -> Error {
+        loop {
+            self.more.notified().await;
+            if let Err(failed) = self.write_all(cx).await {
+                return failed;
+            }
+        }
+    }
+
+    /// Writes all letters that wait.
+    async fn write_all(&self, cx: &Arc<Context>) -> Result<()> {
+        loop {
+            let part: Vec<JobRejection> = {
+                let letters = self.letters.lock();
+                let mut bytes = 0;
+                let fits = letters.waiting.iter().take_while(|letter| {
+                    let first = bytes == 0;
+                    bytes += letter.letter.len();
+                    first || bytes <= WRITTEN_AT_ONCE
+                });
+                fits.take(1_000).cloned().collect()
+            };
+            if part.is_empty() {
+                return Ok(());
+            }
+            let part = &part;
+            let write = || {
+                cx.write_at_length(|mut tx| async move {
+                    // The last ones may be there already, if the outcome of a commit was unknown.
+                    let after = part.first().and_then(|first| first.index.checked_sub(1));
+                    if tx.jobs().rejections(self.job, after, 1).await?.is_empty() {
+                        tx.jobs().add_rejections(part).await?;
+                    }
+                    Ok(((), tx))
+                })
+            };
+            patiently(write).await?;
+            // They are removed only now, so that a call that is dropped in between writes them again.
+            self.letters.lock().waiting.drain(..part.len());
+        }
+    }
+}
+
+/// Writes dead letters to where the options want them, and to the job.
+struct Both {
+    first: DeadLetters,
+    kept: Arc<Kept>,
+}
+
+impl Write for Both {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.first.write_line(line)?;
+        self.kept.add(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.first.flush()
+    }
+}
