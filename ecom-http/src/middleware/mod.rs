@@ -27,6 +27,7 @@ use ecom_core::{Dependency, Error, ErrorCode, FieldCode};
 use futures::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
+use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
 use tracing::Level;
 
@@ -194,7 +195,10 @@ where
             request.headers_mut().insert(ACCEPT_ENCODING, GZIP);
             // The service is made for this request only, because the router clones its layers for each request, and
             // most clients do not accept gzip.
-            let answer = Compression::new(self.inner.clone()).gzip(true).call(request);
+            // The fastest level takes a quarter of the time of the default one, and a page of a list becomes 11 kB in
+            // place of 8 kB.
+            let quality = CompressionLevel::Fastest;
+            let answer = Compression::new(self.inner.clone()).gzip(true).quality(quality).call(request);
             Box::pin(async move {
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
                 let mut response = frame.response(answer).await;

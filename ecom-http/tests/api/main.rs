@@ -15,6 +15,7 @@ mod customer;
 mod etag;
 mod freshness;
 mod idempotency;
+mod imports;
 mod job;
 mod login;
 mod mail;

@@ -358,6 +358,7 @@ impl Rows<'_> {
                     _ => {}
                 }
             }
+            "ingest" => with(json!({"external_id": format!("i{n}"), "title": format!("I{n}"), "price": "1.00"})),
             "admin" if path.contains("{id}") => {
                 let job = self.api.call("POST", &format!("{API}/admin/reindex"), &[], None).await.ok(202).data();
                 target = key(&job);

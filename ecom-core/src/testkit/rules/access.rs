@@ -11,8 +11,8 @@ use crate::access::{
     ApiKeyInput, ApiKeyPatch, Permission as P, Principal, RoleInput, RolePatch, UserFilter, UserInput, UserPatch,
 };
 use crate::catalog::{
-    CategoryFilter, ImportOptions, ProductFilter, ProductListQuery, ProductStatus, ReviewFilter, ReviewInput,
-    ReviewSort,
+    CategoryFilter, ImportKind, ImportOptions, ProductFilter, ProductListQuery, ProductStatus, ReviewFilter,
+    ReviewInput, ReviewSort,
 };
 use crate::clock::Clock as _;
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
@@ -306,6 +306,9 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("import categories", i, import.categories(std::io::empty(), options(), |_| {}).await.map(drop));
     refused("import customers", i, import.customers(std::io::empty(), options(), |_| {}).await.map(drop));
     refused("import carts", i, import.carts(std::io::empty(), options(), |_| {}).await.map(drop));
+    let records = import.records(ImportKind::Carts, std::io::empty(), &options());
+    let job = import.as_job(ImportKind::Carts, records, options(), |_| {}).await.map(drop);
+    refused("import carts as a job", i, job);
     let who = without(P::IndexWrite);
     let index = f.shop.acting_as(&who).index();
     refused("follow the log", P::IndexWrite, index.catch_up().await.map(drop));
@@ -318,6 +321,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let jobs = f.shop.acting_as(&who).jobs();
     let any_job = JobId(Uuid::nil());
     refused("read a job", P::JobsRead, jobs.get(any_job).await.map(drop));
+    refused("rejections of a job", P::JobsRead, jobs.rejections(any_job, None, 1).await.map(drop));
     refused("list jobs", P::JobsRead, jobs.list(&JobFilter::default(), &page).await.map(drop));
     let who = without(P::JobsWrite);
     refused("run a job again", P::JobsWrite, f.shop.acting_as(&who).jobs().retry(any_job).await.map(drop));

@@ -1,20 +1,32 @@
 //! Imports of customers and carts (R20). `tests/import` of the facade has the details, on SQLite.
 
 use std::io::Cursor;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::ShopFixture;
-use crate::catalog::{ImportOptions, ImportReport};
+use super::support::until;
+use crate::catalog::{DeadLetters, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportRun};
+use crate::clock::Clock as _;
+use crate::domain::platform::job::{JobFilter, JobKind, JobState};
 use crate::domain::sales::cart::{CartFilter, CartState};
+use crate::error::ErrorCode;
+use crate::id::JobId;
 use crate::paging::Paging;
 use crate::sales::{AddressFilter, CustomerFilter, CustomerSort};
 use crate::shop::Shop;
+use crate::testkit::code_of;
 
 tests! {
     __shop_imports: [
         r20_customers_and_carts_are_imported_once,
         r20_imports_of_one_file_at_once_write_each_row_once,
+        an_import_as_a_job_keeps_its_counters_and_what_it_refuses,
+        an_import_that_ends_early_is_a_failed_job_and_cannot_be_run_again,
+        the_import_of_a_dead_process_is_a_failed_job,
     ]
 }
 
@@ -104,4 +116,140 @@ pub async fn r20_imports_of_one_file_at_once_write_each_row_once(f: &ShopFixture
     let sum = |of: fn(&ImportReport) -> u64| reports.iter().flatten().map(of).sum::<u64>();
     assert_eq!((sum(|r| r.rejected), sum(|r| r.inserted)), (0, 3 * CUSTOMERS as u64), "{reports:?}");
     assert_imported(&f.shop).await;
+}
+
+/// Runs an import of products as a job, and returns its end with the outcomes of its records, in order.
+async fn as_job(shop: &Shop, text: &str, options: ImportOptions) -> (ImportRun, Vec<(u64, &'static str)>) {
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let told = outcomes.clone();
+    let options = options.on_outcome(move |o| told.lock().push((o.index, o.result.as_str())));
+    let records = shop.import().records(ImportKind::Products, Cursor::new(text.to_owned()), &options);
+    let run = shop.import().as_job(ImportKind::Products, records, options, |_| {}).await.unwrap();
+    let mut outcomes = std::mem::take(&mut *outcomes.lock());
+    outcomes.sort_unstable();
+    (run, outcomes)
+}
+
+/// Six records, of which three are refused: one that cannot be read, one without a title, and one with the code of
+/// another.
+const SOME_BAD: &str = r#"{"id": 1, "title": "Lamp", "price": 10, "sku": "LAMP"}
+{"id": 2, "title": "Bulb", "price": "ten", "sku": "BULB"}
+{"id": 3, "price": 1, "sku": "WIRE"}
+{"id": 4, "title": "Shade", "price": 4, "sku": "SHADE"}
+{"id": 5, "title": "Lamp again", "price": 1, "sku": "LAMP"}
+{"id": 6, "title": "Plug", "price": 6, "sku": "PLUG"}
+"#;
+
+/// The rejections are letters that can be imported again, and a dry run has them too.
+pub async fn an_import_as_a_job_keeps_its_counters_and_what_it_refuses(f: &ShopFixture) {
+    for (dry_run, result) in [(true, "inserted"), (false, "inserted"), (false, "unchanged")] {
+        let letters = Arc::new(Mutex::new(Vec::new()));
+        let options = ImportOptions::default().batch(2).source("erp").file("a.ndjson").dry_run(dry_run);
+        let options = options.dead_letters(DeadLetters::Writer(Box::new(Shared(letters.clone()))));
+        let (run, outcomes) = as_job(&f.shop, SOME_BAD, options).await;
+        assert_eq!((run.report.read, run.report.rejected), (6, 3), "{run:?}");
+        let good = |index| (index, result);
+        let bad = |index| (index, "rejected");
+        assert_eq!(outcomes, [good(0), bad(1), bad(2), good(3), bad(4), good(5)]);
+        let job = f.shop.jobs().get(run.job).await.unwrap();
+        assert_eq!(
+            (job.kind, job.state, job.last_error, job.lease),
+            (JobKind::Import, JobState::Succeeded, None, None)
+        );
+        let counters = [("read", 6), ("rejected", 3), (result, 3)].map(|(name, n)| (name.to_owned(), n));
+        assert_eq!(job.counters, counters.into_iter().collect());
+        let mut parameters = json!({"of": "products", "source": "erp", "file": "a.ndjson"});
+        if dry_run {
+            parameters["dry_run"] = json!(true);
+        }
+        assert_eq!(json!(job.parameters), parameters);
+        let kept = f.shop.jobs().rejections(run.job, None, 10).await.unwrap();
+        let places: Vec<(u64, u64)> = kept.iter().map(|r| (r.index, r.line)).collect();
+        assert_eq!(places, [(1, 2), (2, 3), (4, 5)]);
+        assert_eq!(f.shop.jobs().rejections(run.job, Some(1), 1).await.unwrap(), kept[1..2]);
+        let text: String = kept.iter().map(|r| format!("{}\n", r.letter)).collect();
+        assert_eq!(text.as_bytes(), *letters.lock(), "the dead letters of the options are the same");
+    }
+    let kept = f.shop.jobs().list(&JobFilter { kind: Some(JobKind::Import), state: None }, &Paging::first(10)).await;
+    let last = kept.unwrap().0.items.remove(0);
+    let letters = f.shop.jobs().rejections(last.id, None, 10).await.unwrap();
+    let mended: String = letters.iter().map(|r| format!("{}\n", r.letter.replace("ten", "10.00"))).collect();
+    let options = ImportOptions::default().source("erp").format(ImportFormat::DeadLetters);
+    let (again, _) = as_job(&f.shop, &mended, options).await;
+    assert_eq!((again.report.inserted, again.report.rejected), (1, 2), "{again:?}");
+    let unknown = f.shop.jobs().rejections(JobId(uuid::Uuid::nil()), None, 1).await;
+    assert_eq!(code_of(unknown, "the job does not exist"), ErrorCode::NotFound);
+    let none = f.shop.jobs().rejections(last.id, None, 0).await;
+    assert_eq!(code_of(none, "the limit is out of bounds"), ErrorCode::Validation);
+}
+
+/// A sink that the test can read.
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody else has the source.
+pub async fn an_import_that_ends_early_is_a_failed_job_and_cannot_be_run_again(f: &ShopFixture) {
+    let text = r#"[{"id": 1, "title": "Lamp", "price": 10, "sku": "LAMP"}, {"id": 2, "ti"#;
+    let (run, _) = as_job(&f.shop, text, ImportOptions::default()).await;
+    assert_eq!((run.report.inserted, run.report.ended_early.is_some()), (1, true), "{run:?}");
+    let job = f.shop.jobs().get(run.job).await.unwrap();
+    assert_eq!((job.state, job.counters["inserted"]), (JobState::Failed, 1));
+    assert!(job.last_error.as_ref().is_some_and(|e| e.starts_with("it ended early: ")), "{job:?}");
+    assert_eq!(code_of(f.shop.jobs().retry(run.job).await, "the source is gone"), ErrorCode::StateConflict);
+    assert_eq!(f.shop.jobs().get(run.job).await.unwrap(), job);
+
+    // Options that cannot work and a principal who may not import make no job.
+    let options = || ImportOptions::default().batch(0);
+    let records = f.shop.import().records(ImportKind::Products, std::io::empty(), &options());
+    let refused = f.shop.import().as_job(ImportKind::Products, records, options(), |_| {}).await;
+    assert_eq!(code_of(refused, "the batch is out of bounds"), ErrorCode::Validation);
+    let all = f.shop.jobs().list(&JobFilter::default(), &Paging::first(10)).await.unwrap();
+    assert_eq!(all.0.items.len(), 1);
+}
+
+/// A reader that stops the thread of the import for as long as the test wants.
+struct Stuck(mpsc::Receiver<()>);
+
+impl std::io::Read for Stuck {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        // It ends when the test drops the sender.
+        let _ = self.0.recv();
+        Ok(0)
+    }
+}
+
+/// The call is dropped, as if its process had died, and the background work of another process ends its job.
+pub async fn the_import_of_a_dead_process_is_a_failed_job(f: &ShopFixture) {
+    let (hold, stuck) = mpsc::channel();
+    let shop = f.shop.clone();
+    let options = ImportOptions::default();
+    let records = shop.import().records(ImportKind::Products, Stuck(stuck), &options);
+    let import =
+        tokio::spawn(
+            async move { shop.import().as_job(ImportKind::Products, records, options, |_| {}).await.map(drop) },
+        );
+    let filter = JobFilter { kind: Some(JobKind::Import), state: Some(JobState::Running) };
+    let running = async || f.shop.jobs().list(&filter, &Paging::first(1)).await.unwrap().0.items;
+    until("the import has a job", async || !running().await.is_empty()).await;
+    let job = running().await.remove(0);
+    import.abort();
+    let _ = import.await;
+    drop(hold);
+    let lease = job.lease.unwrap();
+    f.clock.advance((lease.expires_at - f.clock.now()).to_std().unwrap() + Duration::from_secs(1));
+    let background = f.shop.start();
+    until("its job is over", async || f.shop.jobs().get(job.id).await.unwrap().state == JobState::Failed).await;
+    let over = f.shop.jobs().get(job.id).await.unwrap();
+    assert!(over.last_error.is_some_and(|e| e.contains("died")), "it must say why");
+    background.shutdown().await;
 }

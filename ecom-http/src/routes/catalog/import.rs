@@ -100,6 +100,17 @@ fn announced(headers: &HeaderMap) -> ApiResult<Option<&'static str>> {
     }
 }
 
+/// Names the parameter of a column map that cannot work, in place of the option.
+fn named(error: Error) -> Error {
+    let Error::Validation(mut errors) = error else { return error };
+    for e in &mut errors.0 {
+        if let Some(part) = e.field.strip_prefix("format.columns") {
+            e.field = format!("columns{part}");
+        }
+    }
+    Error::Validation(errors)
+}
+
 /// Import products
 ///
 /// Reads products from the body while it arrives, and inserts or updates them: NDJSON, a JSON array, an object with the
@@ -146,7 +157,7 @@ pub(crate) async fn import_products(
     });
     let (done, ()) = tokio::join!(import, pump.run());
     let run = match done {
-        Ok(run) => run?,
+        Ok(run) => run.map_err(named)?,
         Err(panicked) => return Err(Error::internal("an import", panicked).into()),
     };
     if let Some(end) = run.report.ended_early.as_ref().filter(|_| run.report.read == 0) {

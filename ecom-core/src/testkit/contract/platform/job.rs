@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 
 use crate::clock::Timestamp;
 use crate::domain::common::Actor;
-use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobState};
+use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobRejection, JobState};
 use crate::error::{Error, ErrorCode, FieldCode};
 use crate::id::{IdSource as _, JobId};
 use crate::paging::{Keyset, Page, Paging, SortKey};
@@ -31,6 +31,7 @@ suite! {
         a_list_filters_by_kind_and_state_and_pages_both_ways,
         a_cursor_of_another_list_is_refused,
         old_jobs_that_have_ended_are_removed,
+        rejections_are_read_in_order_and_go_with_their_job,
     ]
 }
 
@@ -396,4 +397,40 @@ pub async fn old_jobs_that_have_ended_are_removed(storage: &Arc<dyn Storage>) {
     }
     let left = list(storage, &JobFilter::default(), &Paging::first(100)).await;
     same(left.items, kept, contract, "jobs that wait or run");
+}
+
+/// A letter can be as long as a record.
+pub async fn rejections_are_read_in_order_and_go_with_their_job(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let contract =
+        "The rejections of a job are read in the order of their indexes, after one of them, at most so many.";
+    let (job, other) = (numbered(&env, JobKind::Import, 1), numbered(&env, JobKind::Import, 2));
+    let of = |job: &Job, index: u64, letter: &str| JobRejection {
+        job_id: job.id,
+        index,
+        line: index + 2,
+        letter: letter.to_owned(),
+    };
+    let unknown = attempt!(storage, jobs.add_rejections(&[of(&job, 0, "{}")]));
+    assert_eq!(code_of(unknown, "a job that does not exist"), ErrorCode::Validation);
+    for job in [&job, &other] {
+        insert(storage, job).await;
+        update(storage, job, &claimed(&env, job).succeeded(JobCounters::new(), env.now())).await;
+    }
+    let long = format!("{{\"record\":\"{}\"}}", "Größe 🛋 \\u0000 ".repeat(50_000));
+    let all = [of(&job, 0, "{}"), of(&job, 7, &long), of(&job, 8, "{\"a\":'"), of(&job, 4_000_000_000, "{}")];
+    attempt!(storage, jobs.add_rejections(&all[..2])).unwrap();
+    attempt!(storage, jobs.add_rejections(&all[2..])).unwrap();
+    attempt!(storage, jobs.add_rejections(&[])).unwrap();
+    let others = [of(&other, 3, "{}")];
+    attempt!(storage, jobs.add_rejections(&others)).unwrap();
+    let read = async |after, limit| read!(storage, jobs.rejections(job.id, after, limit));
+    same(read(None, 100).await, all.to_vec(), contract, "all");
+    same(read(None, 2).await, all[..2].to_vec(), contract, "the first two");
+    same(read(Some(7), 1).await, all[2..3].to_vec(), contract, "the one after index 7");
+    same(read(Some(4_000_000_000), 1).await, Vec::new(), contract, "after the last one");
+    same(attempt!(storage, jobs.trim(env.now() + TTL, 1)).unwrap(), 1, "`trim` removes jobs.", "one of them");
+    let left = [read!(storage, jobs.rejections(job.id, None, 9)), read!(storage, jobs.rejections(other.id, None, 9))];
+    let gone = "`trim` removes the rejections of a job with it, and no others.";
+    same(left, [Vec::new(), others.to_vec()], gone, "the older one");
 }
