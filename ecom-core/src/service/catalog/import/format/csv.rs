@@ -44,12 +44,20 @@ impl<L: Layout> RecordSource for Grouped<L> {
                 None => return Ok(None),
             },
         };
+        if let Some(stop) = first.broke_off {
+            return Err(stop);
+        }
         let (line, mut size) = (first.line, first.size);
         let key = self.layout.key(&first).map(str::to_owned);
         let mut rows = vec![first];
         if key.is_some() {
             while let Some(row) = self.table.next()? {
-                if self.layout.key(&row) != key.as_deref() {
+                let other = self.layout.key(&row);
+                // A row that breaks off may belong to the record, which would lack it.
+                if let (Some(stop), true) = (&row.broke_off, other.is_none() || other == key.as_deref()) {
+                    return Err(stop.clone());
+                }
+                if other != key.as_deref() {
                     self.next = Some(row);
                     break;
                 }

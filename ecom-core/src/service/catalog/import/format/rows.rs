@@ -164,6 +164,8 @@ pub(super) struct Row {
     /// The text of the row, if it is refused.
     pub text: Vec<u8>,
     pub bad: Option<Rejection>,
+    /// Where the source ends, if it ends within the row. The cells before are complete.
+    pub broke_off: Option<EndedEarly>,
 }
 
 /// Rows under a header.
@@ -212,11 +214,14 @@ impl Table {
 
     /// Returns the next row. A row that cannot be read has the cells that could.
     pub fn next(&mut self) -> Result<Option<Row>, EndedEarly> {
-        let Some(raw) = self.rows.next()? else { return Ok(None) };
+        let Some(mut raw) = self.rows.next()? else { return Ok(None) };
         let (line, size) = (raw.line, raw.raw.len());
         let (found, expected) = (raw.cells.len(), self.header.len());
+        let mut broke_off = None;
         if raw.unterminated && found < expected && raw.bad.is_none() {
-            return Err(self.rows.bytes.stop(format!("the source ends within the row that starts on line {line}")));
+            let reason = format!("the source ends within the row that starts on line {line}");
+            broke_off = Some(self.rows.bytes.stop(reason));
+            raw.cells.pop();
         }
         let malformed = |reason: String| Rejection::new(ErrorCode::BadRequest, reason);
         let mut bad = match raw.bad {
@@ -244,7 +249,7 @@ impl Table {
         }
         cells.resize(expected, String::new());
         let text = if bad.is_some() { raw.raw } else { Vec::new() };
-        Ok(Some(Row { line, size, cells, text, bad }))
+        Ok(Some(Row { line, size, cells, text, bad, broke_off }))
     }
 }
 

@@ -172,6 +172,10 @@ impl RecordSource for WooCommerce {
                 self.ended = true;
                 break;
             };
+            if let Some(stop) = row.broke_off {
+                // The variable products may lack it.
+                return Err(stop);
+            }
             let parent = self.layout.cell(&row, "Parent").map(str::to_owned);
             match parent {
                 Some(parent) if self.layout.is_variation(&row) => {
