@@ -82,7 +82,7 @@ where
                 since += 1;
                 bytes += size;
                 let item = Item { index, line, raw, cut, size, external_id, value: Checked::Valid(()) };
-                let dry_run = run.dry_run;
+                let dry_run = run.rolls_back;
                 let mut first = |c: W::Candidate| {
                     first_of_its_kind(&mut seen, W::key(&c))?;
                     if dry_run {
@@ -148,7 +148,7 @@ where
     P: FnMut(&ImportReport) + Send,
 {
     let (items, candidates): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-    let written = write_all(writer, &candidates, run.dry_run).await?;
+    let written = write_all(writer, &candidates, run.rolls_back).await?;
     // A dry run creates the same category in every batch.
     let new = written.categories_created.iter().filter(|path| created.insert(text_hash(path))).count();
     run.report.categories_created += u64::try_from(new).unwrap_or(u64::MAX);

@@ -426,7 +426,7 @@ impl ImportService<'_> {
             }
         }
         drop(incoming);
-        if run.dry_run {
+        if run.rolls_back {
             let present = self.present(&source, &forest).await?;
             let steps = plan(&forest, &present, &|| CategoryId(cx.ids.next()));
             Writer { cx, who: self.who, source, forest }.count(steps, &mut run)?;

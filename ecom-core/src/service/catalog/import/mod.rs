@@ -623,7 +623,9 @@ impl RecordReader {
     fn note_columns(&self, object: &Map<String, Value>) {
         if let Some(Value::Object(columns)) = object.get(COLUMNS) {
             let mut unknown = self.unknown.lock();
-            columns.keys().for_each(|name| unknown.add(&unknown::of_column(name)));
+            for name in columns.keys() {
+                unknown.add(&unknown::of_column(name));
+            }
         }
     }
 
@@ -637,7 +639,9 @@ impl RecordReader {
         });
         if !names.is_empty() {
             let mut unknown = self.unknown.lock();
-            names.iter().for_each(|name| unknown.add(name));
+            for name in &names {
+                unknown.add(name);
+            }
         }
         match document.and_then(check) {
             Ok(value) => Checked::Valid(value),
@@ -705,7 +709,7 @@ struct Run<P> {
     on_progress: P,
     unknown: Arc<Mutex<Unknown>>,
     skip: u64,
-    dry_run: bool,
+    rolls_back: bool,
     outcomes: Outcomes,
 }
 
@@ -720,7 +724,7 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
             on_progress,
             unknown: incoming.unknown.clone(),
             skip: incoming.skip,
-            dry_run,
+            rolls_back: dry_run,
             outcomes,
         }
     }
@@ -769,7 +773,7 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
         if let Some(names) = self.unknown.lock().news() {
             self.report.unknown_fields = names;
         }
-        if !self.dry_run {
+        if !self.rolls_back {
             self.report.done = self.report.skipped + self.report.read;
         }
         self.report.clock(self.start);

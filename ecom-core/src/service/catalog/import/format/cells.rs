@@ -10,10 +10,7 @@ fn is_formula(text: &str) -> bool {
 /// Guards a cell against spreadsheets that would take it for a formula, with an apostrophe before it, as WooCommerce
 /// does. A cell that begins with apostrophes before a formula gets one more, so that [`unguarded`] returns it as it was.
 pub(in crate::service::catalog) fn guarded(text: &str) -> std::borrow::Cow<'_, str> {
-    match is_formula(text.trim_start_matches('\'')) {
-        true => format!("'{text}").into(),
-        false => text.into(),
-    }
+    if is_formula(text.trim_start_matches('\'')) { format!("'{text}").into() } else { text.into() }
 }
 
 /// Removes the guard of a cell.
@@ -27,25 +24,26 @@ pub(super) fn unguarded(mut text: String) -> String {
 /// Splits a list. A backslash before the separator or a backslash makes it a part of the value. Empty values are left
 /// out.
 pub(super) fn split(text: &str, separator: &str) -> Vec<String> {
-    let mut values = vec![String::new()];
+    let mut values = Vec::new();
+    let mut value = String::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let escaped = rest.strip_prefix('\\').and_then(|after| {
-            let value = if after.starts_with('\\') { "\\" } else { separator };
-            after.strip_prefix(value).map(|rest| (value, rest))
+            let text = if after.starts_with('\\') { "\\" } else { separator };
+            after.strip_prefix(text).map(|rest| (text, rest))
         });
-        let last = values.last_mut();
-        if let Some((value, after)) = escaped {
-            last.into_iter().for_each(|l| l.push_str(value));
+        if let Some((text, after)) = escaped {
+            value.push_str(text);
             rest = after;
         } else if let Some(after) = rest.strip_prefix(separator).filter(|_| !separator.is_empty()) {
-            values.push(String::new());
+            values.push(std::mem::take(&mut value));
             rest = after;
         } else {
-            last.into_iter().for_each(|l| l.push(c));
+            value.push(c);
             rest = rest.get(c.len_utf8()..).unwrap_or_default();
         }
     }
+    values.push(value);
     values.into_iter().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
 }
 

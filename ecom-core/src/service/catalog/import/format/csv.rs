@@ -367,3 +367,87 @@ fn images(product: &mut Map<String, Value>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: impl Into<Vec<u8>>, limit: usize) -> (Vec<Document>, Option<EndedEarly>) {
+        let mut found = Vec::new();
+        let mut source = match open(Box::new(Cursor::new(text.into())), ColumnMap::own(), ImportKind::Products, limit) {
+            Ok(source) => source,
+            Err(stop) => return (found, Some(stop)),
+        };
+        loop {
+            match source.next() {
+                Ok(Some(record)) => found.push(record.document),
+                Ok(None) => return (found, None),
+                Err(stop) => return (found, Some(stop)),
+            }
+        }
+    }
+
+    fn quoted(text: &str) -> String {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    }
+
+    proptest! {
+        #[test]
+        fn cells_are_read_as_they_were_written(
+            rows in prop::collection::vec(("[a-z]{1,4}", "[a-c\",;\n é]{0,8}[x]"), 0..6),
+            bare: bool,
+        ) {
+            let mut text = "title,description\n".to_owned();
+            for (title, description) in &rows {
+                let needs = description.contains(['"', ',', '\n']);
+                let description = if needs || !bare { quoted(description) } else { description.clone() };
+                text.push_str(&format!("{title},{description}\r\n"));
+            }
+            let (found, ended) = read(text, 1 << 20);
+            prop_assert_eq!(ended, None);
+            let found: Vec<(String, String)> = found.into_iter().map(|document| {
+                let Document::Object(o) = document else { panic!("{document:?}") };
+                (o["title"].as_str().unwrap().to_owned(), o["description"].as_str().unwrap().to_owned())
+            }).collect();
+            let rows: Vec<_> = rows.into_iter().map(|(t, d)| (t, d.trim().to_owned())).collect();
+            prop_assert_eq!(found, rows);
+        }
+
+        /// A row with broken quotes costs no row after it that has no quotes.
+        #[test]
+        fn reading_goes_on_after_broken_quotes(bad in "[ab\",]{0,8}", n in 1_usize..5) {
+            let good = "plain,text\n".repeat(n);
+            let (found, _) = read(format!("title,description\n\"x\"{bad}y\n{good}"), 1 << 20);
+            let whole = found.iter().filter(|d| matches!(d, Document::Object(o) if o.get("title").is_some_and(|t| t == "plain")));
+            prop_assert_eq!(whole.count(), n);
+        }
+
+        #[test]
+        fn no_table_is_too_strange(rows in "[a\",\n\r;é'=|\\\\]{0,60}", limit in 1_usize..50) {
+            read(format!("title,sku,external_id,option.a,images\n{rows}"), limit);
+            read(rows, limit);
+        }
+
+        #[test]
+        fn no_export_of_a_shop_is_too_strange(rows in "[a\",\n1.e]{0,60}") {
+            for header in [
+                "Handle,Title,Variant Price,Option1 Name,Option1 Value,Image Src,Image Position,Variant Grams\n",
+                "ID,Type,SKU,Name,Regular price,Sale price,Parent,Attribute 1 name,Attribute 1 value(s)\n",
+            ] {
+                let opening = super::super::Opening {
+                    kind: ImportKind::Products,
+                    format: None,
+                    max_record: 100,
+                    max_bytes: None,
+                    currency: Some(crate::money::Currency::USD),
+                };
+                let mut source = opening.open(Cursor::new(format!("{header}{rows}")));
+                while let Ok(Some(_)) = source.next() {}
+            }
+        }
+    }
+}

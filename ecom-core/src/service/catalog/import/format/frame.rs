@@ -104,8 +104,7 @@ impl<R: Read> Framer<R> {
             match self.source.fill_buf() {
                 Ok(b) => return Ok(b.first().copied()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // The text of an I/O error may name a path.
-                Err(e) => return Err(self.stop(format!("the source cannot be read further: {}", e.kind()))),
+                Err(e) => return Err(self.stop(super::unreadable(&e))),
             }
         }
     }

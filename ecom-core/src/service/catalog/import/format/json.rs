@@ -79,11 +79,8 @@ fn is_letter(frame: &Frame) -> bool {
 
 /// Returns the record of a dead letter: the text of one, or an object that somebody has mended.
 fn record_of(line: Vec<u8>) -> Document {
-    let letter = match serde_json::from_slice::<Letter<'_>>(&line) {
-        Ok(letter) => letter,
-        // Perhaps only the record is left of the line.
-        Err(_) => return Document::Json(line),
-    };
+    // Perhaps only the record is left of the line.
+    let Ok(letter) = serde_json::from_slice::<Letter<'_>>(&line) else { return Document::Json(line) };
     let record = letter.record.get();
     if !record.starts_with('"') {
         return Document::Json(record.as_bytes().to_vec());

@@ -133,7 +133,7 @@ struct Lazy {
 impl RecordSource for Lazy {
     fn next(&mut self) -> Result<Option<SourceRecord>, EndedEarly> {
         if let Some((reader, opening)) = self.unopened.take() {
-            self.opened = Some(open(reader, opening)?);
+            self.opened = Some(open(reader, &opening)?);
         }
         self.opened.as_mut().map_or(Ok(None), |source| source.next())
     }
@@ -148,11 +148,11 @@ fn stopped(reason: impl Into<String>, line: u64, byte: u64) -> EndedEarly {
 }
 
 fn unreadable(e: &std::io::Error) -> String {
-    match e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<TooLong>) {
-        true => "the source is larger than the limit of the import".to_owned(),
-        // The text of an I/O error may name a path.
-        false => format!("the source cannot be read further: {}", e.kind()),
+    if e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<TooLong>) {
+        return "the source is larger than the limit of the import".to_owned();
     }
+    // The text of an I/O error may name a path.
+    format!("the source cannot be read further: {}", e.kind())
 }
 
 /// Reads until the first line is complete, or `HEAD` bytes. Returns what was read.
@@ -174,7 +174,7 @@ fn head(reader: &mut dyn Read) -> std::io::Result<Vec<u8>> {
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-fn open(mut reader: Reader, opening: Opening) -> Result<Box<dyn RecordSource>, EndedEarly> {
+fn open(mut reader: Reader, opening: &Opening) -> Result<Box<dyn RecordSource>, EndedEarly> {
     let failed = |e: std::io::Error| stopped(unreadable(&e), 1, 0);
     let mut start = head(&mut *reader).map_err(failed)?;
     let mut reader: Reader = Box::new(Cursor::new(start.clone()).chain(reader));
@@ -190,7 +190,7 @@ fn open(mut reader: Reader, opening: Opening) -> Result<Box<dyn RecordSource>, E
         Some(format) => Some(format),
         None => detect(&start, opening.kind),
     };
-    let Opening { kind, max_record: limit, currency, .. } = opening;
+    let Opening { kind, max_record: limit, currency, .. } = *opening;
     Ok(match format {
         None | Some(ImportFormat::Json | ImportFormat::NdJson | ImportFormat::DeadLetters) => {
             let shape = match format {
@@ -236,7 +236,7 @@ impl Header {
             return None;
         }
         let line = text.split(|b| *b == b'\n').find(|line| !line.trim_ascii().is_empty())?;
-        let count = |d: u8| line.iter().filter(|b| **b == d).count();
+        let count = |d: u8| line.split(|b| *b == d).count();
         let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|d| (count(*d), *d == b','))?;
         let map = ColumnMap::own().with_delimiter(delimiter);
         let table = Table::open(Box::new(Cursor::new(line.to_vec())), &map, HEAD).ok()?;
@@ -367,7 +367,7 @@ impl Bytes {
     fn back(&mut self, bytes: &[u8]) {
         self.again.extend(bytes.iter().rev());
         self.offset -= u64::try_from(bytes.len()).unwrap_or(0).min(self.offset);
-        let lines = bytes.iter().filter(|b| **b == b'\n').count();
+        let lines = bytes.split(|b| *b == b'\n').count().saturating_sub(1);
         self.line -= u64::try_from(lines).unwrap_or(0).min(self.line);
     }
 }

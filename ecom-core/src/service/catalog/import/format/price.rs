@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn one_discount_stands_for_the_prices_of_all_skus_or_none_does() {
-        let usd = "USD".parse::<Currency>().unwrap();
+        let usd = Currency::from_code("USD").unwrap();
         let d = |s: &str| s.parse::<Decimal>().unwrap();
         assert_eq!(discount(&[(d("80"), d("50"))], usd), Some(d("37.5")));
         assert_eq!(discount(&[(d("24.99"), d("19.99"))], usd), Some(d("20.01")));
