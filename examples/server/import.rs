@@ -24,8 +24,8 @@ pub fn kind_of(path: &Path) -> Result<ImportKind> {
     })
 }
 
-/// Imports files, each after those that it refers to. `options` makes the options for the name of a file, with its dead
-/// letters if there is a path for them. Stops at the first file that ends early.
+/// Imports files, each after those that it refers to. `letters_of` returns where the dead letters of the file with a name
+/// go. Stops at the first file that ends early.
 pub async fn files(
     shop: &Shop,
     mut files: Vec<(ImportKind, PathBuf)>,
@@ -35,24 +35,22 @@ pub async fn files(
     files.sort_by_key(|(kind, _)| ImportKind::ALL.iter().position(|k| k == kind));
     for (kind, path) in files {
         let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
-        let letters = letters_of(&name);
+        let mut letters = letters_of(&name);
+        if letters.exists() && fs::canonicalize(&letters)? == fs::canonicalize(&path)? {
+            // Somebody has mended the dead letters of an earlier run.
+            letters = letters.with_extension("again.ndjson");
+        }
         if let Some(folder) = letters.parent() {
             fs::create_dir_all(folder)?;
         }
         let source = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        // Somebody has mended the dead letters of an earlier run, which this run replaces.
-        let again = letters.exists() && fs::canonicalize(&letters)? == fs::canonicalize(&path)?;
-        // The dead letters of an earlier run would pass for those of this one. An open file is still read.
-        if letters.exists() {
+        let options = options().dead_letters(DeadLetters::File(letters.clone()));
+        // The dead letters of an earlier run would pass for those of this one, unless this one continues it.
+        if letters.exists() && options.skip == 0 {
             fs::remove_file(&letters)?;
         }
         let size = source.metadata()?.len();
-        let options = options().dead_letters(DeadLetters::File(letters.clone()));
-        let done = run(shop, kind, &name, source, Some(size), options, Some(&letters)).await;
-        if again && !letters.exists() && done.is_ok() {
-            say!("  no dead letters are left");
-        }
-        done?;
+        run(shop, kind, &name, source, Some(size), options, Some(&letters)).await?;
     }
     Ok(())
 }

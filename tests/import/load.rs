@@ -206,6 +206,24 @@ async fn the_report_names_the_fields_that_it_does_not_know() {
     assert!(report.unknown_fields.keys().all(|name| name.chars().count() <= 101));
 }
 
+/// The dead letters of a run that resumes join those of the part before.
+#[tokio::test]
+async fn a_run_that_resumes_keeps_the_dead_letters_of_the_part_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dead.ndjson");
+    let shop = shop().await;
+    let mut records: Vec<Value> = (1..=4).map(record).collect();
+    records[0]["price"] = json!("one");
+    records[3]["price"] = json!("four");
+    let options = || ImportOptions::default().dead_letters(DeadLetters::File(path.clone()));
+    let first = products(&shop, lines(&records[..2]), options()).await;
+    products(&shop, lines(&records), options().skip(first.done)).await;
+    let letters = std::fs::read_to_string(&path).unwrap();
+    let places: Vec<Value> =
+        letters.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["index"].clone()).collect();
+    assert_eq!(places, [0, 3]);
+}
+
 /// A source of an application's own.
 #[tokio::test]
 async fn records_come_from_a_source_of_the_application() {

@@ -22,17 +22,26 @@ pub enum DeadLetters {
     /// Nowhere: the report only counts them.
     #[default]
     Discard,
-    /// Into this file. A run with dead letters replaces it.
+    /// Into this file. A run with dead letters replaces it, and one that resumes ([`ImportOptions::skip`]) adds to it.
+    ///
+    /// [`ImportOptions::skip`]: crate::catalog::ImportOptions::skip
     File(PathBuf),
     /// Into this writer, as they occur; it is flushed after each batch.
     Writer(Box<dyn Write + Send>),
 }
 
 impl DeadLetters {
-    /// Writes a line, and creates the file before the first one.
-    pub(super) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+    /// Writes a line, and opens the file before the first one. `resumes` is whether the file has the dead letters of an
+    /// earlier part of the run.
+    pub(super) fn write_line(&mut self, line: &[u8], resumes: bool) -> io::Result<()> {
         if let Self::File(path) = self {
-            let file = File::create(path)?;
+            let mut open = File::options();
+            if resumes {
+                open.append(true)
+            } else {
+                open.write(true).truncate(true)
+            };
+            let file = open.create(true).open(path)?;
             *self = Self::Writer(Box::new(BufWriter::new(file)));
         }
         match self {
@@ -93,11 +102,13 @@ pub(super) struct Refused {
 pub(super) struct DeadLetterWriter {
     sink: DeadLetters,
     file: Option<String>,
+    /// Whether the file has the dead letters of an earlier part of the run.
+    resumes: bool,
 }
 
 impl DeadLetterWriter {
-    pub fn new(sink: DeadLetters, file: Option<String>) -> Self {
-        Self { sink, file }
+    pub fn new(sink: DeadLetters, file: Option<String>, resumes: bool) -> Self {
+        Self { sink, file, resumes }
     }
 
     pub fn write(&mut self, refused: &Refused) -> Result<()> {
@@ -117,7 +128,7 @@ impl DeadLetterWriter {
         };
         let mut line = serde_json::to_vec(&letter).map_err(|e| Error::internal("writing dead letters", e))?;
         line.push(b'\n');
-        self.sink.write_line(&line).map_err(|e| Error::internal("writing dead letters", e))
+        self.sink.write_line(&line, self.resumes).map_err(|e| Error::internal("writing dead letters", e))
     }
 
     pub fn flush(&mut self) -> Result<()> {

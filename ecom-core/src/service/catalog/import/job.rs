@@ -52,7 +52,8 @@ impl ImportService<'_> {
         let progress = Progress::default();
         let kept = Arc::new(Kept { job, letters: Mutex::default(), more: Notify::new() });
         let letters = std::mem::take(&mut options.dead_letters);
-        let dead_letters = DeadLetters::Writer(Box::new(Both { first: letters, kept: kept.clone() }));
+        let dead_letters =
+            DeadLetters::Writer(Box::new(Both { first: letters, resumes: options.skip > 0, kept: kept.clone() }));
         let options = options.dead_letters(dead_letters);
         let counted = |report: &ImportReport| {
             progress.set(counters(report, &kept));
@@ -204,12 +205,13 @@ impl Kept {
 /// Writes dead letters to where the options want them, and to the job.
 struct Both {
     first: DeadLetters,
+    resumes: bool,
     kept: Arc<Kept>,
 }
 
 impl Write for Both {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.first.write_line(line)?;
+        self.first.write_line(line, self.resumes)?;
         self.kept.add(line)?;
         Ok(line.len())
     }

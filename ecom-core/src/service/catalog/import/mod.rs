@@ -718,7 +718,7 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
         let ImportOptions { file, dead_letters, dry_run, outcomes, .. } = options;
         Self {
             report: ImportReport::default(),
-            letters: DeadLetterWriter::new(dead_letters, file),
+            letters: DeadLetterWriter::new(dead_letters, file, incoming.skip > 0),
             refused: Vec::new(),
             start: Instant::now(),
             on_progress,

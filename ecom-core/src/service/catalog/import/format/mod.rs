@@ -265,7 +265,7 @@ impl Header {
             Some(ImportKind::Products)
         } else if self.has("email") && (self.has("first_name") || self.has("last_name")) {
             Some(ImportKind::Customers)
-        } else if self.has("id") && self.has("name") {
+        } else if self.has("id") && self.has("name") && (self.has("parent") || self.has("path")) {
             Some(ImportKind::Categories)
         } else {
             None
