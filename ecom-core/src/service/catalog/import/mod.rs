@@ -100,9 +100,9 @@ pub struct ImportOptions {
     /// The most bytes of the source, after decompression: the import ends early there. By default there is no limit.
     pub max_bytes: Option<u64>,
     /// Whether to check and count everything and to write nothing. Each batch runs in a transaction that is rolled
-    /// back, so it sees the rows of the shop and the records of its own batch, and not what earlier batches would have
-    /// written: a product of a later batch that would get the slug or a SKU code of an earlier one counts as inserted.
-    /// The counts are those of a run, except for such conflicts. Default false.
+    /// back, so it sees the rows of the shop and not what earlier batches would have written. The counts are those of a
+    /// run, because the external ids and SKU codes of the whole source are compared, unless the record of a later batch
+    /// conflicts with an earlier one in something else, such as a slug that both have. Default false.
     pub dry_run: bool,
     /// The number of records at the start of the source to leave out, because an earlier run has done them:
     /// [`ImportReport::done`] of that run. They are read and checked, so that a later record that repeats one of them
