@@ -265,6 +265,7 @@ async fn a_header_that_cannot_be_used_ends_the_import_before_its_first_record() 
         (b"Name,Code,Price,Name\nx,1,2,3\n", "the header has the column `Name` twice"),
         (b"\xff\xfeN\0a\0m\0e\0", "the source is UTF-16"),
         (b"Name,\"Code,Price\nx,1,2\n", "the header cannot be read"),
+        (&[b','; 3_000], "the header has more than 2000 columns"),
     ] {
         let (report, _) = with(&shop, text, map.clone()).await;
         let ended = report.ended_early.unwrap();
@@ -278,9 +279,7 @@ async fn a_header_that_cannot_be_used_ends_the_import_before_its_first_record() 
 async fn no_row_is_held_beyond_the_limit_and_a_source_has_one_too() {
     let shop = shop().await;
     let mut text = "external_id,title,sku,price,option.size\n".to_owned();
-    for i in 0..3_000 {
-        text.push_str(&format!("a,Endless,SKU-{i},1,{i}\n"));
-    }
+    text.extend((0..3_000).map(|i| format!("a,Endless,SKU-{i},1,{i}\n")));
     text.push_str("b,Other,B-1,1,M\n");
     let letters = Letters::default();
     let report = products(&shop, text.clone(), letters.options().max_record(16 * 1024)).await;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::cells::{boolean, decimal, integer, plain, put, split};
 use super::columns::{Column, ColumnMap, Field, Level, Type, is_field};
 use super::json::too_large;
-use super::rows::{Row, Table, refused};
+use super::rows::{MAX_ROWS, Row, Table, refused};
 use super::{Document, Reader, RecordSource, SourceRecord, stopped};
 use crate::error::{ErrorCode, FieldCode, FieldError};
 use crate::service::catalog::import::{EndedEarly, ImportKind, Rejection};
@@ -63,7 +63,9 @@ impl<L: Layout> RecordSource for Grouped<L> {
                 }
                 size = size.saturating_add(row.size);
                 // The first rows of a record that is too large are enough for its dead letter.
-                if size <= self.limit {
+                if rows.len() == MAX_ROWS {
+                    size = usize::MAX;
+                } else if size <= self.limit {
                     rows.push(row);
                 }
             }
@@ -405,7 +407,7 @@ mod tests {
             for (title, description) in &rows {
                 let needs = description.contains(['"', ',', '\n']);
                 let description = if needs || !bare { quoted(description) } else { description.clone() };
-                text.push_str(&format!("{title},{description}\r\n"));
+                text.extend([title, ",", &description, "\r\n"]);
             }
             let (found, ended) = read(text, 1 << 20);
             prop_assert_eq!(ended, None);

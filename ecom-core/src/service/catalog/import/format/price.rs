@@ -1,5 +1,7 @@
 //! Regular prices with reductions, and texts of other shops.
 
+use std::collections::HashSet;
+
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde_json::{Map, Value};
 
@@ -76,7 +78,7 @@ pub(super) fn snake(name: &str) -> String {
 /// Returns codes for SKUs that have none: the name of the product with the values of the options. The same export
 /// always gives the same codes, so that a second import recognizes the SKUs.
 pub(super) fn set_codes(skus: &mut [Map<String, Value>], product: &str) {
-    let mut taken: Vec<String> =
+    let mut taken: HashSet<String> =
         skus.iter().filter_map(|s| s.get("code")?.as_str().map(crate::text::fold_key)).collect();
     for sku in skus.iter_mut().filter(|s| !s.contains_key("code")) {
         let options = sku.get("option_values").and_then(Value::as_object);
@@ -95,7 +97,7 @@ pub(super) fn set_codes(skus: &mut [Map<String, Value>], product: &str) {
             code = format!("{base}-{n}");
             n += 1;
         }
-        taken.push(crate::text::fold_key(&code));
+        taken.insert(crate::text::fold_key(&code));
         sku.insert("code".to_owned(), code.into());
     }
 }

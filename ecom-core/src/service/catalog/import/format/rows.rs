@@ -3,11 +3,17 @@
 //! The crate `csv` reads a quote that is never closed as one cell up to the end of the file. Here a row with broken
 //! quotes costs one line: it is refused, and reading goes on with the line after it.
 
+use std::collections::HashSet;
+
 use super::columns::{ColumnMap, Encoding};
 use super::{Bytes, Document, Reader};
 use crate::error::ErrorCode;
 use crate::service::catalog::import::dead_letter::MAX_SHOWN;
 use crate::service::catalog::import::{EndedEarly, Rejection};
+
+/// The most columns of a table, and the most rows of one record. The work for a record grows with both.
+const MAX_COLUMNS: usize = 2_000;
+pub(super) const MAX_ROWS: usize = 5_000;
 
 /// The bytes of a row.
 struct RawRow {
@@ -193,6 +199,7 @@ impl Table {
         let encoding = map.encoding();
         let first = rows.next()?;
         let mut header = Vec::new();
+        let mut names = HashSet::new();
         if let Some(first) = first {
             let stop = |reason: &str| super::stopped(reason, first.line, 0);
             match first.bad {
@@ -200,10 +207,13 @@ impl Table {
                 Some(Bad::Quotes(why)) => return Err(stop(&format!("the header cannot be read: {why}"))),
                 None => {}
             }
+            if first.cells.len() > MAX_COLUMNS {
+                return Err(stop(&format!("the header has more than {MAX_COLUMNS} columns")));
+            }
             for cell in first.cells {
                 let name = encoding.decode(cell).map_err(|why| stop(&format!("the header {why}")))?;
                 let name = name.trim().to_owned();
-                if !name.is_empty() && header.contains(&name) {
+                if !name.is_empty() && !names.insert(name.clone()) {
                     return Err(stop(&format!("the header has the column `{}` twice", crate::text::shown(&name))));
                 }
                 header.push(name);
@@ -247,7 +257,7 @@ impl Table {
             let reason = format!("line {line}: the row has {found} cells, and the header has {expected}");
             bad = Some(malformed(reason));
         }
-        cells.resize(expected, String::new());
+        cells.truncate(expected);
         let text = if bad.is_some() { raw.raw } else { Vec::new() };
         Ok(Some(Row { line, size, cells, text, bad, broke_off }))
     }

@@ -3,7 +3,7 @@
 //! A product is several rows with the same handle: one per variant, and one per further image. The columns of the
 //! product are in its first row. The new names of columns, such as `URL handle` and `Price`, are read as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -159,9 +159,10 @@ impl Products {
 
     fn images(&self, rows: &[Row]) -> Vec<Value> {
         let mut images: Vec<(u64, Value)> = Vec::new();
+        let mut urls = HashSet::new();
         for row in rows {
             let Some(url) = self.cell(row, "Image Src") else { continue };
-            if images.iter().any(|(_, image)| image.get("url").is_some_and(|u| u == url)) {
+            if !urls.insert(url) {
                 continue;
             }
             let position = self.cell(row, "Image Position").and_then(|p| p.parse().ok()).unwrap_or(u64::MAX);

@@ -3,7 +3,7 @@
 //! A simple product is one row. A variable product is a row, and one more for each variation, which names its parent and
 //! may stand anywhere. So variable products are held until the end of the file, and come after the simple ones.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use super::cells::{boolean, integer, plain, read_boolean, split};
 use super::columns::ColumnMap;
 use super::csv::{Layout, document};
 use super::price::{Prices, attribute, category_path, set_codes, set_prices, snake, text_of_html};
-use super::rows::{Row, Table};
+use super::rows::{MAX_ROWS, Row, Table};
 use super::{Document, Reader, RecordSource, SourceRecord};
 use crate::error::{ErrorCode, FieldCode, FieldError};
 use crate::money::Currency;
@@ -150,7 +150,8 @@ impl WooCommerce {
                 record.remove("external_id");
                 Document::Refused { text: Value::Object(record).to_string().into_bytes(), cut: false, why }
             }
-            Some(_) if size > self.limit => {
+            Some(_) if size > self.limit || rows.len() > MAX_ROWS => {
+                rows.truncate(MAX_ROWS);
                 let record = self.layout.record(&rows).unwrap_or_else(|(record, _)| record);
                 super::json::too_large(Value::Object(record).to_string().into_bytes())
             }
@@ -412,8 +413,8 @@ impl Layout for Products {
             }
         }
         let variations = rows.get(1..).unwrap_or_default();
-        let is_option = |name: &str| variations.iter().any(|row| self.attributes(row).any(|(n, _)| n == name));
-        for (name, values) in self.attributes(first).filter(|(name, _)| !is_option(name)) {
+        let options: HashSet<&str> = variations.iter().flat_map(|row| self.attributes(row)).map(|(n, _)| n).collect();
+        for (name, values) in self.attributes(first).filter(|(name, _)| !options.contains(name)) {
             let mut values = split(values, ",");
             let value = if values.len() == 1 { values.pop().map_or(Value::Null, Value::from) } else { values.into() };
             attribute(&mut product, &snake(name), value);
