@@ -100,15 +100,10 @@ pub async fn run(
             let _ = writeln!(std::io::stderr(), "{name}: {read} read ({bytes}), {rejected} rejected, {rate:.0}/s");
         }
     };
-    let imported = match kind {
-        ImportKind::Categories => shop.import().categories(source, options, progress).await,
-        ImportKind::Products => shop.import().products(source, options, progress).await,
-        ImportKind::Customers => shop.import().customers(source, options, progress).await,
-        ImportKind::Carts => shop.import().carts(source, options, progress).await,
-        other => return Err(format!("{name}: this program does not import {other:?}").into()),
-    };
+    let records = shop.import().records(kind, source, &options);
+    let imported = shop.import().as_job(kind, records, options, progress).await;
     bar.finish_and_clear();
-    let report = imported?;
+    let report = imported?.report;
     let ImportReport { read, inserted, updated, unchanged, rejected, categories_created: made, seconds, .. } = report;
     let dry = if dry_run { " (dry run: nothing was written)" } else { "" };
     say!(
