@@ -146,7 +146,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let shop = config.shop_builder().build().await?;
     let done = match arguments.command {
-        Command::Import(arguments) => load(&shop, &config, arguments).await,
+        Command::Import(arguments) => Box::pin(load(&shop, &config, arguments)).await,
         Command::Export(arguments) => export(&shop, arguments).await,
         Command::Reindex => {
             let report = shop.index().rebuild().await?;
