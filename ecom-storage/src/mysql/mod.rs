@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::types::Json;
-use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, SqlStr};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row as _, SqlStr};
 
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
@@ -88,12 +88,23 @@ pub(crate) static DIALECT: Dialect = Dialect {
 /// The URL parameters that only MySQL has. The library itself sets character set, collation and time zone.
 pub(crate) const PARAMETERS: [&str; 2] = ["sslca", "socket"];
 
-/// Reads a URL.
-pub(crate) fn options(url: &str) -> sqlx::Result<MySqlConnectOptions> {
+/// How many prepared statements a connection keeps.
+const KEPT: usize = 256;
+/// On Galera, all prepared statements of a connection are closed before a transaction if there is room for no more than
+/// this many others.
+const ROOM: usize = 64;
+
+/// Reads a URL. Also returns how many prepared statements a connection keeps.
+pub(crate) fn options(url: &str) -> sqlx::Result<(MySqlConnectOptions, usize)> {
     let options = MySqlConnectOptions::from_str(url)?;
     // `session` sets these.
     let options = options.pipes_as_concat(false).no_engine_substitution(false);
-    Ok(if url.contains("statement-cache-capacity=") { options } else { options.statement_cache_capacity(256) })
+    let given = url.split_once("statement-cache-capacity=").map(|(_, rest)| rest.split(['&', '#']).next());
+    match given {
+        // The driver has read it too.
+        Some(kept) => Ok((options, kept.and_then(|kept| kept.parse().ok()).unwrap_or(0))),
+        None => Ok((options.statement_cache_capacity(KEPT), KEPT)),
+    }
 }
 
 /// Returns the settings of every session: the server refuses invalid values instead of adjusting them, and a statement
@@ -118,12 +129,97 @@ fn session(limit: Option<Duration>) -> String {
     text
 }
 
-/// Opens a connection.
-pub(crate) async fn open(options: &MySqlConnectOptions, limit: Option<Duration>) -> DbResult<MySqlConnection> {
+/// What the server is that a connection leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// It decides by itself about each transaction.
+    Alone,
+    /// It is a node of a Galera cluster, on which a write of another node may roll back a transaction at any time.
+    Galera {
+        /// If the connection keeps this many prepared statements, it is not known whether the next one is among them.
+        full: usize,
+    },
+}
+
+/// Returns what the server is.
+///
+/// # Errors
+/// `Unavailable` if it is read-only, which a replica is: its rows may be old.
+pub(crate) async fn node(c: &mut MySqlConnection, full: usize) -> DbResult<Node> {
+    let text = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on') AND Value = 'ON'";
+    let rows = c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?;
+    let is_on = |name: &str| rows.iter().any(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|found| found == name));
+    if is_on("read_only") {
+        let source = "the server is read-only, as a replica is: the URL must lead to the server that writes".into();
+        return Err(DbError { kind: Kind::Unavailable, source });
+    }
+    Ok(if is_on("wsrep_on") { Node::Galera { full } } else { Node::Alone })
+}
+
+/// Opens a connection that keeps `kept` prepared statements.
+pub(crate) async fn open(
+    options: &MySqlConnectOptions,
+    kept: usize,
+    limit: Option<Duration>,
+) -> DbResult<(MySqlConnection, Node)> {
     let mut c = options.connect().await.map_err(classify)?;
     c.execute(sqlx::raw_sql(AssertSqlSafe(session(limit)))).await.map_err(classify)?;
-    Ok(c)
+    let node = node(&mut c, kept).await?;
+    if matches!(node, Node::Galera { .. }) {
+        if kept == 0 {
+            let advice = "leads to a Galera cluster, which needs a `statement-cache-capacity` of more than 0";
+            return Err(DbError { kind: Kind::Setup(advice), source: "no prepared statements are kept".into() });
+        }
+        // A read sees what another process has written on another node before.
+        c.execute("SET SESSION wsrep_sync_wait = 1").await.map_err(classify)?;
+    }
+    Ok((c, node))
 }
+
+/// Returns the error of a transaction that the server has rolled back.
+fn rolled_back() -> DbError {
+    DbError { kind: Kind::Contention, source: "a write of another node has rolled back the transaction".into() }
+}
+
+/// Prepares a statement of a transaction on Galera, and checks that the transaction is still the one that began.
+///
+/// While a node prepares a statement, a write of another node may roll back the transaction. The server (MariaDB 10.11)
+/// then loses the error: it answers that the statement is prepared. The next statements would commit by themselves, and
+/// the COMMIT would succeed. Every other command returns the error, so nothing is asked about a statement that the
+/// connection has already prepared.
+async fn prepare(c: &mut MySqlConnection, node: Node, sql: &SqlStr) -> DbResult<()> {
+    let Node::Galera { full } = node else { return Ok(()) };
+    let before = c.cached_statements_size();
+    c.prepare(sql.clone()).await.map_err(classify)?;
+    if c.cached_statements_size() == before && before < full {
+        return Ok(());
+    }
+    let row = c.fetch_one(sqlx::raw_sql("SELECT CAST(@@in_transaction AS SIGNED)")).await.map_err(classify)?;
+    if row.try_get::<i64, _>(0).map_err(classify)? == 1 { Ok(()) } else { Err(rolled_back()) }
+}
+
+/// Begins a transaction.
+pub(crate) async fn begin(c: &mut MySqlConnection, node: Node, text: &'static str) -> DbResult<()> {
+    let Node::Galera { full } = node else { return script(c, text).await };
+    if c.cached_statements_size() + ROOM > full {
+        c.clear_cached_statements().await.map_err(classify)?;
+    }
+    script(c, BEGIN_ON_GALERA).await
+}
+
+/// Commits a transaction, if it is still the one that began.
+pub(crate) async fn commit(c: &mut MySqlConnection, node: Node) -> DbResult<()> {
+    match node {
+        Node::Alone => script(c, "COMMIT").await,
+        // `STILL_BEGUN` and the commit: the server runs the second statement only if the first succeeds.
+        Node::Galera { .. } => script(c, "RELEASE SAVEPOINT ecom_begun; COMMIT").await,
+    }
+}
+
+/// Begins a transaction with a savepoint that no other transaction has.
+pub(crate) const BEGIN_ON_GALERA: &str = "START TRANSACTION; SAVEPOINT ecom_begun";
+/// Fails if the transaction is not the one that began.
+pub(crate) const STILL_BEGUN: &str = "RELEASE SAVEPOINT ecom_begun";
 
 fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
     let mut args = MySqlArguments::default();
@@ -147,7 +243,8 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
     Ok(args)
 }
 
-pub(crate) async fn fetch_all(c: &mut MySqlConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
+pub(crate) async fn fetch_all(c: &mut MySqlConnection, node: Node, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
+    prepare(c, node, &sql).await?;
     let query = sqlx::query_with(sql, arguments(values)?);
     let rows = c.fetch_all(query).await.map_err(classify)?;
     Ok(rows.into_iter().map(Row::MySql).collect())
@@ -155,14 +252,17 @@ pub(crate) async fn fetch_all(c: &mut MySqlConnection, sql: SqlStr, values: Vec<
 
 pub(crate) async fn fetch_optional(
     c: &mut MySqlConnection,
+    node: Node,
     sql: SqlStr,
     values: Vec<Value<'_>>,
 ) -> DbResult<Option<Row>> {
+    prepare(c, node, &sql).await?;
     let query = sqlx::query_with(sql, arguments(values)?);
     Ok(c.fetch_optional(query).await.map_err(classify)?.map(Row::MySql))
 }
 
-pub(crate) async fn execute(c: &mut MySqlConnection, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<u64> {
+pub(crate) async fn execute(c: &mut MySqlConnection, node: Node, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<u64> {
+    prepare(c, node, &sql).await?;
     let query = sqlx::query_with(sql, arguments(values)?);
     Ok(c.execute(query).await.map_err(classify)?.rows_affected())
 }
@@ -183,15 +283,18 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
             _ => match e.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
                 // The record has changed since the snapshot, lock wait timeout, deadlock.
                 Some(1020 | 1205 | 1213) => Kind::Contention,
+                // The savepoint of a transaction that the server has rolled back (see `commit`).
+                Some(1305) => Kind::Contention,
                 Some(1045 | 1698) => Kind::Setup("is refused by the server: check the user and the password"),
                 Some(1044 | 1142 | 1227) => {
                     Kind::Setup("names a user who lacks a right that the shop needs in the database: grant it")
                 }
                 Some(1049) => Kind::Setup("names a database that the server does not have: create it first"),
-                // The server ends the connection, possibly in the middle of a commit.
-                Some(1053 | 1927) => Kind::Lost,
-                // Too many connections, disk or table full, read-only, interrupted, over the time limit.
-                Some(1021 | 1040 | 1114 | 1203 | 1290 | 1317 | 1792 | 1836 | 1969 | 3024) => Kind::Unavailable,
+                // The server ends the connection, or a cluster loses a node, possibly in the middle of a commit.
+                Some(1053 | 1180 | 1927) => Kind::Lost,
+                // Too many connections, a node that a cluster has lost, disk or table full, read-only, interrupted, over
+                // the time limit.
+                Some(1021 | 1040 | 1047 | 1114 | 1203 | 1290 | 1317 | 1792 | 1836 | 1969 | 3024) => Kind::Unavailable,
                 _ => Kind::Other,
             },
         },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
 use sqlx::types::Json;
-use sqlx::{Arguments, ConnectOptions, Executor, SqlStr};
+use sqlx::{Arguments, ConnectOptions, Executor, Row as _, SqlStr};
 
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
@@ -132,8 +132,17 @@ pub(crate) fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConne
 }
 
 /// Opens a connection.
+///
+/// # Errors
+/// `Unavailable` if the server is a standby: its rows may be old.
 pub(crate) async fn open(options: &PgConnectOptions) -> DbResult<PgConnection> {
-    options.connect().await.map_err(classify)
+    let mut c = options.connect().await.map_err(classify)?;
+    let is_standby = c.fetch_one(sqlx::raw_sql("SELECT pg_is_in_recovery()")).await.map_err(classify)?;
+    if is_standby.try_get::<bool, _>(0).map_err(classify)? {
+        let source = "the server is a standby: the URL must lead to the primary".into();
+        return Err(DbError { kind: Kind::Unavailable, source });
+    }
+    Ok(c)
 }
 
 fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {

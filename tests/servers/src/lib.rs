@@ -10,10 +10,13 @@
 //! **Servers to break**, for fault tests: [`Server`] starts one that belongs to the test alone. The program of
 //! Meilisearch is named by `TEST_MEILISEARCH_PROGRAM`.
 //!
+//! **Clusters**, for the tests of `tests/run clusters`: [`cluster`] starts several servers that replicate.
+//!
 //! Linux only: the children of a server are found in `/proc`.
 
 #![expect(clippy::missing_panics_doc, reason = "for tests: whatever goes wrong panics")]
 
+pub mod cluster;
 mod database;
 mod package;
 mod search;

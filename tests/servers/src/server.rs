@@ -64,6 +64,14 @@ pub enum Kind {
     Meilisearch,
     /// A mail server.
     Smtp,
+    /// A PostgreSQL under Patroni. Its setting is the text of the configuration file; see [`Server::with`].
+    Patroni,
+    /// The store of etcd that Patroni uses.
+    Etcd,
+    /// A proxy, HAProxy. Its setting is the text of the configuration file.
+    HaProxy,
+    /// A Redis Sentinel. Its setting is the text of the configuration file.
+    Sentinel,
 }
 
 /// A server that belongs to one test: on a free loopback port, in a temporary folder, flushing to disk as in
@@ -135,7 +143,8 @@ impl Server {
     }
 
     /// Starts a server with these settings, each `name=value` as in the server's configuration file. The URL of a Redis
-    /// contains its `requirepass`.
+    /// contains its `requirepass`. A server whose setting is the text of its configuration file writes it at each start,
+    /// with its port and its folder in place of `{port}` and `{directory}`.
     pub async fn with(kind: Kind, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("ecom-server-").tempdir().expect("a temporary folder");
         // Python may be in a folder that only root reads.
@@ -179,6 +188,9 @@ impl Server {
             Kind::Elasticsearch if self.is_secured() => format!("https://127.0.0.1:{port}"),
             Kind::Elasticsearch | Kind::OpenSearch => format!("http://127.0.0.1:{port}"),
             Kind::Meilisearch => format!("http://:{MEILISEARCH_KEY}@127.0.0.1:{port}"),
+            Kind::Patroni => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
+            Kind::Etcd | Kind::HaProxy => format!("tcp://127.0.0.1:{port}"),
+            Kind::Sentinel => format!("redis://127.0.0.1:{port}"),
             Kind::Smtp => {
                 let user = if self.setting("login") == "yes" { SMTP_USER } else { "" };
                 let ca = self.directory().join("ca.pem").display().to_string();
@@ -189,6 +201,22 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Replaces its settings. They count from its next start.
+    pub fn set(&mut self, settings: Vec<String>) {
+        self.settings = settings;
+    }
+
+    /// Writes the configuration file `name`, and returns its path.
+    fn configure(&self, name: &str) -> PathBuf {
+        let (path, directory) = (self.directory().join(name), self.directory().display().to_string());
+        let text = self.settings.join("\n").replace("{port}", &self.port.to_string());
+        std::fs::write(&path, text.replace("{directory}", &directory) + "\n").expect("the folder is written");
+        if let Some((user, group)) = self.owner {
+            chown(&path, Some(user), Some(group)).expect("the file is given to the server");
+        }
+        path
     }
 
     fn setting(&self, name: &str) -> &str {
@@ -355,7 +383,13 @@ impl Server {
                 security::certify(self.directory());
                 return;
             }
-            Kind::Redis | Kind::OpenSearch | Kind::Meilisearch => return,
+            Kind::Redis
+            | Kind::OpenSearch
+            | Kind::Meilisearch
+            | Kind::Patroni
+            | Kind::Etcd
+            | Kind::HaProxy
+            | Kind::Sentinel => return,
         };
         let status = wait(&mut command.spawn().expect("the program starts"), START_LIMIT).await;
         assert!(status.is_some_and(|s| s.success()), "the data folder cannot be made:\n{}", self.log());
@@ -389,9 +423,7 @@ impl Server {
             }
             Kind::Elasticsearch => {
                 let mut settings = vec![
-                    "discovery.type: single-node".to_owned(),
                     format!("http.port: {port}"),
-                    format!("transport.port: {}", free_port()),
                     "http.host: 127.0.0.1".to_owned(),
                     "transport.host: 127.0.0.1".to_owned(),
                     "cluster.routing.allocation.disk.threshold_enabled: false".to_owned(),
@@ -402,6 +434,10 @@ impl Server {
                     security::prepare(&directory.join("config"));
                 } else {
                     settings.push("xpack.security.enabled: false".to_owned());
+                }
+                if self.setting("discovery.seed_hosts").is_empty() {
+                    settings.push("discovery.type: single-node".to_owned());
+                    settings.push(format!("transport.port: {}", free_port()));
                 }
                 settings.extend(self.settings.iter().map(|s| s.replacen('=', ": ", 1)));
                 let config = directory.join("config");
@@ -434,6 +470,29 @@ impl Server {
                 let mut c = self.command(program(self.kind, "python3"));
                 c.env("PYTHONPATH", package::aiosmtpd()).arg("smtp.py").arg(&port).arg(directory);
                 c.args([self.setting("tls"), self.setting("login")]);
+                c
+            }
+            Kind::Patroni => {
+                let mut c = self.command(program(self.kind, "patroni"));
+                c.arg(self.configure("patroni.yml"));
+                c
+            }
+            Kind::Etcd => {
+                let mut c = self.command(program(self.kind, "etcd"));
+                let [client, peer] = [self.port, free_port()].map(|port| format!("http://127.0.0.1:{port}"));
+                c.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+                c.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+                c.args(["--initial-cluster", &format!("default={peer}"), "--data-dir"]).arg(&data);
+                c
+            }
+            Kind::HaProxy => {
+                let mut c = self.command(program(self.kind, "haproxy"));
+                c.arg("-db").arg("-f").arg(self.configure("haproxy.cfg"));
+                c
+            }
+            Kind::Sentinel => {
+                let mut c = self.command(program(self.kind, "redis-server"));
+                c.arg(self.configure("sentinel.conf")).arg("--sentinel");
                 c
             }
             Kind::Redis => {
@@ -506,10 +565,15 @@ pub fn mails(directory: &Path) -> Vec<(String, Vec<String>, Vec<u8>)> {
 fn unprivileged(kind: Kind) -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd");
     let own = match kind {
-        Kind::Postgres => "postgres",
+        Kind::Postgres | Kind::Patroni => "postgres",
         Kind::MariaDb => "mysql",
-        Kind::Redis => "redis",
-        Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch | Kind::Smtp => "nobody",
+        Kind::Redis | Kind::Sentinel => "redis",
+        Kind::Elasticsearch
+        | Kind::OpenSearch
+        | Kind::Meilisearch
+        | Kind::Smtp
+        | Kind::Etcd
+        | Kind::HaProxy => "nobody",
     };
     [own, "nobody"]
         .iter()
@@ -522,7 +586,7 @@ fn unprivileged(kind: Kind) -> (u32, u32) {
 }
 
 /// Returns the path of a program. If it is missing, panics with the package to install.
-fn program(kind: Kind, name: &str) -> PathBuf {
+pub(crate) fn program(kind: Kind, name: &str) -> PathBuf {
     let mut folders: Vec<PathBuf> =
         std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
@@ -535,7 +599,10 @@ fn program(kind: Kind, name: &str) -> PathBuf {
         let package = match kind {
             Kind::Postgres => "postgresql",
             Kind::MariaDb => "mariadb-server",
-            Kind::Redis => "redis-server",
+            Kind::Redis | Kind::Sentinel => "redis-server",
+            Kind::Patroni => "patroni",
+            Kind::Etcd => "etcd-server",
+            Kind::HaProxy => "haproxy",
             Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch => "maven",
             Kind::Smtp => "python3-pip",
         };
@@ -545,7 +612,7 @@ fn program(kind: Kind, name: &str) -> PathBuf {
 
 /// Returns a port that nothing listens on, outside of the range that clients are given. A client that calls a stopped
 /// server repeatedly could otherwise connect to itself, and keep the server from starting again.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let end = range.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(32_768_u64).max(12_000);
     (0..1_000)
@@ -583,14 +650,20 @@ fn state(of: i32) -> Option<(char, i32)> {
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
+/// Returns the children of a process, and theirs.
 fn children(of: Pid) -> Vec<Pid> {
-    std::fs::read_dir("/proc")
+    let all: Vec<(i32, i32)> = std::fs::read_dir("/proc")
         .expect("/proc")
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|&id| state(id).is_some_and(|(_, parent)| parent == of.as_raw_nonzero().get()))
-        .filter_map(Pid::from_raw)
-        .collect()
+        .filter_map(|id| Some((id, state(id)?.1)))
+        .collect();
+    let mut found = vec![of.as_raw_nonzero().get()];
+    for n in 0.. {
+        let Some(&parent) = found.get(n) else { break };
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(id, _)| id));
+    }
+    found.into_iter().skip(1).filter_map(Pid::from_raw).collect()
 }
 
 fn is_alive(process: Pid) -> bool {
@@ -632,6 +705,11 @@ pub async fn version(url: &str) -> Result<String, String> {
                 let (url, is_plain) = (url.to_owned(), scheme == "http");
                 let asked = tokio::task::spawn_blocking(move || search::version(&url, is_plain)).await;
                 asked.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(sqlx::Error::Io)
+            }
+            Some("tcp") => {
+                let url = Url::parse(url).map_err(io::Error::other)?;
+                TcpStream::connect((url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(0)))?;
+                Ok("a server that listens".to_owned())
             }
             Some("smtp" | "smtps") => {
                 let url = Url::parse(url).map_err(io::Error::other)?;

@@ -25,9 +25,9 @@ pub enum ConnRef<'c> {
     /// A connection to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(&'c mut sqlx::PgConnection),
-    /// A connection to MySQL or MariaDB.
+    /// A connection to MySQL or MariaDB. Outside of transactions, it does not matter whether it leads to Galera.
     #[cfg(feature = "mysql")]
-    MySql(&'c mut sqlx::MySqlConnection),
+    MySql(&'c mut sqlx::MySqlConnection, crate::mysql::Node),
 }
 
 /// The state that all connections of a storage share.
@@ -187,7 +187,7 @@ macro_rules! run {
             #[cfg(feature = "postgres")]
             ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).await,
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c) => $self.shared.within(crate::mysql::$method(c, text, args)).await,
+            ConnRef::MySql(c, node) => $self.shared.within(crate::mysql::$method(c, *node, text, args)).await,
         };
         *$self.state = State::after(&answer);
         answer
@@ -303,7 +303,11 @@ impl<'c> Executor<'c> {
             #[cfg(feature = "postgres")]
             ConnRef::Postgres(c) => self.shared.within(crate::postgres::script(c, script.text())).await,
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c) => self.shared.within(crate::mysql::script(c, script.text())).await,
+            ConnRef::MySql(c, node) => match script {
+                Script::Begin(text) => self.shared.within(crate::mysql::begin(c, *node, text)).await,
+                Script::Commit => self.shared.within(crate::mysql::commit(c, *node)).await,
+                _ => self.shared.within(crate::mysql::script(c, script.text())).await,
+            },
         };
         *self.state = State::after(&answer);
         answer

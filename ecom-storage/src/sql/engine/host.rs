@@ -19,6 +19,10 @@ use super::unit_of_work::{Held, HostConn, HostTransaction};
 #[cfg(feature = "sqlite")]
 const TAKE_TURN: &str = "UPDATE ecom_meta SET value = value WHERE name = ''";
 
+/// How many prepared statements the connection of a host keeps.
+#[cfg(feature = "mysql")]
+const NOT_KNOWN: usize = 0;
+
 static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
 
 /// Begins a transaction on a connection of the host to the shop's SQLite database. The transaction begins with
@@ -114,9 +118,14 @@ pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection
     let dialect = &crate::mysql::DIALECT;
     // The level applies to the next transaction only.
     let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+    let node = crate::mysql::node(conn, NOT_KNOWN).await?;
     sqlx::Executor::execute(&mut *conn, isolation).await.map_err(crate::mysql::classify)?;
-    let tx = conn.begin_with(dialect.begin).await.map_err(crate::mysql::classify)?;
-    open(shop, dialect, HostConn::MySql(Held::Begun(tx))).await
+    let begin = match node {
+        crate::mysql::Node::Alone => dialect.begin,
+        crate::mysql::Node::Galera { .. } => crate::mysql::BEGIN_ON_GALERA,
+    };
+    let tx = conn.begin_with(begin).await.map_err(crate::mysql::classify)?;
+    open(shop, dialect, HostConn::MySql(Held::Begun(tx), node)).await
 }
 
 /// Uses a transaction that the host began on the shop's MySQL or MariaDB database. The transaction must be at
@@ -128,7 +137,8 @@ pub async fn begin_on_mysql<'c>(shop: &Shop, conn: &'c mut sqlx::MySqlConnection
 /// As [`begin_on_mysql`].
 #[cfg(feature = "mysql")]
 pub async fn on_mysql<'c>(shop: &Shop, tx: &'c mut sqlx::Transaction<'_, sqlx::MySql>) -> Result<Tx<'c>> {
-    open(shop, &crate::mysql::DIALECT, HostConn::MySql(Held::Lent(&mut **tx))).await
+    let node = crate::mysql::node(tx, NOT_KNOWN).await?;
+    open(shop, &crate::mysql::DIALECT, HostConn::MySql(Held::Lent(&mut **tx), node)).await
 }
 
 async fn open<'c>(shop: &Shop, dialect: &'static Dialect, conn: HostConn<'c>) -> Result<Tx<'c>> {

@@ -71,9 +71,9 @@ fn read_url(field: &'static str, url: &str) -> Result<(&'static Dialect, Opener)
         #[cfg(feature = "mysql")]
         "mysql" | "mariadb" => {
             known(field, url, &crate::mysql::PARAMETERS)?;
-            let options = crate::mysql::options(url).map_err(bad)?;
+            let (options, kept) = crate::mysql::options(url).map_err(bad)?;
             options.get_database().ok_or_else(|| unnamed(field))?;
-            Ok((&crate::mysql::DIALECT, Opener::MySql { options: Box::new(options), limit: None }))
+            Ok((&crate::mysql::DIALECT, Opener::MySql { options: Box::new(options), kept, limit: None }))
         }
         _ => Err(Error::invalid(
             field,

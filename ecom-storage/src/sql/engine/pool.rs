@@ -30,7 +30,7 @@ enum Open {
     #[cfg(feature = "postgres")]
     Postgres(sqlx::PgConnection),
     #[cfg(feature = "mysql")]
-    MySql(sqlx::MySqlConnection),
+    MySql(sqlx::MySqlConnection, crate::mysql::Node),
 }
 
 /// A connection and its state, as far as it is known.
@@ -97,7 +97,7 @@ impl Conn {
             #[cfg(feature = "postgres")]
             Open::Postgres(_) => false,
             #[cfg(feature = "mysql")]
-            Open::MySql(_) => false,
+            Open::MySql(..) => false,
         }
     }
 
@@ -109,7 +109,9 @@ impl Conn {
             #[cfg(feature = "postgres")]
             Open::Postgres(c) => ConnRef::Postgres(c),
             #[cfg(feature = "mysql")]
-            Open::MySql(c) => ConnRef::MySql(c),
+            Open::MySql(c, node) => {
+                ConnRef::MySql(c, if self.in_transaction { *node } else { crate::mysql::Node::Alone })
+            }
         };
         Executor::new(conn, &mut self.state, shared)
     }
@@ -122,7 +124,7 @@ impl Conn {
             #[cfg(feature = "postgres")]
             Open::Postgres(c) => c.ping().await,
             #[cfg(feature = "mysql")]
-            Open::MySql(c) => c.ping().await,
+            Open::MySql(c, _) => c.ping().await,
         }
     }
 }
@@ -148,6 +150,8 @@ pub enum Opener {
     MySql {
         /// The options of the driver.
         options: Box<sqlx::mysql::MySqlConnectOptions>,
+        /// How many prepared statements a connection keeps.
+        kept: usize,
         /// The server's time limit of a statement.
         limit: Option<Duration>,
     },
@@ -186,7 +190,10 @@ impl Opener {
             #[cfg(feature = "postgres")]
             Self::Postgres(o) => Open::Postgres(crate::postgres::open(o).await?),
             #[cfg(feature = "mysql")]
-            Self::MySql { options, limit } => Open::MySql(crate::mysql::open(options, *limit).await?),
+            Self::MySql { options, kept, limit } => {
+                let (c, node) = crate::mysql::open(options, *kept, *limit).await?;
+                Open::MySql(c, node)
+            }
         };
         Ok(Conn::new(open))
     }

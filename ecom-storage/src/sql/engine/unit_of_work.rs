@@ -101,7 +101,7 @@ pub enum HostConn<'c> {
     Postgres(Held<'c, sqlx::Postgres>),
     /// A connection to MySQL or MariaDB.
     #[cfg(feature = "mysql")]
-    MySql(Held<'c, sqlx::MySql>),
+    MySql(Held<'c, sqlx::MySql>, crate::mysql::Node),
 }
 
 /// A connection of the host, by who began its transaction.
@@ -189,7 +189,7 @@ impl<'c> HostTransaction<'c> {
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => ConnRef::Postgres(c.conn()),
             #[cfg(feature = "mysql")]
-            HostConn::MySql(c) => ConnRef::MySql(c.conn()),
+            HostConn::MySql(c, node) => ConnRef::MySql(c.conn(), *node),
         };
         Executor::new(conn, &mut self.state, &self.shared)
     }
@@ -208,7 +208,7 @@ impl UnitOfWork for HostTransaction<'_> {
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => c.conn(),
             #[cfg(feature = "mysql")]
-            HostConn::MySql(c) => c.conn(),
+            HostConn::MySql(c, _) => c.conn(),
         })
     }
 
@@ -224,7 +224,12 @@ impl UnitOfWork for HostTransaction<'_> {
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => c.commit(crate::postgres::classify).await,
             #[cfg(feature = "mysql")]
-            HostConn::MySql(c) => c.commit(crate::mysql::classify).await,
+            HostConn::MySql(mut c, node) => {
+                if let (Held::Begun(tx), crate::mysql::Node::Galera { .. }) = (&mut c, node) {
+                    crate::mysql::script(tx, crate::mysql::STILL_BEGUN).await?;
+                }
+                c.commit(crate::mysql::classify).await
+            }
         }
     }
 
@@ -237,7 +242,7 @@ impl UnitOfWork for HostTransaction<'_> {
             #[cfg(feature = "postgres")]
             HostConn::Postgres(c) => c.rollback(crate::postgres::classify).await,
             #[cfg(feature = "mysql")]
-            HostConn::MySql(c) => c.rollback(crate::mysql::classify).await,
+            HostConn::MySql(c, _) => c.rollback(crate::mysql::classify).await,
         }
     }
 }
