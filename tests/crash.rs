@@ -8,6 +8,9 @@
 #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
 #[path = "crash/indexing.rs"]
 mod indexing;
+#[cfg(all(feature = "postgres", feature = "mysql", feature = "redis", feature = "elasticsearch"))]
+#[path = "clusters/mod.rs"]
+mod clusters;
 #[path = "crash/mails.rs"]
 mod mails;
 #[path = "crash/orders.rs"]
@@ -18,8 +21,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ecom_core::access::Principal;
@@ -43,6 +46,7 @@ use ecom_storage::{SqlStorage, SqliteOptions};
 const DIR: &str = "ECOM_CRASH_DIR";
 const DATABASE: &str = "ECOM_CRASH_DATABASE";
 const SEARCH: &str = "ECOM_CRASH_SEARCH";
+const CACHE: &str = "ECOM_CRASH_CACHE";
 const ROLE: &str = "ECOM_CRASH_ROLE";
 const NAME: &str = "ECOM_CRASH_NAME";
 
@@ -50,11 +54,13 @@ const NAME: &str = "ECOM_CRASH_NAME";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The location of a test's index and database. The database is a URL, or a file beside the index. The index is on a
-/// search server, or in the directory.
+/// search server, or in the directory. The cache is on a Redis, or in the process.
+#[derive(Clone, Default)]
 struct Place {
     dir: PathBuf,
     database: Option<String>,
     search: Option<String>,
+    cache: Option<String>,
 }
 
 fn storage(at: &Place) -> SqlStorage {
@@ -124,12 +130,14 @@ fn say(line: &str) {
 }
 
 /// A child, which is killed at the end of the test, however the test ends.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     commands: Option<ChildStdin>,
     lines: Receiver<String>,
     /// The lines that were read so far.
     read: RefCell<Vec<String>>,
+    /// When each order was acknowledged.
+    accepted: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Process {
@@ -139,6 +147,7 @@ impl Process {
             .env(DIR, &at.dir)
             .envs(at.database.iter().map(|url| (DATABASE, url)))
             .envs(at.search.iter().map(|url| (SEARCH, url)))
+            .envs(at.cache.iter().map(|url| (CACHE, url)))
             .env(ROLE, role)
             .env(NAME, name)
             .stdin(Stdio::piped())
@@ -149,14 +158,19 @@ impl Process {
         let commands = child.stdin.take();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (to, lines) = channel();
+        let accepted = Arc::<Mutex<Vec<Instant>>>::default();
+        let orders = accepted.clone();
         std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
+                if line.starts_with("placed ") {
+                    orders.lock().unwrap().push(Instant::now());
+                }
                 if to.send(line).is_err() {
                     return;
                 }
             }
         });
-        Self { child, commands, lines, read: RefCell::default() }
+        Self { child, commands, lines, read: RefCell::default(), accepted }
     }
 
     /// Writes a command to the input of the child.
@@ -211,7 +225,7 @@ impl Drop for Process {
 fn child() {
     let said = |name| std::env::var_os(name).and_then(|v| v.into_string().ok());
     let (Some(dir), Some(role), Some(name)) = (said(DIR), said(ROLE), said(NAME)) else { return };
-    let at = Place { dir: dir.into(), database: said(DATABASE), search: said(SEARCH) };
+    let at = Place { dir: dir.into(), database: said(DATABASE), search: said(SEARCH), cache: said(CACHE) };
     ecom_core::testkit::run(async move {
         // The test harness has printed on the same line before.
         say("");
@@ -378,7 +392,7 @@ async fn catalog(at: &Place) {
 }
 
 /// Waits until the index agrees with the database, without calling for it.
-async fn index_agrees(shop: &Shop, what: &str) {
+pub(crate) async fn index_agrees(shop: &Shop, what: &str) {
     let start = Instant::now();
     loop {
         let report = shop.index().verify(false).await.unwrap();
@@ -622,7 +636,7 @@ fn on(database: impl AsyncFnOnce() -> (Option<String>, Box<dyn std::any::Any>), 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (database, _guard) = database().await;
-        test(&Place { dir: dir.path().to_owned(), database, search: None }).await;
+        test(&Place { dir: dir.path().to_owned(), database, ..Place::default() }).await;
     });
 }
 
@@ -655,7 +669,7 @@ mod search_servers {
     fn on(product: &str, index: &TestIndex, test: impl AsyncFnOnce(&Place)) {
         let dir = tempfile::tempdir().unwrap();
         let search = format!("{product}+{}?index={}&replicas=0", index.url, index.name);
-        let at = Place { dir: dir.path().to_owned(), database: None, search: Some(search) };
+        let at = Place { dir: dir.path().to_owned(), search: Some(search), ..Place::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(test(&at));
     }

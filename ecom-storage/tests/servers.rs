@@ -21,6 +21,7 @@ use ecom_core::{Error, ErrorCode, Shop, ShopParts};
 use ecom_storage::{ServerOptions, SqlStorage, begin_on_mysql, begin_on_postgres, on_mysql, on_postgres};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, SqlSafeStr as _};
+use test_servers::cluster::Galera;
 use test_servers::{Kind, Server, TestDatabase};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -646,5 +647,112 @@ async fn a_database_that_cannot_hold_every_text_is_refused() -> TestResult {
     s.close().await;
     raw(&database.url, &format!("DROP DATABASE {name} WITH (FORCE)")).await?;
     assert!(e.code() == ErrorCode::Validation && e.to_string().contains("UTF8"), "{e:?}");
+    Ok(())
+}
+
+/// A standby may lag, so that no connection to one is used, also not after the server has changed its role.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_standby_of_postgres_is_refused_until_it_is_promoted() -> TestResult {
+    let mut server = Server::postgres().await;
+    let s = storage(&server.url());
+    s.migrate(Currency::USD).await?;
+    s.identity().await?;
+    server.stop().await;
+    std::fs::write(server.directory().join("data/standby.signal"), "")?;
+    server.start().await;
+    for e in [s.identity().await.unwrap_err(), storage(&server.url()).migrate(Currency::USD).await.unwrap_err()] {
+        assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
+        assert!(format!("{e:?}").contains("standby"), "{e:?}");
+    }
+    raw(&server.url(), "SELECT pg_promote()").await?;
+    s.identity().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_of_mariadb_is_refused_until_it_is_promoted() -> TestResult {
+    let primary = Server::with(Kind::MariaDb, &["server-id=1", "log-bin=primary"]).await;
+    let replica = Server::with(Kind::MariaDb, &["server-id=2", "log-bin=replica"]).await;
+    let s = storage(&replica.url());
+    s.migrate(Currency::USD).await?;
+    s.identity().await?;
+    let port = primary.port();
+    raw(
+        &replica.url(),
+        &format!(
+            "CHANGE MASTER TO master_host = '127.0.0.1', master_port = {port}, master_user = 'ecom', \
+             master_password = 'ecom', master_use_gtid = slave_pos; START SLAVE; SET GLOBAL read_only = 1"
+        ),
+    )
+    .await?;
+    let e = storage(&replica.url()).identity().await.unwrap_err();
+    assert!(e.code() == ErrorCode::Unavailable && format!("{e:?}").contains("replica"), "{e:?}");
+    raw(&replica.url(), "STOP SLAVE; SET GLOBAL read_only = 0").await?;
+    storage(&replica.url()).identity().await?;
+    Ok(())
+}
+
+/// A node that a split has cut off from most of its cluster answers each statement with the error 1047, as this one
+/// does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_of_galera_that_is_cut_off_is_unavailable() -> TestResult {
+    let node = Galera::one_node().await;
+    let s = storage(&node.url());
+    s.migrate(Currency::USD).await?;
+    let mut tx = s.begin().await?;
+    raw(&node.url(), "SET GLOBAL wsrep_reject_queries = 'ALL'").await?;
+    let e = tx.categories().insert(&[category("no")]).await.unwrap_err();
+    assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
+    drop(tx);
+    for e in [s.identity().await.unwrap_err(), storage(&node.url()).migrate(Currency::USD).await.unwrap_err()] {
+        assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
+    }
+    raw(&node.url(), "SET GLOBAL wsrep_reject_queries = 'NONE'").await?;
+    s.identity().await?;
+    Ok(())
+}
+
+/// A write of another node rolls a transaction back, and the server loses the error: the transaction can neither write
+/// more nor commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r11_a_transaction_that_galera_has_rolled_back_writes_nothing_more() -> TestResult {
+    let node = Galera::one_node().await;
+    let s = storage(&node.url());
+    s.migrate(Currency::USD).await?;
+    let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
+    let input = |name: &str| -> CategoryInput { serde_json::from_str(&format!(r#"{{"name": "{name}"}}"#)).unwrap() };
+    let mut host = MySqlConnection::connect(&node.url()).await?;
+    for autocommit in [true, false] {
+        host.execute(AssertSqlSafe(format!("SET autocommit = {}", u8::from(autocommit)))).await?;
+        let is_lost = |e: &Error| matches!(e, Error::Contention { .. });
+        // A statement that comes after the loss.
+        let mut tx = begin_on_mysql(&shop, &mut host).await?;
+        shop.categories().create_in(&mut tx, &input("one")).await?;
+        tx.connection::<MySqlConnection>().ok_or("the host's connection")?.execute("ROLLBACK").await?;
+        let e = shop.categories().create_in(&mut tx, &input("two")).await.unwrap_err();
+        assert!(is_lost(&e), "{e:?}");
+        assert!(tx.commit().await.is_err());
+        // A commit that comes after it.
+        let mut tx = begin_on_mysql(&shop, &mut host).await?;
+        shop.categories().create_in(&mut tx, &input("three")).await?;
+        tx.connection::<MySqlConnection>().ok_or("the host's connection")?.execute("ROLLBACK").await?;
+        let e = tx.commit().await.err().ok_or("a lost transaction was acknowledged")?;
+        assert!(is_lost(&e), "{e:?}");
+        // In a transaction that the host began.
+        let mut host_tx = host.begin().await?;
+        let mut tx = on_mysql(&shop, &mut host_tx).await?;
+        shop.categories().create_in(&mut tx, &input("four")).await?;
+        tx.connection::<MySqlConnection>().ok_or("the host's connection")?.execute("ROLLBACK").await?;
+        let e = shop.categories().create_in(&mut tx, &input("five")).await.unwrap_err();
+        assert!(is_lost(&e), "{e:?}");
+        drop(tx);
+        host_tx.rollback().await?;
+        // Without a loss.
+        let mut tx = begin_on_mysql(&shop, &mut host).await?;
+        shop.categories().create_in(&mut tx, &input(&format!("kept {autocommit}"))).await?;
+        tx.commit().await?.run().await;
+    }
+    let names: Vec<String> = shop.categories().tree().await?.value.iter().map(|c| c.name.clone()).collect();
+    assert_eq!(names, ["kept false", "kept true"]);
     Ok(())
 }

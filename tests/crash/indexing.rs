@@ -124,7 +124,7 @@ async fn fill(shop: &Shop) -> Vec<SkuId> {
 async fn nothing_drifts(product: &str, mut server: Server, parameters: &str) {
     let dir = tempfile::tempdir().unwrap();
     let search = Some(format!("{product}+{}?{parameters}", server.url()));
-    let at = Place { dir: dir.path().to_owned(), database: None, search };
+    let at = Place { dir: dir.path().to_owned(), search, ..Place::default() };
     let shop = open(&at).await;
     let start = Instant::now();
     let skus = fill(&shop).await;

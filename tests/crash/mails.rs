@@ -70,7 +70,7 @@ async fn token(postbox: &Postbox, kind: &str) -> Secret {
 async fn r13_a_mail_survives_the_death_of_its_process() {
     for (role, line) in [("mails register", "registered"), ("mails send", "sending")] {
         let dir = tempfile::tempdir().unwrap();
-        let at = Place { dir: dir.path().to_owned(), database: None, search: None };
+        let at = Place { dir: dir.path().to_owned(), ..Place::default() };
         let process = Process::start(&at, role, "1");
         process.line(line);
         process.kill();
@@ -88,7 +88,7 @@ async fn r13_a_mail_survives_the_death_of_its_process() {
 #[tokio::test]
 async fn no_token_is_in_the_database() {
     let dir = tempfile::tempdir().unwrap();
-    let at = Place { dir: dir.path().to_owned(), database: None, search: None };
+    let at = Place { dir: dir.path().to_owned(), ..Place::default() };
     let postbox = Postbox::new();
     let shop = open(&at, Some(postbox.mailing())).await;
     let background = shop.start();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ecom_core::common::{ExpectedVersion, IncludeDeleted};
@@ -14,18 +14,19 @@ use ecom_core::id::{BillId, CartId, OrderId, OrderLineId, SkuId};
 use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
 use ecom_core::platform::{KeyedCall, Once, RequestHash, StoredAnswer};
-use ecom_core::port::{NoCache, NoSearch, Storage as _};
+use ecom_core::port::{Cache, NoCache, NoSearch, SearchProvider, Storage as _};
 use ecom_core::sales::{
     CancelUnits, CartAccess, CartInput, CartLineInput, CartToken, CheckoutInput, DeliveryMethod, GuestInput,
     LineChange, Order, OrderEdit, OrderFilter, OrderInput, OrderLineInput, OrderSort, OrderStatus,
 };
+use ecom_core::search::SearchQuery;
 use ecom_core::{ErrorCode, Result, Shop, ShopParts};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 
-use super::{HashOneOf as _, Place, Process, input, say, storage};
+use super::{HashOneOf as _, Place, Process, engine, input, say, storage};
 
 const PROCESSES: usize = 4;
 /// The shoppers of each process; a thousand in all.
@@ -33,18 +34,30 @@ const SHOPPERS: usize = 250;
 const STOCK: i64 = 100;
 /// The SKU that every order sells, and the others.
 const CODES: [&str; 4] = ["hot", "pen", "ink", "cap"];
+const SCARCE: [i64; CODES.len()] = [STOCK; CODES.len()];
 /// The calls of a process that run at once.
 const AT_ONCE: usize = 16;
 const CALLERS: usize = 100;
 const ANY: ExpectedVersion = ExpectedVersion::Unspecified;
 const STAFF: &CartAccess = &CartAccess::Permission;
 
-/// Opens a shop that has no index, since orders need none.
-async fn open(at: &Place) -> Shop {
+/// Opens a shop that has no index and no cache, since orders need none, unless the place names them.
+pub async fn open(at: &Place) -> Shop {
     let storage = storage(at);
     storage.migrate(Currency::USD).await.unwrap();
-    let parts = ShopParts::new(Arc::new(storage), Arc::new(NoSearch));
-    Shop::new(ShopParts { cache: Arc::new(NoCache), config: ShopConfig::default(), ..parts }).unwrap()
+    let search: Arc<dyn SearchProvider> = if at.search.is_some() { engine(at).await } else { Arc::new(NoSearch) };
+    let cache: Arc<dyn Cache> = match &at.cache {
+        None => Arc::new(NoCache),
+        #[cfg(feature = "redis")]
+        Some(url) => {
+            let options = ecom_storage::cache::RedisOptions::from_url(url).unwrap();
+            Arc::new(ecom_storage::cache::RedisCache::open(options).await.unwrap())
+        }
+        #[cfg(not(feature = "redis"))]
+        Some(_) => panic!("Redis is not built in"),
+    };
+    let config = ShopConfig::default().poll_interval(Duration::from_millis(100));
+    Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), search) }).unwrap()
 }
 
 fn kills() -> usize {
@@ -66,7 +79,7 @@ macro_rules! insist {
             match $call.await {
                 Err(e) if e.is_retryable() && $again(&e) => {
                     tries += 1;
-                    assert!(tries < 1_000, "a call is never answered: {e:?}");
+                    assert!(tries < 10_000, "a call is never answered: {e:?}");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 done => break done,
@@ -80,6 +93,7 @@ macro_rules! insist {
 /// Runs a child: the role `orders …` with the commands that the parent writes to its input.
 pub async fn child(at: &Place, role: &str, name: &str) {
     let shop = open(at).await;
+    let _background = at.search.is_some().then(|| shop.start());
     let (to, commands) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(std::result::Result::ok) {
@@ -133,6 +147,8 @@ struct Shoppers {
     name: String,
     skus: Vec<SkuId>,
     cancels: bool,
+    /// Whether each shopper searches first.
+    searches: bool,
     /// The visits of killed processes, which are not begun again.
     begun: BTreeSet<usize>,
     next: AtomicUsize,
@@ -185,6 +201,11 @@ impl Shoppers {
                 say(&format!("placed {key} {id}"));
                 Some(id)
             }
+            // Without a key, nobody knows whether the order was placed.
+            Err(e) if e.outcome_unknown() => {
+                say(&format!("unknown {key}"));
+                None
+            }
             Err(e) => {
                 assert_eq!(e.code(), ErrorCode::InsufficientStock, "{key}: {e:?}");
                 say(&format!("refused {key}"));
@@ -196,6 +217,13 @@ impl Shoppers {
     /// Places an order, and edits and cancels it, if the shop cancels. All of it can be repeated.
     async fn shops(&self, visit: usize) {
         let key = self.input(visit).0;
+        if self.searches {
+            let query = SearchQuery { text: CODES[visit % CODES.len()].to_owned(), limit: 10, ..SearchQuery::default() };
+            match self.shop.search().search(&query).await {
+                Ok(found) => assert!(found.total.count <= CODES.len() as u64, "{found:?}"),
+                Err(e) => assert!(e.is_retryable(), "{key}: {e:?}"),
+            }
+        }
         if let Some(id) = self.place(visit).await
             && self.cancels
         {
@@ -260,7 +288,9 @@ async fn sell(at: &Place, shop: Shop, name: &str, cancels: bool, mut commands: U
     let before: Vec<(usize, bool)> = before.lines().map(|l| l.split_once(' ').unwrap()).map(read_visit).collect();
     let (begun, next) = (before.iter().map(|(visit, _)| *visit).collect(), AtomicUsize::new(0));
     let turns = Semaphore::new(AT_ONCE);
-    let shoppers = Arc::new(Shoppers { shop, name: name.to_owned(), skus, cancels, begun, next, turns });
+    let (name, searches) = (name.to_owned(), at.search.is_some());
+    let shoppers = Arc::new(Shoppers { shop, name, skus, cancels, searches, begun, next, turns });
+    let closed = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for (visit, done) in before {
         // Repeats each visit whose answer was lost, and some of the others.
@@ -289,11 +319,24 @@ async fn sell(at: &Place, shop: Shop, name: &str, cancels: bool, mut commands: U
             }
             break;
         }
+        if command == "go on" {
+            for _ in 0..AT_ONCE {
+                let (shoppers, closed) = (shoppers.clone(), closed.clone());
+                tasks.spawn(async move {
+                    while !closed.load(Ordering::SeqCst) {
+                        shoppers.next(true).await;
+                    }
+                    false
+                });
+            }
+            continue;
+        }
         for _ in 0..command.parse().unwrap() {
             let shoppers = shoppers.clone();
             tasks.spawn(async move { shoppers.next(true).await });
         }
     }
+    closed.store(true, Ordering::SeqCst);
     tasks.join_all().await;
     say("end");
 }
@@ -373,11 +416,12 @@ async fn together(shop: Shop, mut commands: UnboundedReceiver<String>) {
 
 // ---------------------------------------------------------------- the parent
 
-/// Four processes of one role.
-struct Crew<'a> {
-    at: &'a Place,
+/// Processes of one role.
+pub struct Crew<'a> {
+    /// The place of each process.
+    at: Vec<&'a Place>,
     role: &'static str,
-    processes: Vec<Process>,
+    pub processes: Vec<Process>,
     /// What each has printed, those before it that were killed included.
     said: Vec<Vec<String>>,
     /// How many visits the kills have interrupted.
@@ -386,11 +430,17 @@ struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
+    /// Starts four processes in one place.
     fn start(at: &'a Place, role: &'static str) -> Self {
+        Self::of(vec![at; PROCESSES], role)
+    }
+
+    /// Starts a process in each place.
+    pub fn of(at: Vec<&'a Place>, role: &'static str) -> Self {
         let random = std::collections::hash_map::RandomState::new().hash_one_of(role);
-        let mut crew =
-            Self { at, role, processes: Vec::new(), said: vec![Vec::new(); PROCESSES], interrupted: 0, random };
-        for n in 0..PROCESSES {
+        let said = vec![Vec::new(); at.len()];
+        let mut crew = Self { at, role, processes: Vec::new(), said, interrupted: 0, random };
+        for n in 0..crew.at.len() {
             let process = crew.process(n);
             crew.processes.push(process);
         }
@@ -410,11 +460,11 @@ impl<'a> Crew<'a> {
             }
         }
         let visits: Vec<String> = visits.into_iter().map(|(visit, done)| format!("{visit} {done}")).collect();
-        std::fs::write(self.at.dir.join(format!("{n}.visits")), visits.join("\n")).unwrap();
-        Process::start(self.at, self.role, &n.to_string())
+        std::fs::write(self.at[n].dir.join(format!("{n}.visits")), visits.join("\n")).unwrap();
+        Process::start(self.at[n], self.role, &n.to_string())
     }
 
-    fn tell(&mut self, command: &str) {
+    pub fn tell(&mut self, command: &str) {
         for process in &mut self.processes {
             process.tell(command);
         }
@@ -431,7 +481,7 @@ impl<'a> Crew<'a> {
     async fn kill_one(&mut self, within: u64) -> usize {
         let wait = Duration::from_millis(self.below(within));
         tokio::time::sleep(wait).await;
-        let n = usize::try_from(self.below(PROCESSES as u64)).unwrap();
+        let n = usize::try_from(self.below(self.at.len() as u64)).unwrap();
         let killed = self.processes.remove(n);
         let said = killed.kill();
         let (mut begun, mut done) = (0, 0);
@@ -448,7 +498,7 @@ impl<'a> Crew<'a> {
     }
 
     /// Waits for the end of all, and returns what each process has printed.
-    fn end(mut self) -> Vec<String> {
+    pub fn end(mut self) -> Vec<String> {
         for process in &mut self.processes {
             process.close();
         }
@@ -459,15 +509,20 @@ impl<'a> Crew<'a> {
 
 /// Opens a shop with `STOCK` pieces of each SKU.
 async fn stocked(at: &Place) -> Shop {
+    stocked_with(at, SCARCE).await
+}
+
+/// Opens a shop with so many pieces of each of the SKUs.
+pub async fn stocked_with(at: &Place, pieces: [i64; CODES.len()]) -> Shop {
     let shop = open(at).await;
-    for code in CODES {
-        let product = serde_json::json!({ "title": code, "price": 10, "stock": STOCK, "sku": code });
+    for (code, pieces) in CODES.iter().zip(pieces) {
+        let product = serde_json::json!({ "title": code, "price": 10, "stock": pieces, "sku": code });
         shop.products().create(&input(&product)).await.unwrap();
     }
     shop
 }
 
-async fn all_orders(shop: &Shop) -> Vec<Order> {
+pub async fn all_orders(shop: &Shop) -> Vec<Order> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let filter = OrderFilter { include_deleted: IncludeDeleted::Yes, ..OrderFilter::default() };
@@ -488,16 +543,21 @@ fn sold(orders: &[Order], sku: SkuId) -> i64 {
 
 /// The oracle: returns what is wrong with a shop that had `STOCK` pieces of each SKU, and nothing if nothing is.
 async fn wrong(shop: &Shop) -> Vec<String> {
+    wrong_with(shop, SCARCE).await
+}
+
+/// As [`wrong`], for a shop that had so many pieces of each of the SKUs.
+pub async fn wrong_with(shop: &Shop, pieces: [i64; CODES.len()]) -> Vec<String> {
     let report = shop.audit().run().await.unwrap();
     let mut wrong: Vec<String> = report.findings.iter().map(|f| format!("audit: {f:?}")).collect();
     wrong.extend(shop.inventory().imbalances().await.unwrap().iter().map(|i| format!("ledger: {i:?}")));
     let orders = all_orders(shop).await;
     assert_eq!(report.orders, orders.len() as u64, "the audit reads every order");
-    for code in CODES {
+    for (code, pieces) in CODES.iter().zip(pieces) {
         let sku = sku(shop, code).await;
         let (sold, left) = (sold(&orders, sku), shop.inventory().level(sku).await.unwrap().on_hand);
-        if sold + left != STOCK || left < 0 {
-            wrong.push(format!("stock: of {STOCK} {code}, {sold} are sold and {left} are left"));
+        if sold + left != pieces || left < 0 {
+            wrong.push(format!("stock: of {pieces} {code}, {sold} are sold and {left} are left"));
         }
     }
     wrong
@@ -513,7 +573,7 @@ fn by_key(orders: &[Order]) -> BTreeMap<String, Vec<&Order>> {
 }
 
 /// Checks what the processes have acknowledged.
-fn acknowledged(said: &[String], orders: &[Order], cancels: bool) {
+pub fn acknowledged(said: &[String], orders: &[Order], cancels: bool) {
     let keys = by_key(orders);
     let (mut begun, mut done) = (BTreeSet::new(), BTreeSet::new());
     let mut placed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -524,7 +584,7 @@ fn acknowledged(said: &[String], orders: &[Order], cancels: bool) {
             ["begin", name, visit] => drop(begun.insert(format!("{name}-{visit}"))),
             ["done", key] => drop(done.insert(key.to_owned())),
             ["placed", key, id] => drop(placed.entry(key).or_default().insert(id)),
-            ["refused", _] => {}
+            ["refused" | "unknown", _] => {}
             [verb @ ("edited" | "returned" | "canceled"), key, id, version] => {
                 let order = keys[key].iter().find(|o| o.id.to_string() == id).unwrap();
                 assert!(order.audit.version >= version.parse().unwrap(), "lost: {line}: {order:#?}");
@@ -554,7 +614,6 @@ fn acknowledged(said: &[String], orders: &[Order], cancels: bool) {
     }
     let open = begun.difference(&done).filter(|key| has_key(key.rsplit('-').next().unwrap().parse().unwrap()));
     assert_eq!(open.collect::<Vec<_>>(), Vec::<&String>::new(), "a shopper with a key was never answered");
-    assert!(begun.len() >= PROCESSES * SHOPPERS, "only {} of all shoppers came", begun.len());
     println!("{} visits, {} orders, {lost} of them acknowledged to nobody", begun.len(), orders.len());
     assert!(!cancels || verbs.contains_key("canceled") && verbs.contains_key("edited"));
 }
@@ -575,6 +634,8 @@ async fn sells(at: &Place, cancels: bool) {
     assert_eq!(wrong(&shop).await, Vec::<String>::new());
     let orders = all_orders(&shop).await;
     acknowledged(&said, &orders, cancels);
+    let visits = said.iter().filter(|line| line.starts_with("begin ")).collect::<BTreeSet<_>>().len();
+    assert!(visits >= PROCESSES * SHOPPERS, "only {visits} of all shoppers came");
     if !cancels {
         let hot = sku(&shop, "hot").await;
         assert_eq!((sold(&orders, hot), shop.inventory().level(hot).await.unwrap().on_hand), (STOCK, 0));

@@ -144,14 +144,18 @@ pub(crate) enum Node {
 /// Returns what the server is.
 ///
 /// # Errors
-/// `Unavailable` if it is read-only, which a replica is: its rows may be old.
+/// `Unavailable` if it is a replica of MariaDB, whose rows may be old. A server that is read-only for another reason may
+/// be read.
 pub(crate) async fn node(c: &mut MySqlConnection, full: usize) -> DbResult<Node> {
     let text = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on') AND Value = 'ON'";
     let rows = c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?;
     let is_on = |name: &str| rows.iter().any(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|found| found == name));
     if is_on("read_only") {
-        let source = "the server is read-only, as a replica is: the URL must lead to the server that writes".into();
-        return Err(DbError { kind: Kind::Unavailable, source });
+        let text = "SHOW GLOBAL STATUS WHERE Variable_name = 'Slaves_running' AND Value > 0";
+        if !c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?.is_empty() {
+            let source = "the server is a replica: the URL must lead to the server that writes".into();
+            return Err(DbError { kind: Kind::Unavailable, source });
+        }
     }
     Ok(if is_on("wsrep_on") { Node::Galera { full } } else { Node::Alone })
 }
@@ -325,6 +329,14 @@ fn foreign_key(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_prepared_statements_is_that_of_the_url() {
+        let kept = |parameters: &str| options(&format!("mysql://h/d{parameters}")).unwrap().1;
+        assert_eq!(kept(""), KEPT);
+        assert_eq!(kept("?statement-cache-capacity=7&ssl-mode=disabled"), 7);
+        assert_eq!(kept("?ssl-mode=disabled&statement-cache-capacity=0"), 0);
+    }
 
     #[test]
     fn constraints_are_known_by_what_either_server_says() {

@@ -20,43 +20,17 @@ pub struct Galera {
 }
 
 impl Galera {
+    /// Starts a cluster of one node.
+    pub async fn one_node() -> Server {
+        node(0, &[free_port()]).await
+    }
+
     /// Starts the cluster.
     pub async fn start() -> Self {
-        assert!(
-            std::path::Path::new(PROVIDER).is_file(),
-            "there is no {PROVIDER}: install it (on Debian, the package galera-4), or run `tests/run clusters`"
-        );
         let ports: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
-        let members: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let mut nodes: Vec<Server> = Vec::new();
-        for (n, member) in members.iter().enumerate() {
-            let mut settings: Vec<String> = [
-                "innodb-buffer-pool-size=128M",
-                "innodb-log-file-size=64M",
-                "innodb-autoinc-lock-mode=2",
-                "binlog-format=ROW",
-                "wsrep-on=ON",
-                "wsrep-cluster-name=ecom",
-                "wsrep-sst-method=rsync",
-            ]
-            .map(str::to_owned)
-            .into();
-            settings.push(format!("wsrep-provider={PROVIDER}"));
-            settings.push(format!("wsrep-cluster-address=gcomm://{}", members.join(",")));
-            settings.push(format!("wsrep-node-name=n{}", n + 1));
-            settings.push(format!("wsrep-node-address={member}"));
-            settings.push(format!("wsrep-sst-receive-address=127.0.0.1:{}", free_port()));
-            settings.push(format!(
-                "wsrep-provider-options=gmcast.listen_addr=tcp://{member};ist.recv_addr=127.0.0.1:{};gcache.size=64M",
-                free_port()
-            ));
-            let first_start = if n == 0 { "wsrep-new-cluster" } else { "init-file=" };
-            let all: Vec<&str> = settings.iter().map(String::as_str).chain([first_start]).collect();
-            let mut node = Server::with(Kind::MariaDb, &all).await;
-            // From its next start on, it joins, and has its users from the others.
-            settings.push("init-file=".to_owned());
-            node.set(settings);
-            nodes.push(node);
+        let mut nodes = Vec::new();
+        for n in 0..NODES {
+            nodes.push(node(n, &ports).await);
         }
         let mut c = MySqlConnection::connect(&nodes[0].url()).await.expect("the first node answers");
         c.execute("CREATE USER 'haproxy'@'%'").await.expect("the user of the health checks is made");
@@ -93,6 +67,43 @@ impl Galera {
             .await;
         }
     }
+}
+
+/// Starts the node `n` of a cluster whose nodes have these ports for each other. The first one makes the cluster.
+async fn node(n: usize, ports: &[u16]) -> Server {
+    assert!(
+        std::path::Path::new(PROVIDER).is_file(),
+        "there is no {PROVIDER}: install it (on Debian, the package galera-4), or run `tests/run clusters`"
+    );
+    let members: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let member = &members[n];
+    let mut settings: Vec<String> = [
+        "innodb-buffer-pool-size=128M",
+        "innodb-log-file-size=64M",
+        "innodb-autoinc-lock-mode=2",
+        "binlog-format=ROW",
+        "wsrep-on=ON",
+        "wsrep-cluster-name=ecom",
+        "wsrep-sst-method=rsync",
+    ]
+    .map(str::to_owned)
+    .into();
+    settings.push(format!("wsrep-provider={PROVIDER}"));
+    settings.push(format!("wsrep-cluster-address=gcomm://{}", members.join(",")));
+    settings.push(format!("wsrep-node-name=n{}", n + 1));
+    settings.push(format!("wsrep-node-address={member}"));
+    settings.push(format!("wsrep-sst-receive-address=127.0.0.1:{}", free_port()));
+    settings.push(format!(
+        "wsrep-provider-options=gmcast.listen_addr=tcp://{member};ist.recv_addr=127.0.0.1:{};gcache.size=64M",
+        free_port()
+    ));
+    let first_start = if n == 0 { "wsrep-new-cluster" } else { "init-file=" };
+    let all: Vec<&str> = settings.iter().map(String::as_str).chain([first_start]).collect();
+    let mut node = Server::with(Kind::MariaDb, &all).await;
+    // From its next start on, it joins, and has its users from the others.
+    settings.push("init-file=".to_owned());
+    node.set(settings);
+    node
 }
 
 /// Returns a value of `SHOW STATUS`, if the node answers.
