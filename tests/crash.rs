@@ -5,12 +5,12 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
-#[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
-#[path = "crash/indexing.rs"]
-mod indexing;
 #[cfg(all(feature = "postgres", feature = "mysql", feature = "redis", feature = "elasticsearch"))]
 #[path = "clusters/mod.rs"]
 mod clusters;
+#[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
+#[path = "crash/indexing.rs"]
+mod indexing;
 #[path = "crash/mails.rs"]
 mod mails;
 #[path = "crash/orders.rs"]

@@ -73,7 +73,8 @@ impl<'a> Sale<'a> {
 
     /// Ends the sale, prints its figures, and checks what the processes have acknowledged in each of these shops.
     async fn end(self, others: &[Shop]) {
-        let mut accepted: Vec<Instant> = self.crew.processes.iter().flat_map(|p| p.accepted.lock().unwrap().clone()).collect();
+        let mut accepted: Vec<Instant> =
+            self.crew.processes.iter().flat_map(|p| p.accepted.lock().unwrap().clone()).collect();
         let said = self.crew.end();
         accepted.sort_unstable();
         let gaps = || accepted.windows(2).map(|pair| (pair[1] - pair[0], pair[0]));
@@ -86,7 +87,9 @@ impl<'a> Sale<'a> {
             let next = self.events.iter().map(|(next, _)| *next).find(|next| next > at);
             let until = gaps().filter(|(gap, begun)| *begun + *gap > *at && next.is_none_or(|next| *begun < next));
             let longest = until.map(|(gap, _)| gap).max().or_else(|| gap.max()).unwrap_or_default();
-            println!("{name}: {event}; the next order came after {after:.1?}, the longest time without one was {longest:.1?}");
+            println!(
+                "{name}: {event}; the next order came after {after:.1?}, the longest time without one was {longest:.1?}"
+            );
         }
         println!(
             "{name}: {} orders accepted, {} answers unknown, longest time without an accepted order {longest:.1?} \

@@ -15,7 +15,13 @@ use crate::orders::open;
 use crate::{Place, input};
 
 /// Writes in one process, and reads the write through the cache in another, until it is told to end.
-async fn reads_follow_writes(writer: Shop, reader: Shop, id: ProductId, end: Arc<AtomicBool>, rounds: Arc<AtomicUsize>) {
+async fn reads_follow_writes(
+    writer: Shop,
+    reader: Shop,
+    id: ProductId,
+    end: Arc<AtomicBool>,
+    rounds: Arc<AtomicUsize>,
+) {
     while !end.load(Ordering::SeqCst) {
         let round = rounds.fetch_add(1, Ordering::SeqCst);
         let patch: ProductPatch = serde_json::from_str(&format!("{{\"brand\":\"Brand {round}\"}}")).unwrap();
@@ -71,7 +77,10 @@ fn r15_sentinel_promotes_a_replica_and_no_old_value_is_served() {
             assert!(shop.products().get(id).await.unwrap().hit, "the cache is in use");
             assert!(shop.health(Duration::from_secs(5)).await.is_whole());
         }
-        assert_eq!(one.products().get(id).await.unwrap().value.brand, two.products().get_fresh(id, IncludeDeleted::No).await.unwrap().brand);
+        assert_eq!(
+            one.products().get(id).await.unwrap().value.brand,
+            two.products().get_fresh(id, IncludeDeleted::No).await.unwrap().brand
+        );
         sale.end(&[]).await;
     });
 }

@@ -218,7 +218,8 @@ impl Shoppers {
     async fn shops(&self, visit: usize) {
         let key = self.input(visit).0;
         if self.searches {
-            let query = SearchQuery { text: CODES[visit % CODES.len()].to_owned(), limit: 10, ..SearchQuery::default() };
+            let query =
+                SearchQuery { text: CODES[visit % CODES.len()].to_owned(), limit: 10, ..SearchQuery::default() };
             match self.shop.search().search(&query).await {
                 Ok(found) => assert!(found.total.count <= CODES.len() as u64, "{found:?}"),
                 Err(e) => assert!(e.is_retryable(), "{key}: {e:?}"),

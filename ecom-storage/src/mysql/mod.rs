@@ -149,7 +149,8 @@ pub(crate) enum Node {
 pub(crate) async fn node(c: &mut MySqlConnection, full: usize) -> DbResult<Node> {
     let text = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on') AND Value = 'ON'";
     let rows = c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?;
-    let is_on = |name: &str| rows.iter().any(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|found| found == name));
+    let is_on =
+        |name: &str| rows.iter().any(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|found| found == name));
     if is_on("read_only") {
         let text = "SHOW GLOBAL STATUS WHERE Variable_name = 'Slaves_running' AND Value > 0";
         if !c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?.is_empty() {
@@ -247,7 +248,12 @@ fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {
     Ok(args)
 }
 
-pub(crate) async fn fetch_all(c: &mut MySqlConnection, node: Node, sql: SqlStr, values: Vec<Value<'_>>) -> DbResult<Vec<Row>> {
+pub(crate) async fn fetch_all(
+    c: &mut MySqlConnection,
+    node: Node,
+    sql: SqlStr,
+    values: Vec<Value<'_>>,
+) -> DbResult<Vec<Row>> {
     prepare(c, node, &sql).await?;
     let query = sqlx::query_with(sql, arguments(values)?);
     let rows = c.fetch_all(query).await.map_err(classify)?;

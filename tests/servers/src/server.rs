@@ -568,12 +568,9 @@ fn unprivileged(kind: Kind) -> (u32, u32) {
         Kind::Postgres | Kind::Patroni => "postgres",
         Kind::MariaDb => "mysql",
         Kind::Redis | Kind::Sentinel => "redis",
-        Kind::Elasticsearch
-        | Kind::OpenSearch
-        | Kind::Meilisearch
-        | Kind::Smtp
-        | Kind::Etcd
-        | Kind::HaProxy => "nobody",
+        Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch | Kind::Smtp | Kind::Etcd | Kind::HaProxy => {
+            "nobody"
+        }
     };
     [own, "nobody"]
         .iter()

@@ -48,7 +48,10 @@ impl Sentinel {
         let (mut rules, mut backends) = (String::new(), String::new());
         for (n, node) in nodes.iter().enumerate() {
             let port = node.port();
-            let _ = writeln!(rules, "    use_backend node{n} if {{ srv_is_up(node{n}/redis) }} {{ nbsrv(chosen{n}) ge 2 }}");
+            let _ = writeln!(
+                rules,
+                "    use_backend node{n} if {{ srv_is_up(node{n}/redis) }} {{ nbsrv(chosen{n}) ge 2 }}"
+            );
             let _ = writeln!(
                 backends,
                 "backend node{n}\n    option tcp-check\n    tcp-check send info\\ replication\\r\\n\n    \
