@@ -37,7 +37,7 @@ fn r07_r11_r12_galera_loses_no_order_with_three_writers() {
         let dir = tempfile::tempdir().unwrap();
         let at: Vec<_> = cluster.nodes.iter().map(|node| place(dir.path(), node.url())).collect();
         let mut sale = Sale::begin("Galera with three writers", &at).await;
-        for _ in 0..10 {
+        for _ in 0..4 {
             sale.goes_on().await;
         }
         sale.note("a node is killed");

@@ -73,30 +73,23 @@ impl<'a> Sale<'a> {
 
     /// Ends the sale, prints its figures, and checks what the processes have acknowledged in each of these shops.
     async fn end(self, others: &[Shop]) {
-        let mut accepted: Vec<Instant> =
-            self.crew.processes.iter().flat_map(|p| p.accepted.lock().unwrap().clone()).collect();
-        let said = self.crew.end();
+        let of = |process: &Process| process.accepted.lock().unwrap().clone();
+        let mut accepted: Vec<Instant> = self.crew.processes.iter().flat_map(of).collect();
+        let (name, said) = (self.name, self.crew.end());
         accepted.sort_unstable();
-        let gaps = || accepted.windows(2).map(|pair| (pair[1] - pair[0], pair[0]));
-        let name = self.name;
-        let (longest, begun) = gaps().max().unwrap();
-        for (at, event) in &self.events {
-            let gap = gaps().filter(|(gap, begun)| *begun + *gap > *at).map(|(gap, _)| gap);
-            let after = accepted.iter().find(|order| *order > at).map(|order| *order - *at);
-            // The longest gap until the next event.
-            let next = self.events.iter().map(|(next, _)| *next).find(|next| next > at);
-            let until = gaps().filter(|(gap, begun)| *begun + *gap > *at && next.is_none_or(|next| *begun < next));
-            let longest = until.map(|(gap, _)| gap).max().or_else(|| gap.max()).unwrap_or_default();
-            println!(
-                "{name}: {event}; the next order came after {after:.1?}, the longest time without one was {longest:.1?}"
-            );
+        let gaps = || accepted.windows(2).map(|pair| (pair[0], pair[1]));
+        // What came before the next event belongs to an event.
+        let ends = self.events.iter().skip(1).map(|(at, _)| *at).chain(accepted.last().copied());
+        for ((at, event), end) in self.events.iter().zip(ends) {
+            let longest = gaps().filter(|(from, to)| to > at && *from < end).map(|(from, to)| to - from).max();
+            println!("{name}: {event}: {:.1?} without an accepted order", longest.unwrap_or_default());
         }
+        let longest = gaps().map(|(from, to)| to - from).max().unwrap_or_default();
+        let unknown = said.iter().filter(|line| line.starts_with("unknown ")).count();
         println!(
-            "{name}: {} orders accepted, {} answers unknown, longest time without an accepted order {longest:.1?} \
-             ({:.1?} after the first order)",
+            "{name}: {} orders accepted in {:.0?}, {unknown} answers unknown, longest time without one {longest:.1?}",
             accepted.len(),
-            said.iter().filter(|line| line.starts_with("unknown ")).count(),
-            begun - accepted[0],
+            accepted[accepted.len() - 1] - accepted[0],
         );
         for shop in std::iter::once(&self.shop).chain(others) {
             assert_eq!(wrong_with(shop, PIECES).await, Vec::<String>::new(), "{name}");
