@@ -660,6 +660,8 @@ async fn a_standby_of_postgres_is_refused_until_it_is_promoted() -> TestResult {
     server.stop().await;
     std::fs::write(server.directory().join("data/standby.signal"), "")?;
     server.start().await;
+    // The first call finds that its connection is closed.
+    assert!(s.identity().await.is_err());
     for e in [s.identity().await.unwrap_err(), storage(&server.url()).migrate(Currency::USD).await.unwrap_err()] {
         assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
         assert!(format!("{e:?}").contains("standby"), "{e:?}");

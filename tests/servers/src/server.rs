@@ -189,8 +189,7 @@ impl Server {
             Kind::Elasticsearch | Kind::OpenSearch => format!("http://127.0.0.1:{port}"),
             Kind::Meilisearch => format!("http://:{MEILISEARCH_KEY}@127.0.0.1:{port}"),
             Kind::Patroni => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
-            Kind::Etcd | Kind::HaProxy => format!("tcp://127.0.0.1:{port}"),
-            Kind::Sentinel => format!("redis://127.0.0.1:{port}"),
+            Kind::Etcd | Kind::HaProxy | Kind::Sentinel => format!("tcp://127.0.0.1:{port}"),
             Kind::Smtp => {
                 let user = if self.setting("login") == "yes" { SMTP_USER } else { "" };
                 let ca = self.directory().join("ca.pem").display().to_string();
@@ -474,7 +473,8 @@ impl Server {
             }
             Kind::Patroni => {
                 let mut c = self.command(program(self.kind, "patroni"));
-                c.arg(self.configure("patroni.yml"));
+                // Its client looks for certificates there.
+                c.env("HOME", directory).arg(self.configure("patroni.yml"));
                 c
             }
             Kind::Etcd => {

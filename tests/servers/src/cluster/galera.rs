@@ -103,6 +103,7 @@ async fn node(n: usize, ports: &[u16]) -> Server {
     // From its next start on, it joins, and has its users from the others.
     settings.push("init-file=".to_owned());
     node.set(settings);
+    until("the node is ready", async || status(&node, "wsrep_ready").await.is_some_and(|ready| ready == "ON")).await;
     node
 }
 

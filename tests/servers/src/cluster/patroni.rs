@@ -69,7 +69,8 @@ impl Patroni {
     /// Starts the cluster, and waits until it replicates synchronously.
     pub async fn start() -> Self {
         let store = Server::with(Kind::Etcd, &[]).await;
-        let bin = program(Kind::Postgres, "postgres");
+        // The folder of all programs: some may have a link elsewhere.
+        let bin = program(Kind::Postgres, "pg_controldata").canonicalize().expect("it exists");
         let bin = bin.parent().expect("it is in a folder").display().to_string();
         let (mut members, mut rest, mut servers) = (Vec::new(), Vec::new(), String::new());
         for n in 1..=NODES {

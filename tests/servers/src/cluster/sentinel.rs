@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::{NODES, proxy, until};
@@ -103,7 +103,9 @@ impl Sentinel {
 fn ask(port: u16, command: &str) -> io::Result<String> {
     let mut c = TcpStream::connect(("127.0.0.1", port))?;
     c.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(c, "{command}\r\nQUIT\r\n")?;
+    write!(c, "{command}\r\n")?;
+    // A Sentinel does not know QUIT.
+    c.shutdown(Shutdown::Write)?;
     let mut answer = String::new();
     c.read_to_string(&mut answer)?;
     if answer.is_empty() { Err(io::Error::other("no answer")) } else { Ok(answer) }
