@@ -22,10 +22,11 @@ async fn reads_follow_writes(
     end: Arc<AtomicBool>,
     rounds: Arc<AtomicUsize>,
 ) {
+    let mut version = 1;
     while !end.load(Ordering::SeqCst) {
         let round = rounds.fetch_add(1, Ordering::SeqCst);
         let patch: ProductPatch = serde_json::from_str(&format!("{{\"brand\":\"Brand {round}\"}}")).unwrap();
-        writer.products().patch(id, ExpectedVersion::Unspecified, patch).await.unwrap();
+        version = writer.products().patch(id, ExpectedVersion::Exact(version), patch).await.unwrap().audit.version;
         // The second read finds what the first one has stored.
         for _ in 0..2 {
             let read = reader.products().get(id).await.unwrap();
