@@ -169,7 +169,10 @@ impl Server {
             match server.launch().await {
                 Ok(()) => break,
                 // Another process may have taken the port meanwhile.
-                Err(why) => assert!(attempt < 3, "{why}"),
+                Err(why) => {
+                    assert!(attempt < 3, "{why}");
+                    server.kill9().await;
+                }
             }
         }
         server
@@ -179,7 +182,7 @@ impl Server {
     pub fn url(&self) -> String {
         let port = self.port;
         match self.kind {
-            Kind::Postgres => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
+            Kind::Postgres | Kind::Patroni => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
             Kind::MariaDb => format!("mysql://ecom:ecom@127.0.0.1:{port}/ecom"),
             Kind::Redis => match self.settings.iter().find_map(|s| s.strip_prefix("requirepass=")) {
                 Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
@@ -188,7 +191,6 @@ impl Server {
             Kind::Elasticsearch if self.is_secured() => format!("https://127.0.0.1:{port}"),
             Kind::Elasticsearch | Kind::OpenSearch => format!("http://127.0.0.1:{port}"),
             Kind::Meilisearch => format!("http://:{MEILISEARCH_KEY}@127.0.0.1:{port}"),
-            Kind::Patroni => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
             Kind::Etcd | Kind::HaProxy | Kind::Sentinel => format!("tcp://127.0.0.1:{port}"),
             Kind::Smtp => {
                 let user = if self.setting("login") == "yes" { SMTP_USER } else { "" };
