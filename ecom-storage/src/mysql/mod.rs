@@ -291,10 +291,9 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
             ErrorKind::ForeignKeyViolation => Kind::ForeignKey(foreign_key(e.message())),
             ErrorKind::CheckViolation => Kind::Check(check(e.message())),
             _ => match e.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
-                // The record has changed since the snapshot, lock wait timeout, deadlock.
-                Some(1020 | 1205 | 1213) => Kind::Contention,
-                // The savepoint of a transaction that the server has rolled back (see `commit`).
-                Some(1305) => Kind::Contention,
+                // The record has changed since the snapshot, lock wait timeout, deadlock; the savepoint of a transaction
+                // that the server has rolled back (see `commit`).
+                Some(1020 | 1205 | 1213 | 1305) => Kind::Contention,
                 Some(1045 | 1698) => Kind::Setup("is refused by the server: check the user and the password"),
                 Some(1044 | 1142 | 1227) => {
                     Kind::Setup("names a user who lacks a right that the shop needs in the database: grant it")
