@@ -28,10 +28,10 @@ impl Elasticsearch {
                 format!("discovery.seed_hosts=[{}]", seeds.join(",")),
                 "cluster.initial_master_nodes=[\"n0\",\"n1\",\"n2\"]".to_owned(),
             ];
-            async move {
+            Box::pin(async move {
                 let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
                 Server::with(Kind::Elasticsearch, &settings).await
-            }
+            })
         };
         // A node answers once two of them have elected a master.
         let (a, b, c) = tokio::join!(start(0), start(1), start(2));
