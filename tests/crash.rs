@@ -137,6 +137,10 @@ pub(crate) struct Process {
     /// The lines that were read so far.
     read: RefCell<Vec<String>>,
     /// When each order was acknowledged.
+    #[cfg_attr(
+        not(all(feature = "postgres", feature = "mysql", feature = "redis", feature = "elasticsearch")),
+        expect(dead_code, reason = "only the tests of clusters read it")
+    )]
     accepted: Arc<Mutex<Vec<Instant>>>,
 }
 
