@@ -192,15 +192,15 @@ async fn a_body_may_be_larger_than_others_but_not_than_its_own_limit() {
 }
 
 /// A part of a body: NDJSON with one record.
-fn part(n: u32) -> Result<Bytes, std::io::Error> {
-    Ok(format!("{}\n", json!({"external_id": n, "title": format!("P{n}"), "price": 1})).into())
+fn part(n: u32) -> Bytes {
+    format!("{}\n", json!({"external_id": n, "title": format!("P{n}"), "price": 1})).into()
 }
 
 #[tokio::test]
 async fn what_came_before_a_break_is_imported_and_the_job_has_failed() {
     let api = Api::with(open().request_timeout(Duration::from_millis(300))).await;
-    let broken = stream::iter([part(1), part(2), Err(std::io::ErrorKind::ConnectionReset.into())]);
-    let stalled = stream::iter([part(3)]).chain(stream::pending());
+    let broken = stream::iter([Ok(part(1)), Ok(part(2)), Err(std::io::ErrorKind::ConnectionReset.into())]);
+    let stalled = stream::iter([Ok::<_, std::io::Error>(part(3))]).chain(stream::pending());
     for (body, inserted) in [(Body::from_stream(broken), 2), (Body::from_stream(stalled), 1)] {
         let data = import(&api, "", "application/x-ndjson", body).await.ok(200).data();
         assert_eq!(data["inserted"], inserted, "{data}");
@@ -216,7 +216,7 @@ async fn what_came_before_a_break_is_imported_and_the_job_has_failed() {
 #[tokio::test]
 async fn an_import_whose_client_goes_away_records_its_end() {
     let api = Api::new().await;
-    let body = Body::from_stream(stream::iter([part(1)]).chain(stream::pending()));
+    let body = Body::from_stream(stream::iter([Ok::<_, std::io::Error>(part(1))]).chain(stream::pending()));
     let request = Request::post(format!("{API}/ingest/products")).body(body).unwrap();
     let call = tokio::spawn(api.router.clone().oneshot(request));
     while jobs(&api).await.is_empty() {

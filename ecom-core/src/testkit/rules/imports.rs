@@ -167,13 +167,14 @@ pub async fn an_import_as_a_job_keeps_its_counters_and_what_it_refuses(f: &ShopF
         let places: Vec<(u64, u64)> = kept.iter().map(|r| (r.index, r.line)).collect();
         assert_eq!(places, [(1, 2), (2, 3), (4, 5)]);
         assert_eq!(f.shop.jobs().rejections(run.job, Some(1), 1).await.unwrap(), kept[1..2]);
-        let text: String = kept.iter().map(|r| format!("{}\n", r.letter)).collect();
+        let text: String = kept.iter().flat_map(|r| [r.letter.as_str(), "\n"]).collect();
         assert_eq!(text.as_bytes(), *letters.lock(), "the dead letters of the options are the same");
     }
     let kept = f.shop.jobs().list(&JobFilter { kind: Some(JobKind::Import), state: None }, &Paging::first(10)).await;
     let last = kept.unwrap().0.items.remove(0);
     let letters = f.shop.jobs().rejections(last.id, None, 10).await.unwrap();
-    let mended: String = letters.iter().map(|r| format!("{}\n", r.letter.replace("ten", "10.00"))).collect();
+    let lines: String = letters.iter().flat_map(|r| [r.letter.as_str(), "\n"]).collect();
+    let mended = lines.replace("ten", "10.00");
     let options = ImportOptions::default().source("erp").format(ImportFormat::DeadLetters);
     let (again, _) = as_job(&f.shop, &mended, options).await;
     assert_eq!((again.report.inserted, again.report.rejected), (1, 2), "{again:?}");

@@ -60,16 +60,16 @@ impl ImportService<'_> {
             on_progress(report);
         };
         let work = async {
-            let import = async {
+            let mut import = Box::pin(async {
                 match kind {
                     ImportKind::Products => self.products_from(records, options, counted).await,
                     ImportKind::Categories => self.categories_from(records, options, counted).await,
                     ImportKind::Customers => self.customers_from(records, options, counted).await,
                     ImportKind::Carts => self.carts_from(records, options, counted).await,
                 }
-            };
+            });
             let keeping = kept.write(self.cx);
-            tokio::pin!(import, keeping);
+            tokio::pin!(keeping);
             let report = tokio::select! {
                 biased;
                 report = &mut import => report,
