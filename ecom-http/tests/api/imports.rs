@@ -199,7 +199,8 @@ fn part(n: u32) -> Bytes {
 #[tokio::test]
 async fn what_came_before_a_break_is_imported_and_the_job_has_failed() {
     let api = Api::with(open().request_timeout(Duration::from_millis(300))).await;
-    let broken = stream::iter([Ok(part(1)), Ok(part(2)), Err(std::io::ErrorKind::ConnectionReset.into())]);
+    let broken =
+        stream::iter([Ok(part(1)), Ok(part(2)), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))]);
     let stalled = stream::iter([Ok::<_, std::io::Error>(part(3))]).chain(stream::pending());
     for (body, inserted) in [(Body::from_stream(broken), 2), (Body::from_stream(stalled), 1)] {
         let data = import(&api, "", "application/x-ndjson", body).await.ok(200).data();
