@@ -19,13 +19,12 @@ pub fn kind_of(path: &Path) -> Result<ImportKind> {
     let shown = path.display();
     let mut head = Vec::new();
     File::open(path).map_err(|e| format!("{shown}: {e}"))?.take(64 * 1024).read_to_end(&mut head)?;
-    ImportKind::detect(&head).ok_or_else(|| {
-        format!("{shown}: holds neither products, categories, customers nor carts that ecom knows").into()
-    })
+    ImportKind::detect(&head)
+        .ok_or_else(|| format!("{shown}: holds no products, categories, customers or carts that ecom can read").into())
 }
 
-/// Imports files, each after those that it refers to. `letters_of` returns where the dead letters of the file with a name
-/// go. Stops at the first file that ends early.
+/// Imports files, each after those that it refers to. `letters_of` returns where the dead letters of the file with a
+/// name go. Stops at the first file that ends early.
 pub async fn files(
     shop: &Shop,
     mut files: Vec<(ImportKind, PathBuf)>,
@@ -69,8 +68,8 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Imports one source, shows its progress, and prints the report. A terminal gets a progress bar, and anything else a line
-/// from time to time.
+/// Imports one source, shows its progress, and prints the report. A terminal gets a progress bar, and anything else a
+/// line from time to time.
 pub async fn run(
     shop: &Shop,
     kind: ImportKind,

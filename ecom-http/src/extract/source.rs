@@ -41,8 +41,8 @@ pub(crate) fn body_reader(body: Body, patience: Duration) -> (BodyReader, BodyPu
 }
 
 impl BodyPump {
-    /// Passes on the body until its end, or until nobody reads it any more. What nobody has read is then drained, so
-    /// that a client that is still sending gets the response.
+    /// Passes on the body until its end, or until nobody reads it any more. It then drops the rest of the body, which
+    /// the server drains or cuts off.
     pub async fn run(mut self) {
         loop {
             let part = match tokio::time::timeout(self.patience, self.body.frame()).await {

@@ -90,8 +90,8 @@ pub(crate) const PARAMETERS: [&str; 2] = ["sslca", "socket"];
 
 /// How many prepared statements a connection keeps.
 const KEPT: usize = 256;
-/// On Galera, all prepared statements of a connection are closed before a transaction if there is room for no more than
-/// this many others.
+/// On Galera, a connection that has room for fewer than this many further prepared statements closes all of them before a
+/// transaction.
 const ROOM: usize = 64;
 
 /// Reads a URL. Also returns how many prepared statements a connection keeps.
@@ -129,23 +129,24 @@ fn session(limit: Option<Duration>) -> String {
     text
 }
 
-/// What the server is that a connection leads to.
+/// The kind of server that a connection leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     /// It decides by itself about each transaction.
     Alone,
     /// It is a node of a Galera cluster, on which a write of another node may roll back a transaction at any time.
     Galera {
-        /// If the connection keeps this many prepared statements, it is not known whether the next one is among them.
+        /// The capacity of the cache of prepared statements. If the cache is full, its size does not show whether a
+        /// statement was new.
         full: usize,
     },
 }
 
-/// Returns what the server is.
+/// Returns the kind of server that a connection leads to.
 ///
 /// # Errors
-/// `Unavailable` if it is a replica of MariaDB, whose rows may be old. A server that is read-only for another reason may
-/// be read.
+/// `Unavailable` if it is a replica of MariaDB, whose rows may be old. A server that is read-only for another reason
+/// may be read.
 pub(crate) async fn node(c: &mut MySqlConnection, full: usize) -> DbResult<Node> {
     let text = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on') AND Value = 'ON'";
     let rows = c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?;
@@ -212,7 +213,7 @@ pub(crate) async fn begin(c: &mut MySqlConnection, node: Node, text: &'static st
     script(c, BEGIN_ON_GALERA).await
 }
 
-/// Commits a transaction, if it is still the one that began.
+/// Commits a transaction. On Galera, it fails if a write of another node has rolled the transaction back.
 pub(crate) async fn commit(c: &mut MySqlConnection, node: Node) -> DbResult<()> {
     match node {
         Node::Alone => script(c, "COMMIT").await,
@@ -221,9 +222,9 @@ pub(crate) async fn commit(c: &mut MySqlConnection, node: Node) -> DbResult<()> 
     }
 }
 
-/// Begins a transaction with a savepoint that no other transaction has.
+/// Begins a transaction with a savepoint. A transaction that the server begins after a rollback lacks it.
 pub(crate) const BEGIN_ON_GALERA: &str = "START TRANSACTION; SAVEPOINT ecom_begun";
-/// Fails if the transaction is not the one that began.
+/// Fails if the transaction that [`BEGIN_ON_GALERA`] began was rolled back.
 pub(crate) const STILL_BEGUN: &str = "RELEASE SAVEPOINT ecom_begun";
 
 fn arguments(values: Vec<Value<'_>>) -> DbResult<MySqlArguments> {

@@ -143,8 +143,8 @@ impl Server {
     }
 
     /// Starts a server with these settings, each `name=value` as in the server's configuration file. The URL of a Redis
-    /// contains its `requirepass`. A server whose setting is the text of its configuration file writes it at each start,
-    /// with its port and its folder in place of `{port}` and `{directory}`.
+    /// contains its `requirepass`. If the one setting is the text of a configuration file, the file is written at each
+    /// start, with the port and the folder of the server in place of `{port}` and `{directory}`.
     pub async fn with(kind: Kind, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("ecom-server-").tempdir().expect("a temporary folder");
         // Python may be in a folder that only root reads.

@@ -145,7 +145,8 @@ impl Job {
     pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
     /// The maximum length of the last error, in characters.
     pub const MAX_ERROR: usize = 1_000;
-    /// The maximum size of all rejections that the job of an import keeps, in bytes: 16 MiB. It counts the others.
+    /// The maximum size of all rejections that the job of an import keeps, in bytes: 16 MiB. The job only counts
+    /// the rejections beyond it.
     pub const MAX_REJECTIONS: usize = 16 << 20;
 
     /// Returns a new job, which is due at once.

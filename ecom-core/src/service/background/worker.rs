@@ -35,7 +35,7 @@ const DIED: &str =
 
 /// The error of a job that only its creator could run, and whose process died.
 const ABANDONED: &str =
-    "the process that ran the job died or lost its lease; what was written until then stays, and it can be repeated";
+    "the process that ran the job died or lost its lease; what it had written stays, and the import can be repeated";
 
 /// The error of a job whose operation has panicked.
 const PANICKED: &str = "the run has panicked; the log of the process has the message";

@@ -34,7 +34,7 @@ pub enum ExportFormat {
     /// together. A column map without `external_id`, `slug` or `group` cannot tell that, so that an import would take
     /// each row for a product of its own.
     ///
-    /// A cell that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@`) gets an apostrophe
+    /// A cell that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a carriage return) gets an apostrophe
     /// before it, as in the exports of WooCommerce, and an import removes the apostrophe.
     Csv(ColumnMap),
 }
@@ -89,9 +89,9 @@ impl<'a> ExportService<'a> {
     /// which they were created. It reads some hundreds at a time, so memory is bounded, and a product that changes
     /// meanwhile is written as it was before or after.
     ///
-    /// An import of the export into the same shop writes nothing. An import into an empty shop creates the same products,
-    /// of which a second export is the same to the byte, unless a title, code or slug was taken in the order of other
-    /// writes. Categories are named by their paths, so import them first to keep their names. Reviews and prices in the
+    /// An import of the export into the same shop writes nothing. An import into an empty shop creates the same
+    /// products, of which a second export is the same to the byte, unless products have exchanged a title, a SKU code
+    /// or a slug since they were created. Categories are named by their paths, so import them first to keep their names. Reviews and prices in the
     /// past are not a part of products; a rating is written if it came from outside. Ids, times and versions are new.
     ///
     /// `on_progress` is called after each page.
@@ -230,7 +230,7 @@ fn product_value(p: &Product, field: &str) -> Value {
         "description" => p.description.as_deref().into(),
         "brand" => p.brand.as_deref().into(),
         "status" => p.status.as_str().into(),
-        // A product without categories leaves its categories, so the list is written even if it is empty.
+        // The list is written even if it is empty, so that an import removes the product from its categories.
         "categories" => p.categories.iter().map(|c| Value::from(c.path.as_str())).collect(),
         "tags" => p.tags.clone().into(),
         "images" => p.images.iter().map(|i| Value::from(i.url.as_str())).collect(),
@@ -259,7 +259,7 @@ fn sku_value(s: &Sku, field: &str) -> Value {
         }
         "price" => s.price.amount().to_string().into(),
         "currency" => s.price.currency().code().into(),
-        // A SKU whose stock is not tracked keeps the number that it has.
+        // The stock of an untracked SKU is not written, so that an import leaves it as it is.
         "stock" if s.track_stock => s.on_hand.into(),
         "track_stock" => s.track_stock.into(),
         "low_stock_threshold" => s.low_stock_threshold.into(),

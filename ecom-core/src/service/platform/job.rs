@@ -125,8 +125,8 @@ impl<'a> JobService<'a> {
         found.ok_or_else(|| Error::not_found(Entity::Job, id))
     }
 
-    /// Returns at most `limit` records, 1 to 1,000, that the import of this job has refused, in the order of their indexes, those
-    /// after the index `after` if it is set. Returns none for other jobs.
+    /// Returns at most `limit` records, 1 to 1,000, that the import of this job has refused, in the order of their
+    /// indexes, those after the index `after` if it is set. Returns none for other jobs.
     ///
     /// # Errors
     /// `NotFound` if the job does not exist, `Validation` if the limit is out of bounds, `Unavailable`.

@@ -198,7 +198,7 @@ impl std::io::Write for Shared {
     }
 }
 
-/// Nobody else has the source.
+/// No other process has the source, so a retry is refused.
 pub async fn an_import_that_ends_early_is_a_failed_job_and_cannot_be_run_again(f: &ShopFixture) {
     let text = r#"[{"id": 1, "title": "Lamp", "price": 10, "sku": "LAMP"}, {"id": 2, "ti"#;
     let (run, _) = as_job(&f.shop, text, ImportOptions::default()).await;

@@ -12,19 +12,19 @@ use uuid::Uuid;
 pub(crate) struct ImportView<'a> {
     /// The id of the job of the import, which keeps the counters and the records that were refused.
     pub job_id: Uuid,
-    /// Whether nothing was written. The counters are those that an import would have.
+    /// Whether this was a dry run, which writes nothing and has the counters of a real import.
     pub dry_run: bool,
-    /// The records that were read.
+    /// The number of records that were read.
     pub read: u64,
-    /// The records that became new products.
+    /// The number of records that became new products.
     pub inserted: u64,
-    /// The records that changed a product.
+    /// The number of records that changed a product.
     pub updated: u64,
-    /// The records that agreed with their product, so that nothing was written.
+    /// The number of records that agreed with their product, so that nothing was written.
     pub unchanged: u64,
-    /// The records that were refused.
+    /// The number of records that were refused.
     pub rejected: u64,
-    /// The categories that were created because records name them.
+    /// The number of categories that were created because records name them.
     pub categories_created: u64,
     /// The fields and columns that the import does not know and has ignored, with the number of their occurrences.
     #[schema(value_type = std::collections::HashMap<String, u64>, example = json!({"columns.Remark": 12}))]
@@ -32,8 +32,8 @@ pub(crate) struct ImportView<'a> {
     /// Where and why the body could not be read further; null if it was read to its end. The records before that are
     /// imported.
     pub ended_early: Option<EndedEarlyView<'a>>,
-    /// The records that `rows` has: `all`, or only the `rejected` ones if there are more than 1,000 records. Of those,
-    /// it has the first 1,000, and `/admin/jobs/{id}/rejected` has the others.
+    /// Which records `rows` contains: `all`, or, if the body has more than 1,000 records, the first 1,000 `rejected`
+    /// ones. `/admin/jobs/{id}/rejected` has all rejected records that the job keeps.
     pub rows_are: &'static str,
     /// The results of single records, in the order of the body.
     pub rows: Vec<RowView<'a>>,

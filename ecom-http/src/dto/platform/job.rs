@@ -20,8 +20,8 @@ pub(crate) struct JobView<'a> {
     pub state: JobState,
     /// The counters of the current run, or of the last one: `read`, `written` and `refused` of a reindex; `compared`,
     /// `missing`, `stale`, `extra`, `repaired` and `refused` of a verify; `sent` or `skipped` of a mail; `read`,
-    /// `inserted`, `updated`, `unchanged`, `rejected`, `categories_created` and `rejections_not_kept` of an import. A
-    /// counter that is absent is 0.
+    /// `inserted`, `updated`, `unchanged`, `rejected`, `dropped`, `skipped`, `categories_created` and
+    /// `rejections_not_kept` of an import. A counter that is absent is 0.
     #[schema(value_type = std::collections::HashMap<String, u64>, example = json!({"read": 1500, "written": 1500}))]
     pub counters: &'a JobCounters,
     /// How often the job has begun to run since it was enqueued, or since an operator has run it again.

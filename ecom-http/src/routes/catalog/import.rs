@@ -20,12 +20,13 @@ use crate::resource::Reply;
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ImportParams {
-    /// The format of the body: `json`, `ndjson`, `dead_letters`, `csv`, `shopify` or `woocommerce`. If it is absent, the
-    /// format is that of `Content-Type`, or is found by the beginning of the body.
+    /// The format of the body: `json`, `ndjson`, `dead_letters`, `csv`, `shopify` or `woocommerce`. If it is absent,
+    /// the format is that of `Content-Type`, or is detected from the beginning of the body.
     #[serde(default)]
     format: Option<String>,
-    /// Which column of a CSV body is which field: a column map as JSON, such as `{"columns":{"Name":"title","Price":"price",
-    /// "Number":"sku"}}`. If it is absent, the columns have the names of the fields.
+    /// The mapping of the columns of a CSV body to fields: a column map as JSON, such as
+    /// `{"columns":{"Name":"title","Price":"price","Number":"sku"}}`. If it is absent, the columns have the names of
+    /// the fields.
     #[serde(default)]
     columns: Option<String>,
     /// The system that the ids of the records belong to. A later import recognizes a record by its id and this name.
@@ -50,7 +51,7 @@ impl ImportParams {
         let map = match (&self.columns, format) {
             (None, _) => None,
             (Some(_), Some(other)) if other != "csv" => {
-                errors.push("columns", FieldCode::Inconsistent, "is for the format csv only");
+                errors.push("columns", FieldCode::Inconsistent, "is allowed only for the format `csv`");
                 None
             }
             (Some(text), _) => serde_json::from_str::<ColumnMap>(text)
@@ -82,7 +83,7 @@ fn announced(headers: &HeaderMap) -> ApiResult<Option<&'static str>> {
     if headers.get_all(CONTENT_ENCODING).iter().any(|coding| {
         !coding.as_bytes().eq_ignore_ascii_case(b"identity") && !coding.as_bytes().eq_ignore_ascii_case(b"gzip")
     }) {
-        return unsupported("the body must not be compressed, or be compressed with gzip");
+        return unsupported("the body must be uncompressed or compressed with gzip");
     }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -100,7 +101,7 @@ fn announced(headers: &HeaderMap) -> ApiResult<Option<&'static str>> {
     }
 }
 
-/// Names the parameter of a column map that cannot work, in place of the option.
+/// Renames the field of an error in the column map from the option `format` to the parameter `columns`.
 fn named(error: Error) -> Error {
     let Error::Validation(mut errors) = error else { return error };
     for e in &mut errors.0 {
@@ -116,8 +117,8 @@ fn named(error: Error) -> Error {
 /// Reads products from the body while it arrives, and inserts or updates them: NDJSON, a JSON array, an object with the
 /// array `products`, one object, or CSV, also compressed with gzip. A product is recognized by its `external_id`, or
 /// else by its SKU codes. Records that agree with their product are not written, so the request can be repeated. Each
-/// record is accepted or refused by itself, and the response has the result of each. The import is a job, whose id is in
-/// `job_id` and whose path is in `Location`. The response comes when the body has ended.
+/// record is accepted or refused by itself, and the response has the result of each. The import is a job, whose id is
+/// in `job_id` and whose path is in `Location`. The response comes when the body has ended.
 #[utoipa::path(
     post, path = "/ingest/products", tag = "imports",
     security(("bearer" = ["import:run", "products:write", "categories:write"])),
@@ -128,7 +129,7 @@ fn named(error: Error) -> Error {
             (String = "application/x-ndjson"),
             (String = "text/csv"),
         ),
-        description = "The products. The limit of other bodies does not apply."
+        description = "The products. The size limit of other request bodies does not apply to them."
     ),
     responses((
         status = 200,

@@ -120,8 +120,9 @@ pub(crate) async fn read(reply: Reply, Id(id): Id<JobId>, Query((picked,)): Quer
 
 /// Download the rejected records of an import
 ///
-/// The response has a JSON object per line with the position of the record, the reason, and the record itself, so that it
-/// can be mended and imported again (`format=dead_letters`). The job of an import keeps at most 16 MiB of them for 30 days.
+/// The response has a JSON object per line with the position of the record, the reason, and the record itself, so that
+/// it can be mended and imported again (`format=dead_letters`). The job of an import keeps at most 16 MiB of them for
+/// 30 days.
 #[utoipa::path(
     get, path = "/admin/jobs/{id}/rejected", tag = "admin", security(("bearer" = ["jobs:read"])), params(ById),
     responses((
@@ -145,8 +146,8 @@ pub(crate) async fn rejected(reply: Reply, Id(id): Id<JobId>, Query(()): Query<(
 
 /// Run a failed job again
 ///
-/// The job gets as many attempts as a new one. An import cannot be run again, because nobody has its body: repeat the
-/// request.
+/// The job gets as many attempts as a new one. An import cannot be run again, because its source is gone: repeat the
+/// import.
 #[utoipa::path(
     post, path = "/admin/jobs/{id}/retry", tag = "admin", security(("bearer" = ["jobs:write"])), params(ById),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))

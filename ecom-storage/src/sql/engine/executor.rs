@@ -25,7 +25,8 @@ pub enum ConnRef<'c> {
     /// A connection to PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(&'c mut sqlx::PgConnection),
-    /// A connection to MySQL or MariaDB. Outside of transactions, it does not matter whether it leads to Galera.
+    /// A connection to MySQL or MariaDB. Outside of transactions, the node is given as `Alone`, because only
+    /// transactions are checked.
     #[cfg(feature = "mysql")]
     MySql(&'c mut sqlx::MySqlConnection, crate::mysql::Node),
 }

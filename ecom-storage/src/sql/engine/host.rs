@@ -19,7 +19,8 @@ use super::unit_of_work::{Held, HostConn, HostTransaction};
 #[cfg(feature = "sqlite")]
 const TAKE_TURN: &str = "UPDATE ecom_meta SET value = value WHERE name = ''";
 
-/// How many prepared statements the connection of a host keeps.
+/// Stands for the unknown number of prepared statements that the connection of a host keeps. With 0, the transaction is
+/// checked after each statement.
 #[cfg(feature = "mysql")]
 const NOT_KNOWN: usize = 0;
 

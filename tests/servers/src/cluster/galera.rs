@@ -15,7 +15,7 @@ const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
 pub struct Galera {
     /// The nodes, each of which may be killed and started again.
     pub nodes: Vec<Server>,
-    /// Leads to the first node, and to another while that is down.
+    /// Leads to the first node. If that node dies, it leads to another one, also after the first has come back.
     pub proxy: Server,
 }
 

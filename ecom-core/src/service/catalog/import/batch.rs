@@ -116,8 +116,7 @@ where
     write(writer, &mut batch, &mut created, run).await
 }
 
-/// Refuses a record of a dry run that has a code of an earlier record. A record keeps the codes that it has in common with
-/// its own key.
+/// Refuses a record of a dry run that uses a SKU code of an earlier record.
 fn free_codes(seen: &mut HashSet<u128>, codes: &[String]) -> Result<(), Rejection> {
     for code in codes {
         first_of_its_kind(seen, ("sku", format!("code\0{code}")))?;

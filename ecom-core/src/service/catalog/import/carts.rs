@@ -216,7 +216,7 @@ impl ImportService<'_> {
         self.carts_from(records, options, on_progress).await
     }
 
-    /// As [`Self::carts`], from records. The format of the options counts for nothing.
+    /// Imports carts as [`Self::carts`] does, from a [`RecordSource`]. It ignores the `format` of the options.
     ///
     /// # Errors
     /// As [`Self::products`].

@@ -357,7 +357,7 @@ impl ImportService<'_> {
         self.categories_from(records, options, on_progress).await
     }
 
-    /// As [`Self::categories`], from records. The format of the options counts for nothing.
+    /// Imports categories as [`Self::categories`] does, from a [`RecordSource`]. It ignores the `format` of the options.
     ///
     /// # Errors
     /// As [`Self::products`].
@@ -652,7 +652,7 @@ impl Writer<'_> {
         CategoryService::new(self.cx, self.who).insert_in(tx, &rows).await
     }
 
-    /// Returns the values of a row over its category, or `None` if they agree.
+    /// Returns the new values of an existing category, or `None` if it agrees with its record.
     fn change(&self, o: &Over, node: &Node) -> Option<CategoryInput> {
         let before = &o.before;
         let name = node.name.as_deref().unwrap_or_default().trim();
@@ -679,7 +679,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Writes a row over its category if they differ, and returns whether they did.
+    /// Updates an existing category if it differs from its record, and returns whether it did.
     async fn update(&self, o: &Over) -> Result<bool> {
         let Some(node) = self.forest.nodes.get(o.node) else { return Ok(false) };
         let Some(input) = self.change(o, node) else { return Ok(false) };

@@ -225,7 +225,7 @@ impl ImportService<'_> {
         self.customers_from(records, options, on_progress).await
     }
 
-    /// As [`Self::customers`], from records. The format of the options counts for nothing.
+    /// Imports customers as [`Self::customers`] does, from a [`RecordSource`]. It ignores the `format` of the options.
     ///
     /// # Errors
     /// As [`Self::products`].

@@ -1,7 +1,7 @@
 //! Dead letters: the records that an import refused, one JSON object per line.
 //!
-//! A dead letter has the whole record, so that the file can be mended and imported again: a record of JSON as it was, and
-//! one of a table as the JSON object that the table means. Only of a record that is too large, it has the beginning.
+//! A dead letter has the whole record, so that the file can be mended and imported again: a record of JSON as it was,
+//! and one of a table as the JSON object that the table means. If a record is too large, it has only the beginning.
 
 use std::fmt;
 use std::fs::File;

@@ -100,9 +100,9 @@ pub struct ImportOptions {
     /// The most bytes of the source, after decompression: the import ends early there. By default there is no limit.
     pub max_bytes: Option<u64>,
     /// Whether to check and count everything and to write nothing. Each batch runs in a transaction that is rolled
-    /// back, so it sees the rows of the shop and not what earlier batches would have written. The counts are those of a
-    /// run, because the external ids and SKU codes of the whole source are compared, unless the record of a later batch
-    /// conflicts with an earlier one in something else, such as a slug that both have. Default false.
+    /// back, so it sees the rows of the shop and not what earlier batches would have written. The counts are those that
+    /// the import would have, because external ids and SKU codes are compared across the whole source. They differ only
+    /// if a record conflicts with one of an earlier batch in something else, such as the slug. Default false.
     pub dry_run: bool,
     /// The number of records at the start of the source to leave out, because an earlier run has done them:
     /// [`ImportReport::done`] of that run. They are read and checked, so that a later record that repeats one of them
@@ -180,8 +180,8 @@ pub struct ImportReport {
     /// How many records at the start of the source are done: written durably, or in the dead letters. A later run with
     /// this number as [`ImportOptions::skip`] continues after them. It is 0 after a dry run.
     pub done: u64,
-    /// The names of fields that the import does not know and has ignored, such as `images[].caption`, with the number of
-    /// their occurrences. Columns that have no field are under `columns`. The report has at most 100 names, and counts
+    /// The names of fields that the import does not know and has ignored, such as `images[].caption`, with the number
+    /// of their occurrences. Columns that have no field are under `columns`. The report has at most 100 names, and counts
     /// the fields beyond them as `(more)`. Fields that the shop derives itself, such as the totals of a cart, are no
     /// part of it.
     pub unknown_fields: BTreeMap<String, u64>,

@@ -28,8 +28,8 @@ use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 use crate::text::{Slug, fold_key};
 
-/// Fields of DummyJSON's products that say nothing new: the shop derives the availability and counts the reviews, and has
-/// its own times.
+/// Fields of DummyJSON's products that say nothing new: the shop derives the availability and counts the reviews, and
+/// has its own times.
 const DERIVED: &[&str] = &["availabilityStatus", "meta.createdAt", "meta.updatedAt", "meta.qrCode", "reviews[]"];
 
 /// The product that a record is written to.
@@ -65,7 +65,7 @@ impl ImportService<'_> {
         self.products_from(records, options, on_progress).await
     }
 
-    /// As [`Self::products`], from records. The format of the options counts for nothing.
+    /// Imports products as [`Self::products`] does, from a [`RecordSource`]. It ignores the `format` of the options.
     ///
     /// # Errors
     /// As [`Self::products`].

@@ -402,8 +402,7 @@ pub async fn old_jobs_that_have_ended_are_removed(storage: &Arc<dyn Storage>) {
 /// A letter can be as long as a record.
 pub async fn rejections_are_read_in_order_and_go_with_their_job(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    let contract =
-        "The rejections of a job are read in the order of their indexes, after one of them, at most so many.";
+    let contract = "`rejections` returns at most `limit` rejections after an index, in the order of their indexes.";
     let (job, other) = (numbered(&env, JobKind::Import, 1), numbered(&env, JobKind::Import, 2));
     let of = |job: &Job, index: u64, letter: &str| JobRejection {
         job_id: job.id,

@@ -21,8 +21,7 @@ pub(super) fn unguarded(mut text: String) -> String {
     text
 }
 
-/// Splits a list. A backslash before the separator or a backslash makes it a part of the value. Empty values are left
-/// out.
+/// Splits a list. A backslash escapes the separator and another backslash. Empty values are left out.
 pub(super) fn split(text: &str, separator: &str) -> Vec<String> {
     let mut values = Vec::new();
     let mut value = String::new();
@@ -56,7 +55,8 @@ pub(in crate::service::catalog) fn joined<'v>(values: impl IntoIterator<Item = &
     values.into_iter().map(escaped).collect::<Vec<_>>().join(separator)
 }
 
-/// Returns a decimal number as the text that the checks of a record read, which refuse what is none.
+/// Returns a decimal number with a point, or the text as it is if it is not a number; the checks of the record then
+/// refuse it.
 pub(super) fn decimal(text: &str, decimal_comma: bool) -> Value {
     if !decimal_comma {
         return text.into();
@@ -87,7 +87,8 @@ pub(super) fn read_boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Returns a cell of attributes: a number or a truth value only if the text in JSON is exactly that.
+/// Returns the value of an attribute: a number or a truth value if its JSON text is exactly that of the cell, and
+/// otherwise the text.
 pub(super) fn plain(text: &str) -> Value {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Bool(b)) => b.into(),

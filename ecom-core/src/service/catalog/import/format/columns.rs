@@ -158,11 +158,11 @@ pub(in crate::service::catalog) struct Column {
     pub optional: bool,
 }
 
-/// Which column of a CSV file is which field of a record. Imports and exports use the same map, so that a shop reads what
-/// it has written.
+/// Maps the columns of a CSV file to the fields of a record. Imports and exports use the same map, so that a shop reads
+/// what it has written.
 ///
-/// The columns that a map does not name are imported as `columns` of the record: a transform can use them, and otherwise
-/// the report names them as unknown. A map has this form in TOML, where only `columns` is required:
+/// The columns that a map does not name are imported as `columns` of the record: a transform can use them, and
+/// otherwise the report names them as unknown. A map has this form in TOML, where only `columns` is required:
 ///
 /// ```toml
 /// delimiter = ";"             # default ","
@@ -289,7 +289,9 @@ impl<'de> Deserialize<'de> for ColumnMap {
             Some(label) => encoding_rs::Encoding::for_label(label.as_bytes())
                 .filter(|e| *e == UTF_8 || e.is_single_byte())
                 .ok_or_else(|| {
-                    D::Error::custom("`encoding` must be `utf-8` or an encoding of one byte, such as `windows-1252`")
+                    D::Error::custom(
+                        "`encoding` must be `utf-8` or an encoding of one byte per character, such as `windows-1252`",
+                    )
                 })?,
         };
         let columns = file.columns.0;
@@ -301,7 +303,7 @@ impl<'de> Deserialize<'de> for ColumnMap {
         }
         for (i, c) in columns.iter().enumerate() {
             if columns.iter().take(i).any(|other| other.field == c.field) {
-                return Err(D::Error::custom(format!("two columns are the field `{}`", shown(&c.field))));
+                return Err(D::Error::custom(format!("two columns name the field `{}`", shown(&c.field))));
             }
         }
         Ok(Self(Arc::new(Inner {

@@ -184,7 +184,8 @@ impl<R: Read> Framer<R> {
             }
             (_, Some(b'{')) => self.first_object(format.is_none()),
             (_, Some(_)) => {
-                Err(self.stop("the source is neither JSON (an array, an object, or one object per line) nor CSV with a header that is known"))
+                let shapes = "neither JSON (an array, an object, or one object per line) nor CSV with a known header";
+                Err(self.stop(format!("the source is {shapes}")))
             }
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn too_large(mut text: Vec<u8>) -> Document {
     Document::Refused { text, cut: true, why }
 }
 
-/// The members of a dead letter that tell its record.
+/// The members by which a dead letter is recognized.
 #[derive(Deserialize)]
 struct Letter<'a> {
     #[serde(borrow)]
@@ -77,9 +77,9 @@ fn is_letter(frame: &Frame) -> bool {
     serde_json::from_slice::<Letter<'_>>(&frame.raw).is_ok()
 }
 
-/// Returns the record of a dead letter: the text of one, or an object that somebody has mended.
+/// Returns the record of a dead letter, which is the text of the record or, after an edit, a JSON object.
 fn record_of(line: Vec<u8>) -> Document {
-    // Perhaps only the record is left of the line.
+    // The line may have been replaced by the record alone.
     let Ok(letter) = serde_json::from_slice::<Letter<'_>>(&line) else { return Document::Json(line) };
     let record = letter.record.get();
     if !record.starts_with('"') {

@@ -87,8 +87,8 @@ pub enum Document {
 
 /// A source of records, which an import reads on a thread of its own. It may block.
 ///
-/// An import numbers the records in the order in which the source returns them, from 0. A source must return them in the
-/// same order whenever it is read again, so that a stopped import can resume.
+/// An import numbers the records in the order in which the source returns them, from 0. A source must return them in
+/// the same order whenever it is read again, so that a stopped import can resume.
 pub trait RecordSource: Send {
     /// Returns the next record, or `None` at the regular end.
     ///

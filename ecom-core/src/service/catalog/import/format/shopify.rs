@@ -56,7 +56,7 @@ const COLUMNS: &[&[&str]] = &[
     &["Variant Image", "Variant image URL"],
 ];
 
-/// Columns that tell nothing that a shop shows: who ships, and the unit in which a form shows the grams.
+/// Columns that are ignored silently, because no shop shows them: the shipping service and the unit of a form.
 const SILENT: &[&str] =
     &["Variant Fulfillment Service", "Fulfillment service", "Variant Weight Unit", "Weight unit for display"];
 
@@ -173,7 +173,7 @@ impl Products {
         images.into_iter().map(|(_, image)| image).collect()
     }
 
-    /// Adds what the columns that are not read contain: as attributes, or as columns without a meaning here.
+    /// Adds the cells of all other columns: those with a meaning as attributes, and the rest as unknown `columns`.
     fn others(&self, product: &mut Map<String, Value>, rows: &[Row]) {
         for i in &self.other {
             let Some(name) = self.header.get(*i) else { continue };

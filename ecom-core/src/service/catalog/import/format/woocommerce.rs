@@ -21,7 +21,7 @@ use crate::text::shown;
 
 /// The system that the products of WooCommerce belong to by default.
 const SOURCE: &str = "woocommerce";
-/// The most bytes of variable products that are held. Beyond that, the first ones are complete.
+/// The most bytes of variable products that are held. Beyond that, the first ones count as complete.
 const MAX_HELD: usize = 64 << 20;
 
 /// Columns whose values become attributes of the product or the SKU, with their names there.
@@ -100,7 +100,8 @@ struct Held {
     products: VecDeque<Vec<Row>>,
     /// The number of products that were taken from the front.
     taken: usize,
-    /// The product, by the ways in which variations name it. The numbers count from the first one that was ever held.
+    /// The index of each product by the names that variations use for their parent. Indexes count from the first product
+    /// that was ever held.
     by_name: HashMap<String, usize>,
     bytes: usize,
 }
@@ -278,7 +279,7 @@ impl Products {
 
     fn sku(&self, row: &Row, parent: Option<&Row>) -> (Map<String, Value>, Prices) {
         let mut sku = Map::new();
-        // What a variation leaves out, it has from its parent.
+        // A variation takes from its parent whatever it leaves out.
         let cell = |name: &str| self.cell(row, name).or_else(|| self.cell(parent?, name));
         if let Some(code) = self.cell(row, "SKU") {
             sku.insert("code".to_owned(), code.into());
@@ -341,7 +342,7 @@ impl Products {
         let (regular, sale) = (self.cell(row, "Regular price"), self.cell(row, "Sale price"));
         let dates = [("Date sale price starts", "sale_starts"), ("Date sale price ends", "sale_ends")];
         let prices = if dates.iter().any(|(column, _)| self.cell(row, column).is_some()) && sale.is_some() {
-            // The sale lasts for some time, and what is stored here stays.
+            // A sale with dates ends, but a stored discount does not.
             for (column, name) in dates.into_iter().chain([("Sale price", "sale_price")]) {
                 if let Some(value) = self.cell(row, column) {
                     attribute(&mut sku, name, value.into());
@@ -421,7 +422,7 @@ impl Layout for Products {
         }
         for (i, name) in &self.other {
             let Some(cell) = rows.iter().find_map(|row| row.cell(*i)) else { continue };
-            // Fields of plug-ins. Those with an underscore are their own business.
+            // Fields of plug-ins. An underscore at the beginning marks a private one, which is reported as unknown.
             if let Some(meta) = name.strip_prefix("Meta: ").filter(|m| !m.starts_with('_')) {
                 attribute(&mut product, &snake(meta), plain(cell));
             } else if let Value::Object(columns) = product.entry("columns").or_insert_with(|| Map::new().into()) {
