@@ -185,7 +185,8 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
         Kind::Carts => ImportKind::Carts,
     });
     // The names of the columns are those of another system, so they tell no kind.
-    let given = given.or_else(|| format.is_some().then_some(ImportKind::Products));
+    let is_foreign = matches!(format, Some(ImportFormat::Csv(_) | ImportFormat::Shopify | ImportFormat::WooCommerce));
+    let given = given.or_else(|| is_foreign.then_some(ImportKind::Products));
     let mut files = Vec::new();
     for path in arguments.files {
         let kind = given.map_or_else(|| import::kind_of(&path), Ok)?;

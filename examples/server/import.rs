@@ -1,5 +1,6 @@
 //! Imports of files, with their progress, for the server and for `ingest`.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,9 +33,23 @@ pub async fn files(
     options: impl Fn() -> ImportOptions,
 ) -> Result<()> {
     files.sort_by_key(|(kind, _)| ImportKind::ALL.iter().position(|k| k == kind));
+    let mut used = HashSet::new();
     for (kind, path) in files {
         let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
-        let mut letters = letters_of(&name);
+        let options = options();
+        // The dead letters of a real run outlive those of a dry run.
+        let path_of = |name: &str| {
+            let letters = letters_of(name);
+            if options.dry_run { letters.with_extension("dry-run.ndjson") } else { letters }
+        };
+        let mut letters = path_of(&name);
+        for n in 2.. {
+            if used.insert(letters.clone()) {
+                break;
+            }
+            // Another file of this call has the same name.
+            letters = path_of(&format!("{name}.{n}"));
+        }
         if letters.exists() && fs::canonicalize(&letters)? == fs::canonicalize(&path)? {
             // Somebody has mended the dead letters of an earlier run.
             letters = letters.with_extension("again.ndjson");
@@ -43,7 +58,7 @@ pub async fn files(
             fs::create_dir_all(folder)?;
         }
         let source = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let options = options().dead_letters(DeadLetters::File(letters.clone()));
+        let options = options.dead_letters(DeadLetters::File(letters.clone()));
         // The dead letters of an earlier run would pass for those of this one, unless this one continues it.
         if letters.exists() && options.skip == 0 {
             fs::remove_file(&letters)?;

@@ -314,3 +314,43 @@ async fn customers_and_categories_come_from_tables_too() {
     assert_eq!(letters[0]["line"], 4);
     assert!(crate::support::tree(&shop).await.iter().any(|c| c.path == "electronics/phones"));
 }
+
+/// The rows that can be read are a part of the product, and would remove the SKUs of the others.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_costs_its_product_no_sku() {
+    let shop = shop().await;
+    let good = "external_id,option.size,sku,title,description,price\n\
+        A,S,A1,T,\"two lines\nof text\",1\nA,M,A2,T,,2\nB,S,B1,U,,3\n";
+    let (report, letters) = import(&shop, good).await;
+    assert_eq!(counts(&report), [2, 2, 0, 0, 0], "{letters:#?}");
+    let before = all_products(&shop).await;
+    // The quotes of the first row are broken, and its second line is taken for a row of another product.
+    let (report, letters) = import(&shop, good.replace("of text", "of \"bad\" text")).await;
+    assert_eq!(report.unchanged, 1, "{report:?} {letters:#?}");
+    assert!(letters.iter().any(|l| l["reason"] == "an earlier row of the same record cannot be read"), "{letters:#?}");
+    assert_eq!(all_products(&shop).await, before);
+}
+
+#[tokio::test]
+async fn a_variation_that_cannot_be_read_costs_no_variable_product_its_sku() {
+    let shop = shop().await;
+    let header = "ID,Type,SKU,Name,Description,Regular price,Parent,Attribute 1 name,Attribute 1 value(s)\n";
+    let simple = "9,simple,HAT,Hat,,5,,,\n";
+    let parent = "1,variable,TEE,Tee,,,,Size,\"S, M\"\n";
+    let variation =
+        |id: u32, size: &str, text: &str| format!("{id},variation,TEE-{size},Tee,{text},7,TEE,Size,{size}\n");
+    let good = [header, simple, parent, &variation(2, "S", ""), &variation(3, "M", "")].concat();
+    let (report, letters) = import(&shop, good.clone()).await;
+    assert_eq!(counts(&report), [2, 2, 0, 0, 0], "{letters:#?}");
+    let before = all_products(&shop).await;
+    let broken = [header, simple, parent, &variation(2, "S", "\"a \"b\" c"), &variation(3, "M", "")].concat();
+    let (report, letters) = import(&shop, broken).await;
+    assert_eq!(report.unchanged, 1, "only the simple product is there as it was: {report:?} {letters:#?}");
+    assert_eq!(report.updated + report.inserted, 0, "{report:?} {letters:#?}");
+    assert_eq!(all_products(&shop).await, before);
+    // A second parent with the same id is refused, and the first one keeps its variations.
+    let twice = good.replace(simple, parent);
+    let (report, letters) = import(&shop, twice).await;
+    assert_eq!((report.unchanged, report.rejected), (1, 1), "{report:?} {letters:#?}");
+    assert_eq!(all_products(&shop).await, before);
+}

@@ -177,7 +177,8 @@ pub(crate) async fn begin_here(
 }
 
 /// Runs the work of a job of [`begin_here`], renews its lease meanwhile, and records its end. `flaw` finds the reason
-/// why work without an error counts as failed. If the lease is lost, the work goes on, because nobody else does it.
+/// why work without an error counts as failed. If the lease runs out, the work goes on, because nobody else does it, and
+/// takes the lease again once the database answers.
 ///
 /// # Errors
 /// Those of the work.
@@ -192,8 +193,12 @@ pub(crate) async fn run_here<T>(
     let done = {
         let work = AssertUnwindSafe(work).catch_unwind();
         let keeping = async {
-            keep(cx, &mut held, progress).await;
-            std::future::pending::<()>().await;
+            loop {
+                keep(cx, &mut held, progress).await;
+                if !take_again(cx, &mut held, progress).await {
+                    return std::future::pending::<()>().await;
+                }
+            }
         };
         tokio::select! {
             biased;
@@ -211,6 +216,27 @@ pub(crate) async fn run_here<T>(
         tracing::warn!(%job, kind, error = %WithCauses(&error), "the result of a job could not be recorded");
     }
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Takes a lease again that was not renewed in time, and returns false if the job has been ended meanwhile.
+async fn take_again(cx: &Arc<Context>, held: &mut Held, progress: &Progress) -> bool {
+    let (id, holder, ttl) = (held.job.id, held.holder, cx.config.lease_ttl);
+    tracing::warn!(job = %id, "the lease of a job was not renewed in time; its work goes on");
+    loop {
+        let (asked, counters) = (Instant::now(), progress.counters());
+        let renewed = |job: &Job| {
+            let now = cx.now();
+            job.renewed(JobLease { holder, expires_at: now + ttl }, counters.clone(), now)
+        };
+        match record(cx, id, holder, &renewed).await {
+            Ok(Some(_)) => {
+                held.until = asked + ttl;
+                return true;
+            }
+            Ok(None) => return false,
+            Err(_) => tokio::time::sleep(ttl / 4).await,
+        }
+    }
 }
 
 /// Ends the jobs of dead processes that no other process can run.

@@ -78,7 +78,7 @@ pub(crate) struct RowErrorView<'a> {
     pub code: &'static str,
     /// The reason, for people.
     pub message: &'a str,
-    /// The refused fields.
+    /// The first 20 refused fields.
     #[schema(value_type = Vec<Object>)]
     pub details: &'a [FieldError],
 }
@@ -87,9 +87,9 @@ pub(crate) struct RowErrorView<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     /// The first ones.
-    all: Vec<RecordOutcome>,
-    /// The first rejected ones.
-    rejected: Vec<RecordOutcome>,
+    first: Vec<RecordOutcome>,
+    /// The first rejected ones after those.
+    later: Vec<RecordOutcome>,
     count: usize,
 }
 
@@ -97,14 +97,20 @@ impl Rows {
     /// How many records of a kind are kept.
     const MAX: usize = 1_000;
 
+    /// How many refused fields of a record are kept.
+    const MAX_FIELDS: usize = 20;
+
     /// Adds the result of a record.
-    pub fn add(&mut self, outcome: RecordOutcome) {
+    pub fn add(&mut self, mut outcome: RecordOutcome) {
         self.count += 1;
-        if matches!(outcome.result, RecordResult::Rejected(_)) && self.rejected.len() < Self::MAX {
-            self.rejected.push(outcome.clone());
+        if let RecordResult::Rejected(why) = &mut outcome.result {
+            why.fields.truncate(Self::MAX_FIELDS);
+            why.fields.shrink_to_fit();
         }
-        if self.all.len() < Self::MAX {
-            self.all.push(outcome);
+        if self.first.len() < Self::MAX {
+            self.first.push(outcome);
+        } else if outcome.is_rejected() && self.later.len() < Self::MAX {
+            self.later.push(outcome);
         }
     }
 }
@@ -113,8 +119,12 @@ impl<'a> ImportView<'a> {
     /// Returns the representation.
     pub(crate) fn of(run: &'a ImportRun, rows: &'a Rows, dry_run: bool) -> Self {
         let ImportReport { read, inserted, updated, unchanged, rejected, categories_created, .. } = run.report;
-        let (rows_are, kept) = if rows.count > Rows::MAX { ("rejected", &rows.rejected) } else { ("all", &rows.all) };
-        let mut rows: Vec<RowView<'a>> = kept.iter().map(RowView::of).collect();
+        let (rows_are, mut rows): (_, Vec<RowView<'a>>) = if rows.count > Rows::MAX {
+            let rejected = rows.first.iter().chain(&rows.later).filter(|outcome| outcome.is_rejected());
+            ("rejected", rejected.take(Rows::MAX).map(RowView::of).collect())
+        } else {
+            ("all", rows.first.iter().map(RowView::of).collect())
+        };
         rows.sort_by_key(|row| row.index);
         Self {
             job_id: run.job.0,

@@ -86,7 +86,7 @@ where
                 let mut first = |c: W::Candidate| {
                     first_of_its_kind(&mut seen, W::key(&c))?;
                     if dry_run {
-                        free_codes(&mut seen, W::codes(&c))?;
+                        are_free(&seen, W::codes(&c))?;
                     }
                     Ok(c)
                 };
@@ -110,35 +110,35 @@ where
         }
         if since >= size || bytes >= BATCH_BYTES {
             (since, bytes) = (0, 0);
-            write(writer, &mut batch, &mut created, run).await?;
+            write(writer, &mut batch, &mut seen, &mut created, run).await?;
         }
     }
-    write(writer, &mut batch, &mut created, run).await
+    write(writer, &mut batch, &mut seen, &mut created, run).await
 }
 
-/// Refuses a record of a dry run that uses a SKU code of an earlier record.
-fn free_codes(seen: &mut HashSet<u128>, codes: &[String]) -> Result<(), Rejection> {
-    for code in codes {
-        first_of_its_kind(seen, ("sku", format!("code\0{code}")))?;
-    }
-    Ok(())
+/// Refuses a record of a dry run that uses a SKU code of a record in an earlier batch.
+fn are_free(seen: &HashSet<u128>, codes: &[String]) -> Result<(), Rejection> {
+    if codes.iter().any(|code| seen.contains(&hash_of_code(code))) { Err(repeated("sku")) } else { Ok(()) }
+}
+
+fn hash_of_code(code: &str) -> u128 {
+    text_hash(&format!("code\0{code}"))
 }
 
 /// Refuses a record that the source contains for the second time: the two would undo each other at every run.
 fn first_of_its_kind(seen: &mut HashSet<u128>, (field, key): (&'static str, String)) -> Result<(), Rejection> {
-    if seen.insert(text_hash(&key)) {
-        return Ok(());
-    }
-    Err(Rejection::field(
-        field,
-        FieldCode::Inconsistent,
-        "must occur only once in the source, but an earlier record has the same one",
-    ))
+    if seen.insert(text_hash(&key)) { Ok(()) } else { Err(repeated(field)) }
+}
+
+fn repeated(field: &str) -> Rejection {
+    let message = "must occur only once in the source, but an earlier record has the same one";
+    Rejection::field(field, FieldCode::Inconsistent, message)
 }
 
 async fn write<W, P>(
     writer: &W,
     batch: &mut Vec<(Item<()>, W::Candidate)>,
+    seen: &mut HashSet<u128>,
     created: &mut HashSet<u128>,
     run: &mut Run<P>,
 ) -> Result<()>
@@ -151,6 +151,11 @@ where
     // A dry run creates the same category in every batch.
     let new = written.categories_created.iter().filter(|path| created.insert(text_hash(path))).count();
     run.report.categories_created += u64::try_from(new).unwrap_or(u64::MAX);
+    if run.rolls_back {
+        // The database does not have the codes that this batch would have written.
+        let accepted = candidates.iter().zip(&written.outcomes).filter(|(_, o)| !matches!(o, Outcome::Rejected(_)));
+        seen.extend(accepted.flat_map(|(c, _)| W::codes(c)).map(|code| hash_of_code(code)));
+    }
     for (item, outcome) in items.into_iter().zip(written.outcomes) {
         match outcome {
             Outcome::Inserted => run.count(item, RecordResult::Inserted),

@@ -32,9 +32,9 @@ pub struct ImportRun {
 
 impl ImportService<'_> {
     /// Imports records of a kind, as [`Self::products`] and the methods of the other kinds do, and keeps a job for it.
-    /// The job has the kind [`JobKind::Import`] and the counters of the report. It keeps the records that were refused,
-    /// up to [`Job::MAX_REJECTIONS`] bytes, in addition to the dead letters of the options; the counter
-    /// `rejections_not_kept` counts the others. It has failed if the import fails or ends early. If the process dies,
+    /// The job has the kind [`JobKind::Import`] and the counters of the report. It keeps the products and categories
+    /// that were refused, up to [`Job::MAX_REJECTIONS`] bytes, in addition to the dead letters of the options; the
+    /// counter `rejections_not_kept` counts the others. It has failed if the import fails or ends early. If the process dies,
     /// the job fails once its lease has run out, provided that a process runs the background work of the shop.
     ///
     /// # Errors
@@ -50,10 +50,15 @@ impl ImportService<'_> {
         let held = begin_here(self.cx, self.who, JobKind::Import, parameters(kind, &options)).await?;
         let job = held.id();
         let progress = Progress::default();
-        let kept = Arc::new(Kept { job, letters: Mutex::default(), more: Notify::new() });
+        // Letters of customers and carts contain personal data, which an erasure would not find here.
+        let has_letters = matches!(kind, ImportKind::Products | ImportKind::Categories);
+        let kept = Arc::new(Kept { job, has_letters, letters: Mutex::default(), more: Notify::new() });
         let letters = std::mem::take(&mut options.dead_letters);
-        let dead_letters =
-            DeadLetters::Writer(Box::new(Both { first: letters, resumes: options.skip > 0, kept: kept.clone() }));
+        let dead_letters = DeadLetters::Writer(Box::new(Both {
+            first: letters,
+            resumes: options.skip > 0 && kind != ImportKind::Categories,
+            kept: kept.clone(),
+        }));
         let options = options.dead_letters(dead_letters);
         let counted = |report: &ImportReport| {
             progress.set(counters(report, &kept));
@@ -68,12 +73,11 @@ impl ImportService<'_> {
                     ImportKind::Carts => self.carts_from(records, options, counted).await,
                 }
             });
-            let keeping = kept.write(self.cx);
-            tokio::pin!(keeping);
+            // The writer of letters is dropped with the `select!`, so that it holds no transaction afterwards.
             let report = tokio::select! {
                 biased;
                 report = &mut import => report,
-                failed = &mut keeping => return Err(failed),
+                failed = kept.write(self.cx) => return Err(failed),
             };
             if let Ok(report) = &report {
                 progress.set(counters(report, &kept));
@@ -122,6 +126,8 @@ fn counters(report: &ImportReport, kept: &Kept) -> JobCounters {
 /// The dead letters that the job keeps, on their way to the database.
 struct Kept {
     job: JobId,
+    /// Whether the job keeps letters. If not, it counts them.
+    has_letters: bool,
     letters: Mutex<Letters>,
     more: Notify,
 }
@@ -145,7 +151,7 @@ impl Kept {
         }
         let letter = line.trim_ascii_end();
         let mut letters = self.letters.lock();
-        if letters.bytes + letter.len() > Job::MAX_REJECTIONS {
+        if !self.has_letters || letters.bytes + letter.len() > Job::MAX_REJECTIONS {
             letters.not_kept += 1;
             return Ok(());
         }
@@ -187,9 +193,11 @@ impl Kept {
             let part = &part;
             let write = || {
                 cx.write_at_length(|mut tx| async move {
-                    // The last ones may be there already, if the outcome of a commit was unknown.
-                    let after = part.first().and_then(|first| first.index.checked_sub(1));
-                    if tx.jobs().rejections(self.job, after, 1).await?.is_empty() {
+                    // They may be there already, all of them, if the outcome of a commit was unknown.
+                    let first = part.first().map(|letter| letter.index);
+                    let after = first.and_then(|index| index.checked_sub(1));
+                    let found = tx.jobs().rejections(self.job, after, 1).await?;
+                    if found.first().map(|letter| letter.index) != first {
                         tx.jobs().add_rejections(part).await?;
                     }
                     Ok(((), tx))

@@ -359,7 +359,8 @@ impl ImportOptions {
     }
 
     /// Calls `on_outcome` for each record when its outcome is final: once its batch is committed, or once it is
-    /// refused. The order within a batch is not that of the source. Imports of categories and dry runs call it too.
+    /// refused. The order within a batch is not that of the source. Dry runs call it too. Imports of categories call it
+    /// for refused records only.
     pub fn on_outcome(mut self, on_outcome: impl FnMut(RecordOutcome) + Send + 'static) -> Self {
         self.outcomes.0 = Some(Box::new(on_outcome));
         self
@@ -599,6 +600,8 @@ impl RecordReader {
             }
         };
         let external_id = ident(&raw);
+        // A row of a table is shorter than the object that it means.
+        let size = size.max(raw.len());
         if !self.keeps_text {
             raw = Vec::new();
         }

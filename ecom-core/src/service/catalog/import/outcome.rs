@@ -18,6 +18,13 @@ pub struct RecordOutcome {
     pub result: RecordResult,
 }
 
+impl RecordOutcome {
+    /// Returns whether the record was refused.
+    pub const fn is_rejected(&self) -> bool {
+        matches!(self.result, RecordResult::Rejected(_))
+    }
+}
+
 /// The result of one record of an import. In a dry run, it is the result that the record would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

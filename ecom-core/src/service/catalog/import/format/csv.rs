@@ -1,5 +1,7 @@
 //! CSV with a column map.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::cells::{boolean, decimal, integer, plain, put, split};
@@ -9,6 +11,7 @@ use super::rows::{MAX_ROWS, Row, Table, refused};
 use super::{Document, Reader, RecordSource, SourceRecord, stopped};
 use crate::error::{ErrorCode, FieldCode, FieldError};
 use crate::service::catalog::import::{EndedEarly, ImportKind, Rejection};
+use crate::service::run::read_through::text_hash;
 use crate::text::shown;
 
 /// Turns rows that belong together into a record.
@@ -26,12 +29,15 @@ pub(super) struct Grouped<L> {
     layout: L,
     /// The first row of the next record.
     next: Option<Row>,
+    /// The hashes of the keys of records that were refused because of a row. Later rows with such a key are a part of
+    /// the record, not the whole.
+    refused: HashSet<u128>,
     limit: usize,
 }
 
 impl<L: Layout> Grouped<L> {
     pub fn new(table: Table, layout: L, limit: usize) -> Self {
-        Self { table, layout, next: None, limit }
+        Self { table, layout, next: None, refused: HashSet::new(), limit }
     }
 }
 
@@ -70,7 +76,15 @@ impl<L: Layout> RecordSource for Grouped<L> {
                 }
             }
         }
-        let document = if size > self.limit && rows.iter().all(|row| row.bad.is_none()) {
+        let hash = key.as_deref().map(text_hash);
+        let is_part = hash.is_some_and(|hash| self.refused.contains(&hash));
+        let is_bad = size > self.limit || rows.iter().any(|row| row.bad.is_some());
+        self.refused.extend(hash.filter(|_| is_bad));
+        let document = if is_part && !is_bad {
+            let record = self.layout.record(&rows).unwrap_or_else(|(record, _)| record);
+            let why = Rejection::new(ErrorCode::BadRequest, "an earlier row of the same record cannot be read");
+            Document::Refused { text: Value::Object(record).to_string().into_bytes(), cut: false, why }
+        } else if size > self.limit && rows.iter().all(|row| row.bad.is_none()) {
             let record = self.layout.record(&rows).unwrap_or_else(|(record, _)| record);
             too_large(Value::Object(record).to_string().into_bytes())
         } else {

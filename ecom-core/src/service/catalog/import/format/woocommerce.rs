@@ -82,7 +82,7 @@ pub(super) fn open(
             }
         }
     }
-    Ok(Box::new(WooCommerce { table, layout, limit, held: Held::default(), ended: false }))
+    Ok(Box::new(WooCommerce { table, layout, limit, held: Held::default(), lacks_variations: false, ended: false }))
 }
 
 struct WooCommerce {
@@ -90,14 +90,16 @@ struct WooCommerce {
     layout: Products,
     limit: usize,
     held: Held,
+    /// Whether a variation could not be read, of which it is not certain which product it belongs to.
+    lacks_variations: bool,
     ended: bool,
 }
 
 /// Variable products, with the variations that were read so far.
 #[derive(Default)]
 struct Held {
-    /// The parent's row first, if it was read.
-    products: VecDeque<Vec<Row>>,
+    /// The rows of each product, with the names that variations use for it.
+    products: VecDeque<(Vec<String>, Vec<Row>)>,
     /// The number of products that were taken from the front.
     taken: usize,
     /// The index of each product by the names that variations use for their parent. Indexes count from the first product
@@ -107,26 +109,51 @@ struct Held {
 }
 
 impl Held {
-    fn find(&mut self, name: &str) -> Option<&mut Vec<Row>> {
+    fn find(&mut self, name: &str) -> Option<&mut (Vec<String>, Vec<Row>)> {
         let at = self.by_name.get(name)?.checked_sub(self.taken)?;
         self.products.get_mut(at)
     }
 
-    fn push(&mut self, names: Vec<String>, row: Row) {
-        let at = self.taken + self.products.len();
+    /// Adds a row to the product with a name, and returns the row if there is no such product. `names` are further names
+    /// of the product.
+    fn join(&mut self, name: &str, names: Vec<String>, row: Row) -> Option<Row> {
+        let Some(&at) = self.by_name.get(name) else { return Some(row) };
+        let Some(product) = self.find(name) else { return Some(row) };
+        let cost = cost(&row);
+        product.1.push(row);
+        product.0.extend(names.iter().cloned());
+        self.bytes += cost;
         for name in names {
             self.by_name.entry(name).or_insert(at);
         }
-        self.bytes += row.size;
-        self.products.push_back(vec![row]);
+        None
+    }
+
+    fn push(&mut self, names: Vec<String>, row: Row) {
+        let at = self.taken + self.products.len();
+        for name in &names {
+            self.by_name.entry(name.clone()).or_insert(at);
+        }
+        self.bytes += cost(&row);
+        self.products.push_back((names, vec![row]));
     }
 
     fn pop(&mut self) -> Option<Vec<Row>> {
-        let rows = self.products.pop_front()?;
+        let (names, rows) = self.products.pop_front()?;
+        for name in names {
+            if self.by_name.get(&name) == Some(&self.taken) {
+                self.by_name.remove(&name);
+            }
+        }
         self.taken += 1;
-        self.bytes -= rows.iter().map(|row| row.size).sum::<usize>().min(self.bytes);
+        self.bytes -= rows.iter().map(cost).sum::<usize>().min(self.bytes);
         Some(rows)
     }
+}
+
+/// Returns about how many bytes a row takes while it is held.
+fn cost(row: &Row) -> usize {
+    row.size + row.cells.len() * size_of::<String>()
 }
 
 impl WooCommerce {
@@ -149,6 +176,12 @@ impl WooCommerce {
                 let why = Rejection { code: ErrorCode::Validation, reason, fields };
                 let mut record = self.layout.record(&rows).unwrap_or_else(|(record, _)| record);
                 record.remove("external_id");
+                Document::Refused { text: Value::Object(record).to_string().into_bytes(), cut: false, why }
+            }
+            Some(row) if self.lacks_variations && self.layout.is_variable(row) => {
+                let reason = "a variation of the file cannot be read, and may belong to this product";
+                let why = Rejection::new(ErrorCode::BadRequest, reason);
+                let record = self.layout.record(&rows).unwrap_or_else(|(record, _)| record);
                 Document::Refused { text: Value::Object(record).to_string().into_bytes(), cut: false, why }
             }
             Some(_) if size > self.limit || rows.len() > MAX_ROWS => {
@@ -181,29 +214,34 @@ impl RecordSource for WooCommerce {
             let parent = self.layout.cell(&row, "Parent").map(str::to_owned);
             match parent {
                 Some(parent) if self.layout.is_variation(&row) => {
-                    let size = row.size;
-                    match self.held.find(&parent) {
-                        Some(rows) => {
-                            rows.push(row);
-                            self.held.bytes += size;
-                        }
-                        None => self.held.push(vec![parent], row),
+                    // The cell of a bad row may be that of another column.
+                    let is_bad = row.bad.is_some();
+                    if let Some(row) = self.held.join(&parent, Vec::new(), row) {
+                        self.lacks_variations |= is_bad;
+                        self.held.push(vec![parent], row);
                     }
                 }
                 _ if row.bad.is_none() && self.layout.is_variable(&row) => {
                     let names = self.layout.names(&row);
-                    // A variation before its parent.
-                    let early = names.iter().find(|name| self.held.find(name).is_some()).cloned();
-                    match early.and_then(|name| self.held.find(&name)) {
-                        Some(rows) => {
-                            let size = row.size;
-                            rows.push(row);
-                            self.held.bytes += size;
-                        }
-                        None => self.held.push(names, row),
+                    // A variation before its parent. A second parent of the same name is a product of its own.
+                    let layout = &self.layout;
+                    let is_early = |held: &mut Held, name: &String| {
+                        held.find(name).is_some_and(|(_, rows)| rows.iter().all(|row| layout.is_variation(row)))
+                    };
+                    let early = names.iter().find(|name| is_early(&mut self.held, name)).cloned();
+                    let row = match early {
+                        Some(name) => self.held.join(&name, names.clone(), row),
+                        None => Some(row),
+                    };
+                    if let Some(row) = row {
+                        self.held.push(names, row);
                     }
                 }
-                _ => return Ok(Some(self.record(vec![row]))),
+                _ => {
+                    let is_typed = self.layout.cell(&row, "Type").is_some() && !self.layout.is_variation(&row);
+                    self.lacks_variations |= row.bad.is_some() && !is_typed;
+                    return Ok(Some(self.record(vec![row])));
+                }
             }
         }
         Ok(self.held.pop().map(|rows| self.record(rows)))
