@@ -181,7 +181,7 @@ pub(crate) async fn begin_here(
 /// takes the lease again once the database answers.
 ///
 /// # Errors
-/// Those of the work.
+/// The errors of the work.
 pub(crate) async fn run_here<T>(
     cx: &Arc<Context>,
     mut held: Held,
@@ -223,17 +223,13 @@ async fn take_again(cx: &Arc<Context>, held: &mut Held, progress: &Progress) -> 
     let (id, holder, ttl) = (held.job.id, held.holder, cx.config.lease_ttl);
     tracing::warn!(job = %id, "the lease of a job was not renewed in time; its work goes on");
     loop {
-        let (asked, counters) = (Instant::now(), progress.counters());
-        let renewed = |job: &Job| {
-            let now = cx.now();
-            job.renewed(JobLease { holder, expires_at: now + ttl }, counters.clone(), now)
-        };
-        match record(cx, id, holder, &renewed).await {
-            Ok(Some(_)) => {
+        let asked = Instant::now();
+        match renew(cx, id, holder, progress.counters()).await {
+            Ok(true) => {
                 held.until = asked + ttl;
                 return true;
             }
-            Ok(None) => return false,
+            Ok(false) => return false,
             Err(_) => tokio::time::sleep(ttl / 4).await,
         }
     }
@@ -333,18 +329,17 @@ async fn record(
 async fn keep(cx: &Arc<Context>, held: &mut Held, progress: &Progress) {
     let ttl = cx.config.lease_ttl;
     let (id, holder) = (held.job.id, held.holder);
-    let renew = || {
-        let counters = progress.counters();
-        async move {
-            let renewed = |job: &Job| {
-                let now = cx.now();
-                job.renewed(JobLease { holder, expires_at: now + ttl }, counters.clone(), now)
-            };
-            Ok(record(cx, id, holder, &renewed).await?.is_some())
-        }
-        .boxed()
-    };
+    let renew = || renew(cx, id, holder, progress.counters()).boxed();
     keep_by(renew, ttl, &mut held.until).await;
+}
+
+/// Renews the lease of a job and writes its counters. Returns false if this holder no longer has the job.
+async fn renew(cx: &Arc<Context>, id: JobId, holder: Uuid, counters: JobCounters) -> Result<bool> {
+    let renewed = |job: &Job| {
+        let now = cx.now();
+        job.renewed(JobLease { holder, expires_at: now + cx.config.lease_ttl }, counters.clone(), now)
+    };
+    Ok(record(cx, id, holder, &renewed).await?.is_some())
 }
 
 /// Runs the operation of a job. Returns false if this process cannot run it.
@@ -353,7 +348,7 @@ async fn perform(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bo
     match job.kind {
         JobKind::Mail => mail::send(cx, job, progress).await,
         JobKind::Reindex => Ok(index.rebuild_counted(progress).await?.writer),
-        // Its creator runs it.
+        // The process that has created an import runs it.
         JobKind::Import => Ok(false),
         JobKind::Verify => {
             let repair = job.parameters.get("repair").and_then(Value::as_bool).unwrap_or(true);

@@ -38,7 +38,7 @@ impl ImportService<'_> {
     /// the job fails once its lease has run out, provided that a process runs the background work of the shop.
     ///
     /// # Errors
-    /// Those of the method of the kind, and `Unavailable`.
+    /// The errors of the method of the kind, and `Unavailable`.
     pub async fn as_job(
         &self,
         kind: ImportKind,

@@ -478,7 +478,7 @@ async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -
 struct Item<T> {
     index: u64,
     line: u64,
-    /// Its text, for a dead letter.
+    /// The text of the record, for a dead letter.
     raw: Vec<u8>,
     /// Whether `raw` is only the beginning of the text.
     cut: bool,
@@ -518,7 +518,7 @@ struct Incoming<T> {
 /// The member of a record with the cells of the columns that have no field.
 const COLUMNS: &str = "columns";
 
-/// What the thread that reads records knows.
+/// The state of the thread that reads records.
 struct RecordReader {
     transforms: Transforms,
     unknown: Arc<Mutex<Unknown>>,

@@ -12,7 +12,7 @@ pub struct RecordOutcome {
     pub index: u64,
     /// The line that it starts on, from 1.
     pub line: u64,
-    /// Its id in the system that it comes from, if it has one and is rejected.
+    /// The id of the record in the system that it comes from, if it has one.
     pub external_id: Option<String>,
     /// The result.
     pub result: RecordResult,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::ErrorCode;
 use crate::service::catalog::import::Rejection;
 
-/// What becomes of a record after a step.
+/// The fate of a record after a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// It is imported.

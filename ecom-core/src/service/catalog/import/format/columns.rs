@@ -148,7 +148,7 @@ impl fmt::Debug for Encoding {
 /// A column of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::service::catalog) struct Column {
-    /// Its name in the header.
+    /// The name of the column in the header.
     pub name: String,
     /// The field.
     pub field: String,

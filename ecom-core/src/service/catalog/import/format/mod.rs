@@ -76,7 +76,7 @@ pub enum Document {
     Object(Map<String, Value>),
     /// A record that cannot be read.
     Refused {
-        /// Its text, as the dead letter shows it.
+        /// The text of the record, as the dead letter shows it.
         text: Vec<u8>,
         /// Whether the text is only the beginning of the record.
         cut: bool,
