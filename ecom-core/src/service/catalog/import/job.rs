@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{DeadLetters, ImportKind, ImportOptions, ImportReport, ImportService, RecordSource, patiently};
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobRejection};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::JobId;
 use crate::port::storage::Repositories as _;
 use crate::service::background::worker::{Progress, begin_here, run_here};
@@ -65,24 +65,21 @@ impl ImportService<'_> {
             on_progress(report);
         };
         let work = async {
-            let mut import = Box::pin(async {
-                match kind {
+            let import = Box::pin(async {
+                let report = match kind {
                     ImportKind::Products => self.products_from(records, options, counted).await,
                     ImportKind::Categories => self.categories_from(records, options, counted).await,
                     ImportKind::Customers => self.customers_from(records, options, counted).await,
                     ImportKind::Carts => self.carts_from(records, options, counted).await,
+                };
+                if let Ok(report) = &report {
+                    progress.set(counters(report, &kept));
                 }
+                kept.end();
+                Ok(report)
             });
-            // The writer of letters is dropped with the `select!`, so that it holds no transaction afterwards.
-            let report = tokio::select! {
-                biased;
-                report = &mut import => report,
-                failed = kept.write(self.cx) => return Err(failed),
-            };
-            if let Ok(report) = &report {
-                progress.set(counters(report, &kept));
-            }
-            kept.write_all(self.cx).await?;
+            // A failed import has letters as well, so that its error does not end the writer.
+            let (report, ()) = tokio::try_join!(import, kept.write(self.cx))?;
             report
         };
         let flaw = |report: &ImportReport| report.ended_early.as_ref().map(|end| format!("it ended early: {end}"));
@@ -139,6 +136,8 @@ struct Letters {
     /// The bytes of all letters, written or not.
     bytes: usize,
     not_kept: u64,
+    /// Whether no more letters come.
+    ended: bool,
 }
 
 impl Kept {
@@ -164,12 +163,21 @@ impl Kept {
         Ok(())
     }
 
-    /// Writes letters as they come, and returns only if that fails.
-    async fn write(&self, cx: &Arc<Context>) -> Error {
+    /// Lets [`Self::write`] end once it has written all letters.
+    fn end(&self) {
+        self.letters.lock().ended = true;
+        self.more.notify_one();
+    }
+
+    /// Writes letters as they come, until [`Self::end`]. The caller runs it to its end: if it were dropped during a
+    /// commit, nobody would know which letters the commit has written.
+    async fn write(&self, cx: &Arc<Context>) -> Result<()> {
         loop {
             self.more.notified().await;
-            if let Err(failed) = self.write_all(cx).await {
-                return failed;
+            let ended = self.letters.lock().ended;
+            self.write_all(cx).await?;
+            if ended {
+                return Ok(());
             }
         }
     }
@@ -204,7 +212,6 @@ impl Kept {
                 })
             };
             patiently(write).await?;
-            // They are removed only now, so that a call that is dropped in between writes them again.
             self.letters.lock().waiting.drain(..part.len());
         }
     }
