@@ -14,6 +14,12 @@ use crate::support::{
     tree,
 };
 
+on_each_database! {
+    dummyjson_products_import_whole_and_twice_changes_nothing_in_memory,
+    bestbuy_categories_import_with_their_paths_and_twice_changes_nothing,
+    the_sample_catalog_imports_without_a_rejection,
+}
+
 async fn dummyjson_on(shop: Shop) {
     let Some(file) = data("dummyjson-products.json") else { return };
     let source: Vec<Value> = serde_json::from_slice(&file).unwrap();
@@ -92,7 +98,6 @@ async fn dummyjson_on(shop: Shop) {
     assert_balanced(&shop).await;
 }
 
-#[tokio::test]
 async fn dummyjson_products_import_whole_and_twice_changes_nothing_in_memory() {
     dummyjson_on(shop().await).await;
 }
@@ -104,7 +109,6 @@ async fn dummyjson_products_import_whole_and_twice_changes_nothing_in_a_file() {
     dummyjson_on(ShopBuilder::new().database(url).search("tantivy::memory:").build().await.unwrap()).await;
 }
 
-#[tokio::test]
 async fn bestbuy_categories_import_with_their_paths_and_twice_changes_nothing() {
     let Some(file) = data("bestbuy-categories.json") else { return };
     let source: Vec<Value> = serde_json::from_slice(&file).unwrap();
@@ -172,7 +176,6 @@ async fn bestbuy_categories_import_with_their_paths_and_twice_changes_nothing() 
     assert_eq!(tree(&shop).await, all);
 }
 
-#[tokio::test]
 async fn the_sample_catalog_imports_without_a_rejection() {
     let shop = shop().await;
     assert_eq!(ImportKind::detect(&sample("categories.json")), Some(ImportKind::Categories));

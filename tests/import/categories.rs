@@ -2,12 +2,20 @@
 
 use std::collections::HashSet;
 
-use ecom::catalog::ImportOptions;
+use ecom::catalog::{ImportOptions, Product};
 use serde_json::{Value, json};
 
-use crate::support::{counts, fields, import, import_categories, lines, outbox_head, products, record, shop, tree};
+use crate::support::{
+    all_products, counts, fields, find, import, import_categories, lines, outbox_head, products, record, shop, tree,
+};
 
-#[tokio::test]
+on_each_database! {
+    categories_of_products_are_made_or_refused_by_option,
+    two_branches_have_a_category_of_one_name,
+    category_rows_find_their_place_in_any_order,
+    a_category_that_products_made_becomes_that_of_a_row,
+}
+
 async fn categories_of_products_are_made_or_refused_by_option() {
     let shop = shop().await;
     let product = |id: u32, c: &str| json!({"id": id, "title": "T", "price": 1, "category": c});
@@ -24,12 +32,46 @@ async fn categories_of_products_are_made_or_refused_by_option() {
     assert_eq!((report.inserted, report.categories_created), (4, 4), "{letters:?}");
     let paths: Vec<String> = tree(&shop).await.into_iter().map(|c| c.path).collect();
     assert_eq!(paths, ["garden", "home-decoration", "garden/tools", "garden/tools/spades"]);
-    // A path whose last slug exists at another place does not exist, and cannot be created.
-    let (report, letters) = import(&shop, product(5, "kitchen/tools").to_string()).await;
-    assert_eq!((report.rejected, fields(&letters[0])), (1, vec!["categories[0]".to_owned()]));
 }
 
-#[tokio::test]
+/// A slug is unique in the shop, so that the second category of one name has its parents in its slug.
+async fn two_branches_have_a_category_of_one_name() {
+    let shop = shop().await;
+    let product = |id: u32, c: &str| json!({"id": id, "title": "T", "price": 1, "category": c});
+    let all = [
+        product(1, "Men/T-Shirts & Tops"),
+        product(2, "Women/T-Shirts & Tops"),
+        product(3, "Women/T-Shirts & Tops/Long"),
+        product(4, "Men/T-Shirts & Tops/Long"),
+        product(5, "men"),
+    ];
+    let (report, letters) = import(&shop, lines(&all)).await;
+    assert_eq!((report.inserted, report.categories_created), (5, 6), "{letters:?}");
+    let made: HashSet<(String, String)> = tree(&shop).await.into_iter().map(|c| (c.path, c.name)).collect();
+    let expected = [
+        ("men", "Men"),
+        ("men/t-shirts-tops", "T-Shirts & Tops"),
+        ("men/t-shirts-tops/long", "Long"),
+        ("women", "Women"),
+        ("women/women-t-shirts-tops", "T-Shirts & Tops"),
+        ("women/women-t-shirts-tops/women-t-shirts-tops-long", "Long"),
+    ];
+    assert_eq!(made, expected.map(|(path, name)| (path.to_owned(), name.to_owned())).into());
+    let place = |all: &[Product], id: &str| find(all, id).categories[0].path.clone();
+    let products = all_products(&shop).await;
+    assert_eq!(place(&products, "3"), "women/women-t-shirts-tops/women-t-shirts-tops-long");
+    assert_eq!(place(&products, "4"), "men/t-shirts-tops/long");
+
+    let head = outbox_head(&shop).await;
+    let (report, _) = import(&shop, lines(&all)).await;
+    assert_eq!((counts(&report), outbox_head(&shop).await), ([5, 0, 0, 5, 0], head));
+    // It has no third name.
+    let taken = [product(6, "women-garden"), product(7, "men/garden"), product(8, "women/garden")];
+    let (report, letters) = import(&shop, lines(&taken)).await;
+    assert_eq!((report.inserted, letters.len()), (2, 1), "{letters:?}");
+    assert_eq!(fields(&letters[0]), ["categories[0]"]);
+}
+
 async fn category_rows_find_their_place_in_any_order() {
     let shop = shop().await;
     let row = |id: &str, name: Value, path: &[(&str, &str)]| {
@@ -84,7 +126,6 @@ async fn category_rows_find_their_place_in_any_order() {
     assert!(paths.contains("mobiles/phones"), "{paths:?}");
 }
 
-#[tokio::test]
 async fn a_category_that_products_made_becomes_that_of_a_row() {
     let shop = shop().await;
     import(&shop, lines(&[record(1)])).await;

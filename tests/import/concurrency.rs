@@ -7,7 +7,11 @@ use ecom::catalog::ImportOptions;
 
 use crate::support::{lines, record, shop};
 
-#[tokio::test]
+on_each_database! {
+    imports_run_as_tasks,
+    imports_of_one_file_at_once_reject_nothing,
+}
+
 async fn imports_run_as_tasks() {
     let shop = shop().await;
     let task = tokio::spawn(async move {
@@ -21,7 +25,6 @@ async fn imports_run_as_tasks() {
 }
 
 /// Several servers start on one empty database: each one plans over what the one before has created.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn imports_of_one_file_at_once_reject_nothing() {
     let shop = shop().await;
     let rows: Vec<String> = (0..40)

@@ -7,6 +7,11 @@ use serde_json::{Value, json};
 
 use crate::support::{all_products, counts, data, import, lines, outbox_head, products, sample, shop};
 
+on_each_database! {
+    an_export_is_imported_as_it_was,
+    an_export_is_for_those_who_may_read_drafts_and_can_be_narrowed,
+}
+
 async fn export(shop: &Shop, format: ExportFormat) -> Vec<u8> {
     let mut out = Vec::new();
     shop.export().products(&mut out, ExportOptions::default().format(format), |_| {}).await.unwrap();
@@ -55,7 +60,6 @@ fn difficult() -> Vec<Value> {
 }
 
 /// Imports of an export write nothing into the same shop, and make the same products in an empty one.
-#[tokio::test]
 async fn an_export_is_imported_as_it_was() {
     let own = || ExportFormat::Csv(ColumnMap::own());
     let map: ColumnMap = serde_json::from_value(json!({
@@ -105,7 +109,6 @@ async fn an_export_is_imported_as_it_was() {
     }
 }
 
-#[tokio::test]
 async fn an_export_is_for_those_who_may_read_drafts_and_can_be_narrowed() {
     let shop = shop().await;
     import(&shop, lines(&difficult())).await;

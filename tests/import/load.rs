@@ -11,7 +11,16 @@ use crate::support::{
     record, sample, shop, tree,
 };
 
-#[tokio::test]
+on_each_database! {
+    a_dry_run_counts_as_a_run_does_and_writes_nothing,
+    a_run_that_resumes_ends_as_one_that_was_not_stopped,
+    steps_of_an_application_change_drop_and_refuse_records,
+    dead_letters_are_mended_and_imported_again,
+    the_report_names_the_fields_that_it_does_not_know,
+    a_run_that_resumes_keeps_the_dead_letters_of_the_part_before,
+    records_come_from_a_source_of_the_application,
+}
+
 async fn a_dry_run_counts_as_a_run_does_and_writes_nothing() {
     let shop = shop().await;
     import(&shop, lines(&(1..=150).map(record).collect::<Vec<_>>())).await;
@@ -49,7 +58,6 @@ async fn a_dry_run_counts_as_a_run_does_and_writes_nothing() {
 
 /// A run that was stopped continues after the records that it had done, and both together do what one would have done,
 /// also for a record that repeats one from before the stop.
-#[tokio::test]
 async fn a_run_that_resumes_ends_as_one_that_was_not_stopped() {
     let mut records: Vec<Value> = (1..=250).map(record).collect();
     records[240] = json!({"id": 5, "title": "Another with the id of the fifth", "price": 1, "sku": "SKU-241"});
@@ -81,7 +89,6 @@ async fn a_run_that_resumes_ends_as_one_that_was_not_stopped() {
     }
 }
 
-#[tokio::test]
 async fn steps_of_an_application_change_drop_and_refuse_records() {
     let shop = shop().await;
     let mut seen = 0;
@@ -122,7 +129,6 @@ async fn steps_of_an_application_change_drop_and_refuse_records() {
     assert_eq!(find(&all_products(&shop).await, "x").title, "Tasse");
 }
 
-#[tokio::test]
 async fn dead_letters_are_mended_and_imported_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead.ndjson");
@@ -172,7 +178,6 @@ async fn dead_letters_are_mended_and_imported_again() {
     assert!(letters[0]["reason"].as_str().unwrap().contains("only the beginning"), "{letters:?}");
 }
 
-#[tokio::test]
 async fn the_report_names_the_fields_that_it_does_not_know() {
     let shop = shop().await;
     let mut known = record(1);
@@ -207,7 +212,6 @@ async fn the_report_names_the_fields_that_it_does_not_know() {
 }
 
 /// The dead letters of a run that resumes join those of the part before.
-#[tokio::test]
 async fn a_run_that_resumes_keeps_the_dead_letters_of_the_part_before() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead.ndjson");
@@ -225,7 +229,6 @@ async fn a_run_that_resumes_keeps_the_dead_letters_of_the_part_before() {
 }
 
 /// A source of an application's own.
-#[tokio::test]
 async fn records_come_from_a_source_of_the_application() {
     struct Countdown(u32);
     impl RecordSource for Countdown {

@@ -1,6 +1,9 @@
-//! Imports into an embedded shop: SQLite and Tantivy in memory, and SQLite in a file.
+//! Imports into shops on each database that is compiled in, with Tantivy in memory.
 #![cfg(all(feature = "sqlite", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
+
+#[macro_use]
+mod support;
 
 mod catalogs;
 mod categories;
@@ -12,5 +15,4 @@ mod products;
 mod rejections;
 mod sales;
 mod sources;
-mod support;
 mod tables;

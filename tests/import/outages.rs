@@ -14,6 +14,10 @@ use crate::support::{
     Letters, all_products, assert_balanced, counts, import, import_categories, lines, products, record, shop, tree,
 };
 
+on_each_database! {
+    an_import_waits_for_a_database_that_is_away_for_a_moment,
+}
+
 /// A database that is unavailable for a number of transactions.
 #[derive(Debug)]
 struct Flaky {
@@ -66,7 +70,6 @@ async fn flaky_shop(away: u64, lose_answers: bool) -> Shop {
     ShopBuilder::new().with_storage(flaky).search("tantivy::memory:").build().await.unwrap()
 }
 
-#[tokio::test]
 async fn an_import_waits_for_a_database_that_is_away_for_a_moment() {
     let records: Vec<Value> = (1..=150).map(record).collect();
     let shop = flaky_shop(2, false).await;

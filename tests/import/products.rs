@@ -4,7 +4,12 @@ use serde_json::json;
 
 use crate::support::{all_products, assert_balanced, counts, fields, find, import, lines, outbox_head, record, shop};
 
-#[tokio::test]
+on_each_database! {
+    r11_changed_rows_are_written_once_and_the_ledger_follows,
+    r11_records_set_whether_stock_is_tracked,
+    sku_codes_are_found_again_and_never_taken_over,
+}
+
 async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
     let shop = shop().await;
     import(&shop, lines(&[record(1), record(2), record(3)])).await;
@@ -35,7 +40,6 @@ async fn r11_changed_rows_are_written_once_and_the_ledger_follows() {
     assert_eq!(find(&after, "3").categories.len(), 1);
 }
 
-#[tokio::test]
 async fn r11_records_set_whether_stock_is_tracked() {
     let shop = shop().await;
     let with = |fields: serde_json::Value| {
@@ -68,7 +72,6 @@ async fn r11_records_set_whether_stock_is_tracked() {
     assert_balanced(&shop).await;
 }
 
-#[tokio::test]
 async fn sku_codes_are_found_again_and_never_taken_over() {
     let shop = shop().await;
     // A product without an external id, as a person creates it.

@@ -7,7 +7,14 @@ use serde_json::{Value, json};
 
 use crate::support::{all_products, assert_balanced, counts, fields, import, lines, products, record, shop, tree};
 
-#[tokio::test]
+on_each_database! {
+    r17_what_breaks_the_rules_is_a_dead_letter_and_leaves_nothing_behind,
+    r17_integers_beyond_64_bits_are_refused_in_records,
+    a_record_of_10_mb_is_refused_without_being_held,
+    dead_letters_go_to_a_file_only_where_there_are_any,
+    a_path_in_a_record_leads_to_no_file,
+}
+
 async fn r17_what_breaks_the_rules_is_a_dead_letter_and_leaves_nothing_behind() {
     let shop = shop().await;
     let mut bad: Vec<(Value, &str)> = Vec::new();
@@ -63,7 +70,6 @@ async fn r17_what_breaks_the_rules_is_a_dead_letter_and_leaves_nothing_behind() 
     assert_balanced(&shop).await;
 }
 
-#[tokio::test]
 async fn r17_integers_beyond_64_bits_are_refused_in_records() {
     let shop = shop().await;
     let with = |record: &Value, attributes: &str| {
@@ -77,7 +83,6 @@ async fn r17_integers_beyond_64_bits_are_refused_in_records() {
     assert!(letters[0]["reason"].as_str().unwrap().contains("64 bits"), "{:#}", letters[0]);
 }
 
-#[tokio::test]
 async fn a_record_of_10_mb_is_refused_without_being_held() {
     let shop = shop().await;
     let mut huge = record(5);
@@ -91,7 +96,6 @@ async fn a_record_of_10_mb_is_refused_without_being_held() {
     }
 }
 
-#[tokio::test]
 async fn dead_letters_go_to_a_file_only_where_there_are_any() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead.ndjson");
@@ -114,7 +118,6 @@ async fn dead_letters_go_to_a_file_only_where_there_are_any() {
 }
 
 /// A record is data: an import opens no file and fetches no URL that a record names, and no file is named by a record.
-#[tokio::test]
 async fn a_path_in_a_record_leads_to_no_file() {
     const SECRET: &str = "what only this machine knows";
     let dir = tempfile::tempdir().unwrap();

@@ -21,6 +21,14 @@ use crate::support::{
     Letters, all_products, assert_balanced, counts, data, fields, find, import, lines, outbox_head, record, shop,
 };
 
+on_each_database! {
+    dummyjson_users_and_carts_import_whole_and_those_in_stock_are_checked_out,
+    customers_are_recognized_by_external_id_or_email_and_keep_what_a_record_leaves_out,
+    bad_customers_and_carts_name_each_field,
+    r20_several_carts_of_a_customer_become_one_open_cart,
+    a_cart_keeps_the_price_that_its_shopper_saw_and_an_open_cart_of_the_shop_takes_its_id,
+}
+
 const STAFF: &CartAccess = &CartAccess::Permission;
 
 async fn import_customers(shop: &Shop, text: impl Into<Vec<u8>>) -> (ImportReport, Vec<Value>) {
@@ -71,7 +79,6 @@ fn shortages(refusal: &Error) -> Vec<(ecom::id::SkuId, i64, i64)> {
     shortages.iter().map(|s| (ecom::id::SkuId(s.sku_id), s.requested, s.available)).collect()
 }
 
-#[tokio::test]
 async fn dummyjson_users_and_carts_import_whole_and_those_in_stock_are_checked_out() {
     let files = ["dummyjson-products.json", "dummyjson-users.json", "dummyjson-carts.json"].map(data);
     let [Some(products), Some(users), Some(source)] = files else { return };
@@ -190,7 +197,6 @@ fn customer(id: &str, email: &str) -> Value {
     json!({"external_id": id, "source": "crm", "first_name": "Ada", "last_name": "Lovelace", "email": email})
 }
 
-#[tokio::test]
 async fn customers_are_recognized_by_external_id_or_email_and_keep_what_a_record_leaves_out() {
     let shop = shop().await;
     let mut ada = customer("1", "ada@example.com");
@@ -240,7 +246,6 @@ async fn customers_are_recognized_by_external_id_or_email_and_keep_what_a_record
     );
 }
 
-#[tokio::test]
 async fn bad_customers_and_carts_name_each_field() {
     let shop = shop().await;
     let mut bad = customer("1", "no email");
@@ -290,7 +295,6 @@ async fn bad_customers_and_carts_name_each_field() {
 }
 
 /// R20: a customer has one open cart, also if the source has several.
-#[tokio::test]
 async fn r20_several_carts_of_a_customer_become_one_open_cart() {
     let shop = shop().await;
     import(&shop, lines(&[record(1), record(2), record(3)])).await;
@@ -343,7 +347,6 @@ async fn r20_several_carts_of_a_customer_become_one_open_cart() {
     assert_eq!(counts(&new), [1, 1, 0, 0, 0]);
 }
 
-#[tokio::test]
 async fn a_cart_keeps_the_price_that_its_shopper_saw_and_an_open_cart_of_the_shop_takes_its_id() {
     let shop = shop().await;
     import(&shop, lines(&[record(1)])).await;

@@ -9,7 +9,15 @@ use serde_json::{Value, json};
 
 use crate::support::{Letters, all_products, assert_balanced, counts, import, lines, record, shop};
 
-#[tokio::test]
+on_each_database! {
+    every_shape_of_a_source_is_read,
+    a_source_that_breaks_off_keeps_what_came_before_and_a_second_run_completes_it,
+    malformed_json_in_the_middle_ends_an_array_there_and_costs_lines_one_record,
+    a_source_that_fails_to_read_is_reported_without_its_path,
+    the_source_is_not_read_far_ahead_of_the_writer,
+    batches_are_large_in_an_empty_shop_and_bounded_by_the_size_of_their_records,
+}
+
 async fn every_shape_of_a_source_is_read() {
     let (a, b) = (record(1), record(2));
     let pretty = serde_json::to_string_pretty(&a).unwrap();
@@ -39,7 +47,6 @@ async fn every_shape_of_a_source_is_read() {
     assert_eq!(ImportKind::detect(b"[1, 2]"), None);
 }
 
-#[tokio::test]
 async fn a_source_that_breaks_off_keeps_what_came_before_and_a_second_run_completes_it() {
     let records: Vec<Value> = (1..=250).map(record).collect();
     let array = serde_json::to_string_pretty(&records).unwrap();
@@ -68,7 +75,6 @@ async fn a_source_that_breaks_off_keeps_what_came_before_and_a_second_run_comple
     }
 }
 
-#[tokio::test]
 async fn malformed_json_in_the_middle_ends_an_array_there_and_costs_lines_one_record() {
     let records: Vec<Value> = (1..=150).map(record).collect();
     let array = serde_json::to_string(&records).unwrap();
@@ -102,7 +108,6 @@ async fn malformed_json_in_the_middle_ends_an_array_there_and_costs_lines_one_re
     assert_eq!((report.read, report.ended_early.unwrap().index), (0, 0));
 }
 
-#[tokio::test]
 async fn a_source_that_fails_to_read_is_reported_without_its_path() {
     struct Fails(Cursor<Vec<u8>>);
     impl Read for Fails {
@@ -120,7 +125,6 @@ async fn a_source_that_fails_to_read_is_reported_without_its_path() {
     assert!(!report.ended_early.unwrap().to_string().contains("secret"));
 }
 
-#[tokio::test]
 async fn the_source_is_not_read_far_ahead_of_the_writer() {
     /// Produces records of 64 KiB, and counts how many were read from it.
     struct Endless {
@@ -162,7 +166,6 @@ async fn the_source_is_not_read_far_ahead_of_the_writer() {
 
 /// The records of each batch, as the progress reports show them. Only the first import of products has large batches,
 /// and no batch holds much more than 8 MiB of records.
-#[tokio::test]
 async fn batches_are_large_in_an_empty_shop_and_bounded_by_the_size_of_their_records() {
     let shop = shop().await;
     let batches = async |records: Vec<Value>| {

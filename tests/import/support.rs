@@ -36,8 +36,83 @@ impl Letters {
     }
 }
 
+/// Makes a test of each function for each database that is compiled in. [`shop`] opens a shop on that database.
+macro_rules! on_each_database {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::support::on($crate::support::Database::Sqlite, super::$test()).await;
+            })*
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::support::on($crate::support::Database::Postgres, super::$test()).await;
+            })*
+        }
+
+        #[cfg(feature = "mysql")]
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::support::on($crate::support::Database::MySql, super::$test()).await;
+            })*
+        }
+    };
+}
+
+/// A database that the tests run on.
+#[derive(Clone, Copy)]
+pub enum Database {
+    Sqlite,
+    #[cfg(feature = "postgres")]
+    Postgres,
+    #[cfg(feature = "mysql")]
+    MySql,
+}
+
+/// The database of a test, and what keeps those that it has made.
+struct Place {
+    database: Database,
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    guards: Mutex<Vec<test_servers::DatabaseGuard>>,
+}
+
+tokio::task_local! {
+    static PLACE: Place;
+}
+
+/// Runs a test on a database.
+pub async fn on(database: Database, test: impl Future<Output = ()>) {
+    let place = Place {
+        database,
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        guards: Mutex::default(),
+    };
+    PLACE.scope(place, test).await;
+}
+
+/// Returns the URL of a new database, on the server of the test.
+async fn url() -> String {
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    let kept = |made: test_servers::TestDatabase| {
+        PLACE.with(|place| place.guards.lock().unwrap().push(made.guard));
+        made.url
+    };
+    match PLACE.with(|place| place.database) {
+        Database::Sqlite => "sqlite::memory:".to_owned(),
+        #[cfg(feature = "postgres")]
+        Database::Postgres => kept(test_servers::postgres().await),
+        #[cfg(feature = "mysql")]
+        Database::MySql => kept(test_servers::mysql().await),
+    }
+}
+
 pub async fn shop() -> Shop {
-    ShopBuilder::new().database("sqlite::memory:").search("tantivy::memory:").build().await.unwrap()
+    ShopBuilder::new().database(url().await).search("tantivy::memory:").build().await.unwrap()
 }
 
 pub async fn products(shop: &Shop, text: impl Into<Vec<u8>>, options: ImportOptions) -> ImportReport {

@@ -9,6 +9,20 @@ use crate::support::{
     Letters, all_products, assert_balanced, counts, data, fields, find, import, outbox_head, products, sample, shop,
 };
 
+on_each_database! {
+    a_shopify_export_becomes_products_as_the_shop_showed_them,
+    shopify_images_prices_stock_and_drafts_keep_their_meaning,
+    a_woocommerce_export_becomes_products_with_their_variations,
+    a_table_with_our_own_names_needs_no_map,
+    a_column_map_names_fields_constants_defaults_and_the_encoding,
+    a_bad_row_costs_one_record_and_names_its_line,
+    a_header_that_cannot_be_used_ends_the_import_before_its_first_record,
+    no_row_is_held_beyond_the_limit_and_a_source_has_one_too,
+    customers_and_categories_come_from_tables_too,
+    a_row_that_cannot_be_read_costs_its_product_no_sku,
+    a_variation_that_cannot_be_read_costs_no_variable_product_its_sku,
+}
+
 async fn with(shop: &ecom::Shop, text: impl Into<Vec<u8>>, map: Value) -> (ecom::catalog::ImportReport, Vec<Value>) {
     let letters = Letters::default();
     let format = ImportFormat::Csv(serde_json::from_value(map).unwrap());
@@ -17,7 +31,6 @@ async fn with(shop: &ecom::Shop, text: impl Into<Vec<u8>>, map: Value) -> (ecom:
 }
 
 /// The real export of a shop on Shopify becomes products as that shop shows them.
-#[tokio::test]
 async fn a_shopify_export_becomes_products_as_the_shop_showed_them() {
     let Some(text) = data("shopify-apparel.csv") else { return };
     let shop = shop().await;
@@ -54,7 +67,6 @@ async fn a_shopify_export_becomes_products_as_the_shop_showed_them() {
     assert_balanced(&shop).await;
 }
 
-#[tokio::test]
 async fn shopify_images_prices_stock_and_drafts_keep_their_meaning() {
     let shop = shop().await;
     let (report, letters) = import(&shop, sample("shopify.csv")).await;
@@ -91,7 +103,6 @@ async fn shopify_images_prices_stock_and_drafts_keep_their_meaning() {
     assert_eq!(counts(&report), [4, 0, 0, 4, 0]);
 }
 
-#[tokio::test]
 async fn a_woocommerce_export_becomes_products_with_their_variations() {
     let shop = shop().await;
     let (report, letters) = import(&shop, sample("woocommerce.csv")).await;
@@ -122,7 +133,6 @@ const GOODS: &str = "\u{feff}external_id,title,sku,price,stock,option.size,attri
     a,,S-2,10.99,4,M,,,\r\n\
     b,\"A \"\"big\"\", red box\",B-1,5,1,,,,\r\n";
 
-#[tokio::test]
 async fn a_table_with_our_own_names_needs_no_map() {
     let shop = shop().await;
     assert_eq!(ImportKind::detect(GOODS.as_bytes()), Some(ImportKind::Products));
@@ -153,7 +163,6 @@ async fn a_table_with_our_own_names_needs_no_map() {
     }
 }
 
-#[tokio::test]
 async fn a_column_map_names_fields_constants_defaults_and_the_encoding() {
     let map = json!({
         "delimiter": ";", "quote": "'", "encoding": "windows-1252", "decimal_comma": true, "group": "Artikel",
@@ -210,7 +219,6 @@ async fn a_column_map_names_fields_constants_defaults_and_the_encoding() {
     }
 }
 
-#[tokio::test]
 async fn a_bad_row_costs_one_record_and_names_its_line() {
     let head = "external_id,title,sku,price\n";
     let good = |n: u32| format!("{n},Thing {n},SKU-{n},9.99\n");
@@ -256,7 +264,6 @@ async fn a_bad_row_costs_one_record_and_names_its_line() {
     assert_eq!((counts(&report), ended.index, ended.line), ([1, 1, 0, 0, 0], 1, 3));
 }
 
-#[tokio::test]
 async fn a_header_that_cannot_be_used_ends_the_import_before_its_first_record() {
     let shop = shop().await;
     let map = json!({"columns": {"Name": "title", "Code": "sku", "Price": "price"}});
@@ -275,7 +282,6 @@ async fn a_header_that_cannot_be_used_ends_the_import_before_its_first_record() 
     assert_eq!((report.read, report.ended_early), (0, None));
 }
 
-#[tokio::test]
 async fn no_row_is_held_beyond_the_limit_and_a_source_has_one_too() {
     let shop = shop().await;
     let mut text = "external_id,title,sku,price,option.size\n".to_owned();
@@ -296,7 +302,6 @@ async fn no_row_is_held_beyond_the_limit_and_a_source_has_one_too() {
     assert!(report.ended_early.unwrap().reason.contains("larger than the limit"));
 }
 
-#[tokio::test]
 async fn customers_and_categories_come_from_tables_too() {
     let shop = shop().await;
     let text = "external_id,first_name,last_name,email,address.street,address.city,address.country,attributes.vip\n\
@@ -316,7 +321,6 @@ async fn customers_and_categories_come_from_tables_too() {
 }
 
 /// The rows that can be read are a part of the product, and would remove the SKUs of the others.
-#[tokio::test]
 async fn a_row_that_cannot_be_read_costs_its_product_no_sku() {
     let shop = shop().await;
     let good = "external_id,option.size,sku,title,description,price\n\
@@ -331,7 +335,6 @@ async fn a_row_that_cannot_be_read_costs_its_product_no_sku() {
     assert_eq!(all_products(&shop).await, before);
 }
 
-#[tokio::test]
 async fn a_variation_that_cannot_be_read_costs_no_variable_product_its_sku() {
     let shop = shop().await;
     let header = "ID,Type,SKU,Name,Description,Regular price,Parent,Attribute 1 name,Attribute 1 value(s)\n";

@@ -42,6 +42,12 @@ impl Resolver {
         Ok(this)
     }
 
+    /// Adds what another one has found.
+    pub fn extend(&mut self, other: Self) {
+        self.by_id.extend(other.by_id);
+        self.by_slug.extend(other.by_slug);
+    }
+
     /// Returns the category of one reference.
     pub fn find(&self, r: &str) -> Option<&CategorySummary> {
         match r.parse::<CategoryId>() {

@@ -9,6 +9,7 @@
 mod batch;
 mod carts;
 mod categories;
+mod category_paths;
 mod country;
 mod customers;
 mod dead_letter;

@@ -1,5 +1,6 @@
 //! Imports products: writes records as rows, one batch per unit of work.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use crate::id::{CategoryId, ProductId};
 use crate::port::storage::Repositories;
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_batches};
+use crate::service::catalog::import::category_paths::{CategoryPaths, Parent};
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
     BATCH, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord, RecordSource, Rejection,
     Run, patiently, stream,
 };
 use crate::service::catalog::product::{ProductService, duplicate};
-use crate::service::catalog::resolver::Resolver;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 use crate::text::{Slug, fold_key};
@@ -130,37 +131,38 @@ impl BatchWriter for Writer<'_> {
         let references = || candidates.iter().flat_map(|c| &c.values.categories);
         // The first read finds out whether categories must be created. It is repeated once the tree cannot change any
         // more.
-        let mut resolver = Resolver::load(tx, references()).await?;
-        let is_missing = |resolver: &Resolver, r: &str| resolver.find(r).is_none() && r.parse::<CategoryId>().is_err();
-        if self.create_categories && references().any(|r| is_missing(&resolver, r)) {
+        let mut paths = CategoryPaths::load(tx, references()).await?;
+        if self.create_categories && paths.has_missing() {
             tx.categories().lock_tree().await?;
         } else {
             tx.categories().hold_tree().await?;
         }
-        resolver = Resolver::load(tx, references()).await?;
+        paths = CategoryPaths::load(tx, references()).await?;
         let mut categories_created = Vec::new();
-        if self.create_categories {
+        if self.create_categories && paths.has_missing() {
             let accepted = candidates.iter().zip(&targets).filter(|(_, t)| !matches!(t, Target::Rejected(_)));
-            let missing: Vec<&str> = accepted
-                .flat_map(|(c, _)| &c.values.categories)
-                .map(String::as_str)
-                .filter(|r| is_missing(&resolver, r))
-                .collect();
-            if !missing.is_empty() {
-                let made = self.make_categories(tx, &missing).await?;
-                if !made.is_empty() {
-                    categories_created = made;
-                    resolver = Resolver::load(tx, references()).await?;
-                }
+            categories_created = self.make_categories(tx, accepted.map(|(c, _)| c), &paths).await?;
+            if !categories_created.is_empty() {
+                paths = CategoryPaths::load(tx, references()).await?;
             }
         }
+        let found = |c: &Candidate| paths.found(&c.values.categories);
+        let candidates = if candidates.iter().any(|c| found(c).is_some()) {
+            let mut moved = candidates.to_vec();
+            for c in &mut moved {
+                c.values.categories = found(c).unwrap_or_else(|| std::mem::take(&mut c.values.categories));
+            }
+            Cow::Owned(moved)
+        } else {
+            Cow::Borrowed(candidates)
+        };
 
         let mut outcomes = Vec::with_capacity(candidates.len());
         let mut inserts = Vec::new();
         let mut updates = Vec::new();
         for (c, target) in candidates.iter().zip(&mut targets) {
             let target = std::mem::replace(target, Target::Insert);
-            outcomes.push(match (target, resolver.resolve(&c.values.categories)) {
+            outcomes.push(match (target, paths.resolver.resolve(&c.values.categories)) {
                 (Target::Rejected(why), _) => Outcome::Rejected(why),
                 (_, Err(e)) => Outcome::Rejected(Rejection::from(&e)),
                 (Target::Insert, Ok(_)) => {
@@ -269,49 +271,39 @@ impl Writer<'_> {
         Ok(targets)
     }
 
-    /// Creates the categories that slugs or slug paths name, with their missing ancestors. Categories whose slug is
+    /// Creates the categories that records name and that do not exist, with their missing ancestors. Those whose slug is
     /// taken elsewhere in the tree are left out. Returns the paths of those that it created.
-    async fn make_categories(&self, tx: &mut Tx<'_>, references: &[&str]) -> Result<Vec<String>> {
-        let mut prefixes: Vec<String> = Vec::new();
-        for r in references {
-            let segments: Vec<&str> = r.split('/').collect();
-            if segments.len() <= Category::MAX_DEPTH {
-                prefixes.extend((1..=segments.len()).map(|n| segments.get(..n).unwrap_or_default().join("/")));
-            }
+    async fn make_categories(
+        &self,
+        tx: &mut Tx<'_>,
+        records: impl Iterator<Item = &Candidate> + Clone,
+        paths: &CategoryPaths,
+    ) -> Result<Vec<String>> {
+        let references = records.clone().flat_map(|c| &c.values.categories).map(String::as_str);
+        let missing = CategoryPaths::missing(tx, &references.filter(|r| paths.is_missing(r)).collect()).await?;
+        if missing.is_empty() {
+            return Ok(Vec::new());
         }
-        prefixes.sort();
-        prefixes.dedup();
-        tx.categories().lock_tree().await?;
-        let resolver = Resolver::load(tx, prefixes.iter()).await?;
+        let mut names: HashMap<&str, &str> = HashMap::new();
+        for (path, name) in records.flat_map(|c| &c.category_names) {
+            names.entry(path).or_insert(name);
+        }
         let now = self.cx.now();
         let mut ids: HashMap<&str, CategoryId> = HashMap::new();
-        let mut slugs: HashSet<&str> = HashSet::new();
-        let mut made = Vec::new();
-        // In order, so that a parent comes before its children.
-        for path in &prefixes {
-            let (parent, slug) = path.rsplit_once('/').map_or((None, path.as_str()), |(p, s)| (Some(p), s));
-            if let Some(found) = resolver.find(slug) {
-                if found.path == *path {
-                    ids.insert(path, found.id);
-                }
-                continue;
-            }
-            let parent_id = match parent.map(|p| ids.get(p)) {
-                None => None,
-                Some(Some(id)) => Some(*id),
-                Some(None) => continue,
-            };
-            if !slugs.insert(slug) {
-                continue;
-            }
+        let mut made = Vec::with_capacity(missing.len());
+        for m in &missing {
             let id = CategoryId(self.cx.ids.next());
-            ids.insert(path, id);
+            ids.insert(&m.named, id);
+            let parent_id = m.parent.as_ref().and_then(|parent| match parent {
+                Parent::Existing(id) => Some(*id),
+                Parent::Missing(named) => ids.get(named.as_str()).copied(),
+            });
             made.push(Category {
                 id,
-                name: name_of(slug),
-                slug: Slug::trusted(slug.to_owned()),
+                name: names.get(m.named.as_str()).map_or_else(|| name_of(&m.named), |name| (*name).to_owned()),
+                slug: Slug::trusted(m.slug.clone()),
                 parent_id,
-                path: path.clone(),
+                path: m.path.clone(),
                 description: None,
                 attributes: Attributes::default(),
                 external: None,
@@ -320,9 +312,6 @@ impl Writer<'_> {
                 revision: 1,
                 audit: Audit::created(now, self.who.actor()),
             });
-        }
-        if made.is_empty() {
-            return Ok(Vec::new());
         }
         CategoryService::new(self.cx, self.who).insert_in(tx, &made).await?;
         Ok(made.into_iter().map(|c| c.path).collect())
@@ -427,8 +416,9 @@ fn is_same_sku(v: &SkuValues, s: &Sku, position: usize, single: bool) -> bool {
         && (v.external.is_none() || v.external == s.external)
 }
 
-/// Returns a name for a slug: `home-decoration` becomes "Home Decoration".
-fn name_of(slug: &str) -> String {
+/// Returns a name for the last slug of a path: `furniture/home-decoration` becomes "Home Decoration".
+fn name_of(path: &str) -> String {
+    let slug = path.rsplit_once('/').map_or(path, |(_, slug)| slug);
     let words: Vec<String> =
         slug.split('-').filter(|w| !w.is_empty()).map(|w| w[..1].to_ascii_uppercase() + &w[1..]).collect();
     if words.is_empty() { slug.to_owned() } else { words.join(" ") }

@@ -14,7 +14,7 @@ use crate::money::{Currency, ExactDecimal, Rating};
 use crate::service::catalog::import::Rejection;
 use crate::service::catalog::import::origin;
 use crate::service::catalog::product::external_rating;
-use crate::text::{Slug, fold_key};
+use crate::text::{Slug, fold_key, is_name};
 
 /// The largest number of ratings that is accepted.
 const MAX_REVIEWS: i64 = 1_000_000_000;
@@ -224,6 +224,8 @@ pub(super) struct Candidate {
     pub codes: Vec<String>,
     pub status_said: bool,
     pub categories_said: bool,
+    /// The names of its categories, by path, if the record does not name them by slug.
+    pub category_names: Vec<(String, String)>,
     pub slug_said: bool,
     /// For each SKU, the fields that the record has.
     pub skus_said: Vec<SkuSaid>,
@@ -286,11 +288,12 @@ impl ProductRecord {
             }
         }
 
+        let mut category_names = Vec::new();
         let categories = match (self.categories, self.category) {
             (None, None) => None,
             (all, one) => {
                 let all = all.into_iter().flatten().chain(one).filter(|c| !c.trim().is_empty());
-                Some(all.map(|c| reference(&c)).collect::<Vec<_>>())
+                Some(all.map(|c| reference(&c, &mut category_names)).collect::<Vec<_>>())
             }
         };
         let said = |threshold: Option<i64>, tracked: Option<bool>| SkuSaid {
@@ -347,6 +350,7 @@ impl ProductRecord {
                     codes,
                     status_said: self.status.is_some(),
                     categories_said: input.categories.is_some(),
+                    category_names,
                     slug_said: input.slug.is_some(),
                     skus_said,
                     values,
@@ -376,11 +380,23 @@ impl From<SkuRecord> for SkuInput {
     }
 }
 
-/// Returns a category that a record names, as a reference: an id or a slug path stays, and a name becomes its slug.
-fn reference(text: &str) -> String {
+/// Returns a category that a record names, as a reference: an id or a slug path stays, and a name becomes its slug, with
+/// an entry in `names`.
+fn reference(text: &str, names: &mut Vec<(String, String)>) -> String {
     if text.parse::<crate::id::CategoryId>().is_ok() {
         return text.to_owned();
     }
-    let slug = |s: &str| Slug::parse(s).unwrap_or_else(|_| Slug::from_title(s, "category")).to_string();
-    text.trim_matches('/').split('/').map(slug).collect::<Vec<_>>().join("/")
+    let mut path = String::new();
+    for segment in text.trim_matches('/').split('/') {
+        let slug = Slug::parse(segment);
+        if !path.is_empty() {
+            path.push('/');
+        }
+        path.push_str(slug.as_ref().unwrap_or(&Slug::from_title(segment, "category")).as_str());
+        let name = segment.trim();
+        if slug.is_err() && is_name(name) {
+            names.push((path.clone(), name.to_owned()));
+        }
+    }
+    path
 }
