@@ -3,10 +3,10 @@
 //! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `import`, `http`, `access`, `logins`,
 //! `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start it.
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
-//! it also runs `postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines` (or one of them, such as
-//! `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush to disk as in
-//! production. `size` creates a million products on each database, and
-//! `orders-size` a million orders, which takes some minutes.
+//! it also runs `postgres`, `table-postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines` (or one of them,
+//! such as `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush to disk as
+//! in production. `size` creates a million products on each database, `orders-size` a million orders, and
+//! `table-postgres` imports a million rows, which takes some minutes. So does `table`, which runs only if it is named.
 //!
 //! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
 
@@ -36,6 +36,7 @@ mod shipped;
 mod size;
 mod stock;
 mod support;
+mod table;
 
 // Both sides of a comparison use the allocator of the reference server.
 #[global_allocator]
@@ -76,6 +77,9 @@ fn main() {
     if is("import") {
         runtime.block_on(import::run());
     }
+    if wanted.iter().any(|w| w == "table") {
+        runtime.block_on(table::run());
+    }
     if is("http") {
         runtime.block_on(http::run());
     }
@@ -100,6 +104,10 @@ fn main() {
     #[cfg(feature = "postgres")]
     if is("postgres") {
         runtime.block_on(postgres::run());
+    }
+    #[cfg(feature = "postgres")]
+    if is("table-postgres") {
+        runtime.block_on(table::on_postgres());
     }
     #[cfg(feature = "postgres")]
     if is("orders-postgres") {
