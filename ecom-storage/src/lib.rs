@@ -36,7 +36,7 @@ mod sqlite;
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub use sql::ServerOptions;
+pub use sql::{ServerOptions, ServerPool};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::SqlStorage;
 #[cfg(feature = "mysql")]

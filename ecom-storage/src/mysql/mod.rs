@@ -13,6 +13,7 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Executor, 
 
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::options::SchemaName;
 use crate::sql::engine::value::{Row, Value};
 
 static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' FOR UPDATE");
@@ -180,6 +181,23 @@ pub(crate) async fn open(
         c.execute("SET SESSION wsrep_sync_wait = 1").await.map_err(classify)?;
     }
     Ok((c, node))
+}
+
+/// Makes a database the one of a connection. The server runs a prepared statement in the database in which it was
+/// prepared, so those of another database are closed.
+pub(crate) async fn enter(c: &mut MySqlConnection, schema: &SchemaName) -> DbResult<()> {
+    c.clear_cached_statements().await.map_err(classify)?;
+    // The name has letters, digits and underscores only.
+    let text = format!("USE `{}`", schema.as_str());
+    c.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
+    Ok(())
+}
+
+/// Creates a database, if it does not exist.
+pub(crate) async fn create_schema(c: &mut MySqlConnection, schema: &SchemaName) -> DbResult<()> {
+    let text = format!("CREATE DATABASE IF NOT EXISTS `{}`", schema.as_str());
+    c.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
+    Ok(())
 }
 
 /// Returns the error of a transaction that the server has rolled back.

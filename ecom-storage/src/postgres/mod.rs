@@ -8,17 +8,28 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
 use sqlx::types::Json;
-use sqlx::{Arguments, ConnectOptions, Executor, Row as _, SqlStr};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, Row as _, SqlStr};
 
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
+use crate::sql::engine::options::SchemaName;
 use crate::sql::engine::value::{Row, Value};
 
-static LOCK_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock(7305804402559414117)) locked");
+// Advisory locks belong to the database. Their keys contain the table or the schema, so that shops in several schemas of
+// a database do not wait for each other.
+static LOCK_TREE: Sql = Sql::new(
+    "SELECT 1 FROM \
+     (SELECT pg_advisory_xact_lock(7305804402559414117 # CAST(CAST('ecom_meta' AS regclass) AS BIGINT))) locked",
+);
 
-static HOLD_TREE: Sql = Sql::new("SELECT 1 FROM (SELECT pg_advisory_xact_lock_shared(7305804402559414117)) locked");
-static MIGRATION_LOCK: Sql =
-    Sql::new("SELECT CAST(1 AS BIGINT) FROM (SELECT pg_advisory_xact_lock(7305804402559414118)) locked");
+static HOLD_TREE: Sql = Sql::new(
+    "SELECT 1 FROM \
+     (SELECT pg_advisory_xact_lock_shared(7305804402559414117 # CAST(CAST('ecom_meta' AS regclass) AS BIGINT))) locked",
+);
+static MIGRATION_LOCK: Sql = Sql::new(
+    "SELECT CAST(1 AS BIGINT) FROM \
+     (SELECT pg_advisory_xact_lock(7305804402559414118 # hashtextextended(current_schema(), 0))) locked",
+);
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 WHERE to_regclass('ecom_meta') IS NOT NULL");
 static NAMES: Sql = Sql::new(
@@ -27,8 +38,11 @@ static NAMES: Sql = Sql::new(
 );
 
 /// Returns a row that describes what is wrong with the database, or no row.
-static SETUP: Sql =
-    Sql::new("SELECT 'must name a database with the encoding UTF8' WHERE current_setting('server_encoding') <> 'UTF8'");
+static SETUP: Sql = Sql::new(
+    "SELECT 'must name a database with the encoding UTF8' WHERE current_setting('server_encoding') <> 'UTF8' \
+     UNION ALL \
+     SELECT 'names a schema that the database does not have: create it first' WHERE current_schema() IS NULL",
+);
 
 /// Checks the transaction of a host.
 static HOST_CHECK: Sql = Sql::new(
@@ -129,6 +143,27 @@ pub(crate) fn with_limits(options: PgConnectOptions, limit: Duration) -> PgConne
         ("statement_timeout", ms(90)),
         ("idle_in_transaction_session_timeout", ms(600)),
     ])
+}
+
+/// Makes connections find the tables in a schema.
+pub(crate) fn in_schema(options: PgConnectOptions, schema: &SchemaName) -> PgConnectOptions {
+    options.options([("search_path", schema.as_str())])
+}
+
+/// Makes a connection find the tables in a schema. The server plans the statements again that the connection has
+/// prepared for another schema.
+pub(crate) async fn enter(c: &mut PgConnection, schema: &SchemaName) -> DbResult<()> {
+    // The name has letters, digits and underscores only. Quotes keep it from being a word of the language.
+    let text = format!("SET search_path = \"{}\"", schema.as_str());
+    c.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
+    Ok(())
+}
+
+/// Creates a schema, if it does not exist.
+pub(crate) async fn create_schema(c: &mut PgConnection, schema: &SchemaName) -> DbResult<()> {
+    let text = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", schema.as_str());
+    c.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
+    Ok(())
 }
 
 /// Opens a connection.

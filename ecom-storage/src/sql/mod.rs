@@ -47,6 +47,8 @@ pub use engine::host::{begin_on_rusqlite, begin_on_sqlite, on_rusqlite, on_sqlit
 use engine::migrate::{Migration, migration};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use engine::options::ServerOptions;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use engine::pool::ServerPool;
 pub use engine::pool::SqlStorage;
 
 /// Every migration, oldest first: its number and the name of its files.

@@ -1,8 +1,8 @@
 //! The thin executor: it runs statements on one of three kinds of connections, takes typed values, returns typed rows,
 //! and counts every statement.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ecom_core::money::Currency;
@@ -11,6 +11,8 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::sql::engine::dialect::{Dialect, Sql, unnumbered};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::options::SchemaName;
 use crate::sql::engine::value::{Row, Value};
 
 /// A borrowed connection.
@@ -31,6 +33,38 @@ pub enum ConnRef<'c> {
     MySql(&'c mut sqlx::MySqlConnection, crate::mysql::Node),
 }
 
+/// When a connection of a pool was last lost.
+#[derive(Debug)]
+pub struct Losses {
+    /// The origin of `last`.
+    start: Instant,
+    /// The time in microseconds since `start`; 0 if no connection was lost.
+    last: AtomicU64,
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Self { start: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Losses {
+    /// Returns when a connection was last lost.
+    pub fn last(&self) -> Option<Instant> {
+        match self.last.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(self.start + Duration::from_micros(micros)),
+        }
+    }
+
+    /// Notes that a connection was lost.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn note(&self) {
+        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last.store(micros.max(1), Ordering::Relaxed);
+    }
+}
+
 /// The state that all connections of a storage share.
 #[derive(Debug)]
 pub struct Shared {
@@ -43,17 +77,15 @@ pub struct Shared {
     /// The time limit of a statement.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
-    /// The origin of the times below.
-    start: Instant,
-    /// When a connection was last lost, in microseconds since `start`; 0 if none was.
-    lost: AtomicU64,
+    /// The losses of the pool, which storages that share a pool share too.
+    pub losses: Arc<Losses>,
 }
 
 impl Shared {
     /// Creates the state without a time limit. Without a currency, prices cannot be read until [`Self::currency`] is
     /// set.
     pub fn new(dialect: &'static Dialect, currency: impl Into<Option<Currency>>) -> Self {
-        let (statements, lost) = (AtomicU64::new(0), AtomicU64::new(0));
+        let statements = AtomicU64::new(0);
         let currency = currency.into().map_or_else(OnceLock::new, OnceLock::from);
         Self {
             dialect,
@@ -61,8 +93,7 @@ impl Shared {
             statements,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             limit: None,
-            start: Instant::now(),
-            lost,
+            losses: Arc::default(),
         }
     }
 
@@ -71,14 +102,6 @@ impl Shared {
     pub fn limited(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
-    }
-
-    /// Returns when a connection was last lost.
-    pub fn last_lost(&self) -> Option<Instant> {
-        match self.lost.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(self.start + Duration::from_micros(micros)),
-        }
     }
 
     /// Waits for an answer until the time limit of statements. After the limit, the outcome of the call is unknown.
@@ -92,8 +115,7 @@ impl Shared {
             }),
         };
         if answer.as_ref().is_err_and(|e| e.kind == Kind::Lost) {
-            let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.lost.store(micros.max(1), Ordering::Relaxed);
+            self.losses.note();
         }
         answer
     }
@@ -285,6 +307,24 @@ impl<'c> Executor<'c> {
     /// Rolls the transaction back.
     pub async fn rollback(&mut self) -> DbResult<()> {
         self.send(Script::Rollback).await
+    }
+
+    /// Makes a schema the one in which the connection finds the tables. If this fails, the connection must be closed.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub async fn enter(&mut self, schema: &SchemaName) -> DbResult<()> {
+        self.shared.statements.fetch_add(1, Ordering::Relaxed);
+        *self.state = State::InFlight;
+        let answer = match &mut self.conn {
+            #[cfg(feature = "sqlite")]
+            // A file has no schemas.
+            ConnRef::Sqlite(_) | ConnRef::SqliteOfHost(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            ConnRef::Postgres(c) => self.shared.within(crate::postgres::enter(c, schema)).await,
+            #[cfg(feature = "mysql")]
+            ConnRef::MySql(c, _) => self.shared.within(crate::mysql::enter(c, schema)).await,
+        };
+        *self.state = State::after(&answer);
+        answer
     }
 
     async fn send(&mut self, script: Script) -> DbResult<()> {

@@ -77,26 +77,18 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
             return Err(Error::Contention { source: None });
         }
     }
-    if let Some(setup) = x.dialect().setup
-        && let Some(wrong) = x.fetch_optional(setup, Vec::new()).await.map_err(DbError::at_start)?
-    {
-        return Err(Error::invalid("database", FieldCode::OutOfBounds, wrong.string(0)?));
-    }
+    check_setup(x).await?;
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
         check_names(x).await?;
         x.script(TABLES).await.map_err(DbError::at_start)?;
     }
     // Checked before any migration, since some databases commit a change of the schema at once.
-    let stored =
-        x.fetch_optional(&CURRENCY, Vec::new()).await.map_err(DbError::at_start)?.map(|r| r.string(0)).transpose()?;
+    let stored = stored_currency(x).await?;
     let code = currency.to_string();
     if let Some(database) = stored.as_ref().filter(|stored| **stored != code) {
         return Err(Conflict::DatabaseCurrency { database: database.clone(), shop: code }.into());
     }
-    let mut applied = Vec::new();
-    for row in x.fetch_all(&APPLIED, Vec::new()).await.map_err(DbError::at_start)? {
-        applied.push((row.i64(0)?, row.string(1)?));
-    }
+    let applied = applied(x).await?;
     let newest = MIGRATIONS.last().map_or(0, |m| m.version);
     if applied.last().is_some_and(|(v, _)| *v > newest) {
         return Err(Error::Internal {
@@ -128,6 +120,42 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
     }
     x.commit().await.map_err(DbError::at_start)?;
     Ok(())
+}
+
+/// Returns whether the schema is that of this release and in this currency, so that there is nothing to migrate. It
+/// writes nothing and takes no lock.
+///
+/// # Errors
+/// `Validation` on field `database` if the setup of the database is wrong.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub async fn is_current(x: &mut Executor<'_>, currency: Currency) -> Result<bool> {
+    check_setup(x).await?;
+    if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
+        return Ok(false);
+    }
+    let is_stored = stored_currency(x).await? == Some(currency.to_string());
+    let slot = x.dialect().slot;
+    let own = MIGRATIONS.iter().map(|m| (m.version, checksum(m.texts[slot])));
+    Ok(is_stored && own.eq(applied(x).await?))
+}
+
+async fn check_setup(x: &mut Executor<'_>) -> Result<()> {
+    if let Some(setup) = x.dialect().setup
+        && let Some(wrong) = x.fetch_optional(setup, Vec::new()).await.map_err(DbError::at_start)?
+    {
+        return Err(Error::invalid("database", FieldCode::OutOfBounds, wrong.string(0)?));
+    }
+    Ok(())
+}
+
+async fn stored_currency(x: &mut Executor<'_>) -> Result<Option<String>> {
+    x.fetch_optional(&CURRENCY, Vec::new()).await.map_err(DbError::at_start)?.map(|r| r.string(0)).transpose()
+}
+
+/// Returns the migrations that were applied, with their checksums, oldest first.
+async fn applied(x: &mut Executor<'_>) -> Result<Vec<(i64, String)>> {
+    let rows = x.fetch_all(&APPLIED, Vec::new()).await.map_err(DbError::at_start)?;
+    rows.iter().map(|row| Ok((row.i64(0)?, row.string(1)?))).collect()
 }
 
 /// Returns the names of the tables that a migration creates.

@@ -12,6 +12,39 @@ use crate::parameter_shown;
 use crate::sql::engine::dialect::Dialect;
 use crate::sql::engine::pool::Opener;
 
+/// The longest name of a schema, which PostgreSQL would cut off and MySQL refuse.
+const MAX_SCHEMA: usize = 63;
+
+/// The name of a schema of PostgreSQL, or of a database of MySQL: lower-case ASCII letters, digits and underscores, so
+/// that it can be part of a statement.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SchemaName(Arc<str>);
+
+impl SchemaName {
+    /// Checks a name.
+    fn new(name: &str) -> Result<Self> {
+        let bad = |message: String| Err(Error::invalid("database", FieldCode::OutOfBounds, message));
+        let is_allowed = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            && name.len() <= MAX_SCHEMA;
+        if !is_allowed {
+            return bad(format!(
+                "must have a schema of lower-case letters, digits and underscores that begins with a letter, with at \
+                 most {MAX_SCHEMA} characters"
+            ));
+        }
+        if name.starts_with("pg_") || ["information_schema", "mysql", "performance_schema", "sys"].contains(&name) {
+            return bad(format!("must not have the schema `{name}`, which belongs to the server"));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The options of a PostgreSQL, MySQL or MariaDB database.
 ///
 /// Connections are opened when they are needed, and they stay open. Every wait has a time limit: the wait for a
@@ -21,6 +54,8 @@ pub struct ServerOptions {
     pub(super) dialect: &'static Dialect,
     pub(super) opener: Opener,
     pub(super) direct: Option<Opener>,
+    /// The schema of PostgreSQL that has the tables; `None` for the first schema of the search path of the user.
+    pub(super) schema: Option<SchemaName>,
     /// The maximum number of connections of this process. Default 50.
     pub max_connections: usize,
     /// The time for which a caller waits for a connection of the pool. Default 10 s.
@@ -109,19 +144,50 @@ fn unnamed(field: &'static str) -> Error {
 }
 
 impl ServerOptions {
+    /// Returns the name of the schema, or of the database on MySQL, in which the tables of the shop are.
+    pub(super) fn place(&self) -> Result<SchemaName> {
+        match (&self.schema, &self.opener) {
+            (Some(schema), _) => Ok(schema.clone()),
+            #[cfg(feature = "mysql")]
+            (None, Opener::MySql { options, .. }) => SchemaName::new(options.get_database().unwrap_or_default()),
+            (None, _) => {
+                let message = "must have the parameter `schema`, because other shops share its connections";
+                Err(Error::invalid("database", FieldCode::Required, message))
+            }
+        }
+    }
+
     /// Returns the options for a URL: `postgres://user:password@host:port/database` or `mysql://…`, with parameters of
-    /// the drivers (`sslmode`, `sslrootcert` …) and with `pooler=transaction` for [`Self::transaction_pooler`].
+    /// the drivers (`sslmode`, `sslrootcert` …), with `pooler=transaction` for [`Self::transaction_pooler`], and for
+    /// PostgreSQL with `schema=name`, if the tables are in a schema of this name and not in the first one of the search
+    /// path.
     ///
     /// # Errors
     /// `Validation` on field `database`.
     pub fn from_url(url: &str) -> Result<Self> {
-        let (url, transaction_pooler) = without_pooler(url)?;
+        let (url, pooler) = without(url, "pooler");
+        let (url, schema) = if url.starts_with("postgres") { without(&url, "schema") } else { (url, None) };
+        let transaction_pooler = match pooler.as_deref() {
+            None => false,
+            Some("transaction") => true,
+            Some(_) => {
+                let message = "must have the value `transaction` for the parameter `pooler`, or no such parameter";
+                return Err(Error::invalid("database", FieldCode::OutOfBounds, message));
+            }
+        };
+        let schema = schema.as_deref().map(SchemaName::new).transpose()?;
+        if schema.is_some() && transaction_pooler {
+            let message = "must not have the parameter `schema` together with `pooler`, since such a pooler does not \
+                           keep the schema of a session: set `search_path` on the role, or leave out the pooler";
+            return Err(Error::invalid("database", FieldCode::Inconsistent, message));
+        }
         let (dialect, opener) = read_url("database", &url)?;
         let clock: SharedClock = Arc::new(SystemClock);
         Ok(Self {
             dialect,
             opener,
             direct: None,
+            schema,
             max_connections: 50,
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(5),
@@ -150,26 +216,14 @@ impl ServerOptions {
     }
 }
 
-/// Removes our own parameter, which the drivers do not know, from a URL.
-fn without_pooler(url: &str) -> Result<(String, bool)> {
-    let Some((head, query)) = url.split_once('?') else { return Ok((url.to_owned(), false)) };
-    let mut found = false;
-    let mut rest = Vec::new();
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("pooler", "transaction")) => found = true,
-            Some(("pooler", _)) => {
-                return Err(Error::invalid(
-                    "database",
-                    FieldCode::OutOfBounds,
-                    "must have the value `transaction` for the parameter `pooler`, or no such parameter",
-                ));
-            }
-            _ => rest.push(pair),
-        }
-    }
+/// Removes a parameter of our own, which the drivers do not know, from a URL. Also returns its last value.
+fn without(url: &str, name: &str) -> (String, Option<String>) {
+    let Some((head, query)) = url.split_once('?') else { return (url.to_owned(), None) };
+    let is_own = |pair: &&str| pair.split_once('=').is_some_and(|(found, _)| found == name);
+    let (own, rest): (Vec<&str>, Vec<&str>) = query.split('&').partition(is_own);
+    let value = own.last().and_then(|pair| pair.split_once('=')).map(|(_, value)| value.to_owned());
     let url = if rest.is_empty() { head.to_owned() } else { format!("{head}?{}", rest.join("&")) };
-    Ok((url, found))
+    (url, value)
 }
 
 #[cfg(all(test, feature = "postgres", feature = "mysql"))]
@@ -189,6 +243,12 @@ mod tests {
             ("mysql://u@h/shop?timezone=%2B02:00", FieldCode::Unknown),
             ("mysql://u@h/shop?pooler=hunter2", FieldCode::OutOfBounds),
             ("oracle://u:hunter2@h/shop", FieldCode::OutOfBounds),
+            ("postgres://u@h/shop?schema=Hunter2", FieldCode::OutOfBounds),
+            ("postgres://u@h/shop?schema=a%22;hunter2", FieldCode::OutOfBounds),
+            ("postgres://u@h/shop?schema=pg_hunter2x\"", FieldCode::OutOfBounds),
+            ("postgres://u@h/shop?schema=", FieldCode::OutOfBounds),
+            ("postgres://u@h/shop?schema=shop&pooler=transaction", FieldCode::Inconsistent),
+            ("mysql://u@h/shop?schema=shop", FieldCode::Unknown),
         ] {
             let error = ServerOptions::from_url(url).unwrap_err();
             let Error::Validation(fields) = &error else { panic!("{url}: {error:?}") };
@@ -197,10 +257,22 @@ mod tests {
         }
         for url in [
             "postgres://u@h/shop?sslmode=require&options[search_path]=shop&pooler=transaction",
+            "postgres://u@h/shop?schema=shop_a&sslmode=require",
             "postgres:///?host=/var/run/postgresql&dbname=shop&user=u",
             "mysql://u@h/shop?ssl-mode=REQUIRED&socket=/run/mysqld/mysqld.sock",
         ] {
             ServerOptions::from_url(url).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_schema_is_a_plain_name_that_the_server_does_not_use() {
+        let long = "a".repeat(MAX_SCHEMA + 1);
+        for bad in ["", "1a", "_a", "A", "a-b", "a b", "a\"b", "a;b", "ä", "pg_temp", "sys", "mysql", &long] {
+            assert!(SchemaName::new(bad).is_err(), "{bad}");
+        }
+        for good in ["a", "shop_1", "user", &long[1..]] {
+            assert_eq!(SchemaName::new(good).unwrap().as_str(), good);
         }
     }
 }

@@ -9,15 +9,22 @@ use deadpool::managed::{
 };
 use ecom_core::clock::SharedClock;
 use ecom_core::id::IdSource;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use ecom_core::port::PoolStatus;
 use ecom_core::{Dependency, Error, FieldCode, Result};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use sqlx::Connection as _;
+use tokio::sync::OwnedSemaphorePermit;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use tokio::sync::Semaphore;
 
 use crate::sql::engine::dialect::Dialect;
 use crate::sql::engine::error::{DbError, DbResult, Kind};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::executor::Losses;
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-use crate::sql::engine::options::ServerOptions;
+use crate::sql::engine::options::{SchemaName, ServerOptions};
 use crate::sql::engine::value::{Row, Value};
 
 /// A connection that has been idle for this long is pinged before it is used.
@@ -44,12 +51,23 @@ pub struct Conn {
     pub idle_since: Instant,
     /// When the connection was last known to work.
     checked_at: Instant,
+    /// The schema in which it finds the tables, if it is one of a [`ServerPool`] and has entered one.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    schema: Option<SchemaName>,
 }
 
 impl Conn {
     fn new(open: Open) -> Self {
         let now = Instant::now();
-        Self { open, state: State::Idle, in_transaction: false, idle_since: now, checked_at: now }
+        Self {
+            open,
+            state: State::Idle,
+            in_transaction: false,
+            idle_since: now,
+            checked_at: now,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            schema: None,
+        }
     }
 
     /// Returns whether a statement or a transaction on it has not ended.
@@ -114,6 +132,35 @@ impl Conn {
             }
         };
         Executor::new(conn, &mut self.state, shared)
+    }
+
+    /// Makes the connection find the tables in a schema, with one statement if it was used for another one before. If
+    /// the call fails or is dropped, the connection is closed when it is returned.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    async fn enter(&mut self, schema: &SchemaName, shared: &Shared) -> DbResult<()> {
+        if self.schema.as_ref() == Some(schema) {
+            return Ok(());
+        }
+        self.schema = None;
+        self.executor(shared).enter(schema).await?;
+        self.schema = Some(schema.clone());
+        Ok(())
+    }
+
+    /// Creates a schema, if it does not exist.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    async fn create_schema(&mut self, schema: &SchemaName) -> DbResult<()> {
+        self.state = State::InFlight;
+        match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => crate::postgres::create_schema(c, schema).await?,
+            #[cfg(feature = "mysql")]
+            Open::MySql(c, _) => crate::mysql::create_schema(c, schema).await?,
+        }
+        self.state = State::Idle;
+        Ok(())
     }
 
     async fn ping(&mut self) -> sqlx::Result<()> {
@@ -181,6 +228,19 @@ impl Opener {
         }
     }
 
+    /// Makes connections that are opened from now on begin in a schema.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn begin_in(&mut self, schema: &SchemaName) {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite { .. } => {}
+            #[cfg(feature = "postgres")]
+            Self::Postgres(o) => **o = crate::postgres::in_schema((**o).clone(), schema),
+            #[cfg(feature = "mysql")]
+            Self::MySql { options, .. } => **options = (**options).clone().database(schema.as_str()),
+        }
+    }
+
     pub(super) async fn open(&self) -> DbResult<Conn> {
         let open = match self {
             #[cfg(feature = "sqlite")]
@@ -231,7 +291,7 @@ impl Manager for Opens {
             return Err(RecycleError::message("too old"));
         }
         // If another connection was lost since, the server may have closed all of them.
-        let lost = self.shared.last_lost().is_some_and(|lost| lost >= conn.checked_at);
+        let lost = self.shared.losses.last().is_some_and(|lost| lost >= conn.checked_at);
         if lost || conn.idle_since.elapsed() > CHECK_AFTER {
             let lost = |e: sqlx::Error| DbError { kind: Kind::Unavailable, source: e.into() };
             conn.ping().await.map_err(|e| RecycleError::Backend(lost(e)))?;
@@ -243,7 +303,11 @@ impl Manager for Opens {
 
 /// A connection of the pool. When it is dropped it returns to the pool, unless a statement or a transaction on it has
 /// not ended.
-pub struct Lent(Option<Object<Opens>>);
+pub struct Lent {
+    object: Option<Object<Opens>>,
+    /// The turn of the storage at the connections of a [`ServerPool`].
+    _turn: Option<OwnedSemaphorePermit>,
+}
 
 impl Lent {
     /// Begins a transaction.
@@ -260,7 +324,7 @@ impl Lent {
 
     /// Returns the connection.
     pub fn conn(&mut self) -> &mut Conn {
-        match self.0.as_deref_mut() {
+        match self.object.as_deref_mut() {
             Some(c) => c,
             None => unreachable!("only Drop takes it"),
         }
@@ -269,7 +333,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(mut object) = self.0.take() else { return };
+        let Some(mut object) = self.object.take() else { return };
         object.idle_since = Instant::now();
         object.roll_back_now();
         if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
@@ -296,6 +360,9 @@ pub struct SqlStorage {
     pub(crate) wait: Duration,
     /// The way in which migrations open their connection, if they do not use a pooled one.
     pub(super) migrations: Option<Opener>,
+    /// The part of this storage in the connections that it shares with others.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(super) part: Option<Arc<Part>>,
     pub(super) clock: SharedClock,
     pub(super) ids: Arc<dyn IdSource>,
 }
@@ -306,6 +373,98 @@ impl fmt::Debug for SqlStorage {
             .field("database", &self.shared.dialect.name)
             .field("currency", &self.shared.currency.get())
             .finish_non_exhaustive()
+    }
+}
+
+/// The connections of this process to a PostgreSQL, MySQL or MariaDB server that the storages of several shops share.
+/// Each shop has a schema of one PostgreSQL database, or a database of MySQL or MariaDB, of its own.
+///
+/// A connection serves one shop at a time, from when it is lent until it is returned. If it has served another shop
+/// before, it enters the schema of this one with one statement first: on PostgreSQL, `SET search_path`, after which the
+/// server plans the prepared statements of the connection again; on MySQL, `USE`, after which they are prepared again.
+/// It is cheap to clone, and all clones are the same connections.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[derive(Clone)]
+pub struct ServerPool {
+    pool: Pool<Opens>,
+    slot: usize,
+    wait: Duration,
+    limit: Duration,
+    losses: Arc<Losses>,
+    /// The turns of migrations, each of which has a connection of its own.
+    migrations: Arc<Semaphore>,
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl fmt::Debug for ServerPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerPool").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// How many migrations of the shops of a [`ServerPool`] run at a time, each on a connection besides those of the pool.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const MIGRATIONS_AT_ONCE: usize = 2;
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl ServerPool {
+    /// Returns a pool for the server of the options, of at most [`ServerOptions::max_connections`] connections. The
+    /// schema of the options does not matter, and neither does the database on MySQL. Nothing is opened yet. The process
+    /// has up to two further connections while shops are migrated.
+    ///
+    /// # Errors
+    /// `Validation` on field `database` if the options have a pooler, which does not keep the schema of a session.
+    /// `Internal` if the pool cannot be created.
+    pub fn new(options: ServerOptions) -> Result<Self> {
+        if options.transaction_pooler {
+            let message = "must not have the parameter `pooler`, since shops that share connections set the schema of \
+                           their sessions";
+            return Err(Error::invalid("database", FieldCode::Inconsistent, message));
+        }
+        let (slot, wait, limit) = (options.dialect.slot, options.acquire_timeout, options.statement_timeout);
+        let shared = Arc::new(Shared::new(options.dialect, None).limited(limit));
+        let losses = shared.losses.clone();
+        let mut opener = options.opener;
+        opener.session(limit, false);
+        #[cfg(feature = "mysql")]
+        if let Opener::MySql { options, .. } = &mut opener {
+            // That of a shop may not exist yet; this one exists always, and everybody may use it.
+            **options = (**options).clone().database("information_schema");
+        }
+        let opens = Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared };
+        let pool = pool(opens, options.max_connections, wait)?;
+        let migrations = Arc::new(Semaphore::new(MIGRATIONS_AT_ONCE));
+        Ok(Self { pool, slot, wait, limit, losses, migrations })
+    }
+
+    /// Returns the state of the pool.
+    pub fn status(&self) -> PoolStatus {
+        let s = self.pool.status();
+        PoolStatus::default().max(s.max_size).size(s.size).idle(s.available).waiting(s.waiting)
+    }
+
+    /// Closes idle connections and refuses new ones.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// The part of one storage in the connections of a [`ServerPool`].
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[derive(Debug)]
+pub struct Part {
+    schema: SchemaName,
+    /// The connections that the storage may use at a time; closed with the storage.
+    turns: Arc<Semaphore>,
+    /// The turns of the migrations of all storages.
+    pub(super) migrations: Arc<Semaphore>,
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl Part {
+    /// Refuses further calls.
+    pub(super) fn close(&self) {
+        self.turns.close();
     }
 }
 
@@ -341,8 +500,12 @@ impl SqlStorage {
     pub fn server(mut options: ServerOptions) -> Result<Self> {
         let wait = options.acquire_timeout;
         let shared = Arc::new(Shared::new(options.dialect, None).limited(options.statement_timeout));
-        let migrations = options.direct.take().unwrap_or_else(|| options.opener.clone());
+        let mut migrations = options.direct.take().unwrap_or_else(|| options.opener.clone());
         let mut opener = options.opener;
+        if let Some(schema) = &options.schema {
+            migrations.begin_in(schema);
+            opener.begin_in(schema);
+        }
         opener.session(options.statement_timeout, options.transaction_pooler);
         let opens = Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared: shared.clone() };
         let pool = pool(opens, options.max_connections, wait)?;
@@ -355,9 +518,69 @@ impl SqlStorage {
             one_pool: true,
             wait,
             migrations: Some(migrations),
+            part: None,
             ids: options.ids,
             clock: options.clock,
         })
+    }
+
+    /// Opens a shop of a server whose connections it shares with others. The schema of the options, or their database on
+    /// MySQL, is that of the shop; their server must be that of the pool. At most `max_connections` of the options, and
+    /// of the pool, serve this shop at a time. The limits of time are those of the pool. [`Storage::close`] closes no
+    /// connection, and later calls of this storage fail.
+    ///
+    /// If the schema has all migrations, [`Storage::migrate`] uses a connection of the pool. If not, it opens one of its
+    /// own, after at most one other migration has ended. It does not create the schema; [`Self::create_schema`] does.
+    ///
+    /// # Errors
+    /// `Validation` on field `database` if the options have no schema, one with a name that is not allowed, or another
+    /// kind of server than the pool.
+    ///
+    /// [`Storage::close`]: ecom_core::port::Storage::close
+    /// [`Storage::migrate`]: ecom_core::port::Storage::migrate
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub fn server_on(pool: &ServerPool, mut options: ServerOptions) -> Result<Self> {
+        if options.dialect.slot != pool.slot {
+            let message = "must lead to the server of the shared connections";
+            return Err(Error::invalid("database", FieldCode::Inconsistent, message));
+        }
+        let schema = options.place()?;
+        let mut shared = Shared::new(options.dialect, None).limited(pool.limit);
+        shared.losses = pool.losses.clone();
+        let mut migrations = options.direct.take().unwrap_or(options.opener);
+        migrations.begin_in(&schema);
+        let most = options.max_connections.clamp(1, pool.status().max.max(1));
+        let part = Part { schema, turns: Arc::new(Semaphore::new(most)), migrations: pool.migrations.clone() };
+        Ok(Self {
+            readers: pool.pool.clone(),
+            writer: pool.pool.clone(),
+            shared: Arc::new(shared),
+            #[cfg(feature = "sqlite")]
+            groups: None,
+            one_pool: true,
+            wait: pool.wait,
+            migrations: Some(migrations),
+            part: Some(Arc::new(part)),
+            ids: options.ids,
+            clock: options.clock,
+        })
+    }
+
+    /// Creates the schema of a storage on shared connections, or its database on MySQL, if it does not exist. Other
+    /// storages have nothing to create.
+    ///
+    /// # Errors
+    /// `Validation` on field `database` if the user lacks the right, `Unavailable`.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub async fn create_schema(&self) -> Result<()> {
+        let Some(part) = &self.part else { return Ok(()) };
+        let mut lent = self.take(&self.writer).await?;
+        match lent.conn().create_schema(&part.schema).await {
+            Ok(()) => Ok(()),
+            // Two processes have created it at the same time.
+            Err(e) if matches!(e.kind, Kind::Unique(_)) => Ok(()),
+            Err(e) => Err(e.at_start()),
+        }
     }
 
     /// Opens the database of a URL: `sqlite://path`, `sqlite::memory:`, `postgres://…`, `mysql://…`. Nothing is read
@@ -411,15 +634,57 @@ impl SqlStorage {
         let writer = pool(opens(Role::Writer), 1, wait)?;
         let readers = if only_one { writer.clone() } else { pool(opens(Role::Reader), readers, wait)? };
         let groups = (!only_one).then(|| crate::sqlite::Groups::new(&options));
-        Ok(Self { readers, writer, shared, groups, one_pool: only_one, wait, migrations: None, clock, ids })
+        Ok(Self {
+            readers,
+            writer,
+            shared,
+            groups,
+            one_pool: only_one,
+            wait,
+            migrations: None,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            part: None,
+            clock,
+            ids,
+        })
     }
 
+    /// Returns a connection of the pool on which this storage finds its tables.
     pub(super) async fn lend(&self, pool: &Pool<Opens>) -> Result<Lent> {
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        if let Some(part) = &self.part {
+            let mut lent = self.take(pool).await?;
+            let mut entered = lent.conn().enter(&part.schema, &self.shared).await;
+            if entered.as_ref().is_err_and(|e| e.kind == Kind::Lost) {
+                // The connection died while it was idle, and the pool pings the other connections from now on.
+                drop(lent);
+                lent = self.take(pool).await?;
+                entered = lent.conn().enter(&part.schema, &self.shared).await;
+            }
+            let is_starting = self.shared.currency.get().is_none();
+            return entered.map(|()| lent).map_err(|e| if is_starting { e.at_start() } else { e.into() });
+        }
+        self.take(pool).await
+    }
+
+    /// Waits for the turn of this storage at connections that it shares with others.
+    async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>> {
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        if let Some(part) = &self.part {
+            let turn = part.turns.clone().acquire_owned().await;
+            return turn.map(Some).map_err(|closed| Error::unavailable(Dependency::Database, closed));
+        }
+        std::future::ready(Ok(None)).await
+    }
+
+    /// Returns a connection of the pool.
+    async fn take(&self, pool: &Pool<Opens>) -> Result<Lent> {
         // The pool's own limits apply to each step, so several dead connections in a row would add up.
-        let Ok(got) = tokio::time::timeout(self.wait, pool.get()).await else { return Err(self.waited(pool)) };
+        let got = tokio::time::timeout(self.wait, async { Ok((self.turn().await?, pool.get().await)) }).await;
+        let (turn, got) = got.unwrap_or_else(|_| Err(self.waited(pool)))?;
         match got {
             Ok(object) => {
-                let mut lent = Lent(Some(object));
+                let mut lent = Lent { object: Some(object), _turn: turn };
                 let conn = lent.conn();
                 if conn.is_undone() {
                     // Only the one connection of a database in memory gets here. The statement of the cancelled call
@@ -445,6 +710,11 @@ impl SqlStorage {
     /// Returns the error for a caller who waited in vain for a connection of the pool.
     fn waited(&self, pool: &Pool<Opens>) -> Error {
         let (wait, status) = (self.wait, pool.status());
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        if self.part.as_ref().is_some_and(|part| part.turns.available_permits() == 0) {
+            let message = format!("all connections that one shop may use at a time were in use for {wait:?}");
+            return Error::unavailable(Dependency::Database, message);
+        }
         // If not all connections are lent, opening one took too long.
         let message = if status.size.saturating_sub(status.available) < status.max_size {
             format!("no connection could be opened within {wait:?}")

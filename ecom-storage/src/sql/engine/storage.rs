@@ -47,6 +47,20 @@ impl Storage for SqlStorage {
 
     async fn migrate(&self, currency: Currency) -> Result<()> {
         let (now, identity) = (self.clock.now(), self.ids.next());
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        let _turn = match &self.part {
+            None => None,
+            Some(part) => {
+                // A shop that is only opened again needs no connection of its own.
+                let mut lent = self.lend(&self.readers).await?;
+                if migrate::is_current(&mut lent.conn().executor(&self.shared), currency).await? {
+                    self.shared.currency.get_or_init(|| currency);
+                    return Ok(());
+                }
+                drop(lent);
+                Some(part.migrations.acquire().await.map_err(|e| Error::unavailable(Dependency::Database, e))?)
+            }
+        };
         if let Some(opener) = &self.migrations {
             let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
             let mut conn =
@@ -109,6 +123,10 @@ impl Storage for SqlStorage {
     }
 
     async fn close(&self) {
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        if let Some(part) = &self.part {
+            return part.close();
+        }
         self.readers.close();
         self.writer.close();
     }
