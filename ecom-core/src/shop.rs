@@ -25,7 +25,7 @@ use crate::service::access::password::Passwords;
 use crate::service::access::role::RoleService;
 use crate::service::access::token::TokenKeys;
 use crate::service::access::user::UserService;
-use crate::service::background::Background;
+use crate::service::background::{Background, EventSignal, Pass};
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::export::ExportService;
 use crate::service::catalog::import::ImportService;
@@ -567,6 +567,19 @@ impl Shop {
     /// [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx.silent())
+    }
+
+    /// Does the background work that is due now, and returns when there is no more of it. It takes leases as the work of
+    /// [`Self::start`] does, and gives them up at the end, together with the right to write the index. So a process with
+    /// more shops than it can run at a time gives each a pass in turn (`ecom::Shops` does). What fails is logged and left
+    /// to the next pass. If the call is dropped, other processes wait until its leases run out.
+    pub async fn run_background_pass(&self, pass: Pass) {
+        Background::pass(&self.cx.silent(), pass).await;
+    }
+
+    /// Returns a signal of the events that this process writes, which does not keep the shop alive.
+    pub fn event_signal(&self) -> EventSignal {
+        EventSignal(self.cx.events.subscribe())
     }
 
     /// Closes the shop and all its clones. It ends the background work as

@@ -122,6 +122,31 @@ async fn of_two_instances_one_writes_and_both_read() {
     assert_eq!(found(&reader, "lamp").await.unwrap(), 13);
 }
 
+/// So that a process with many indices has memory for a few writers only.
+#[tokio::test]
+async fn a_writer_that_is_released_leaves_the_index_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (open(dir.path()).await, open(dir.path()).await);
+    assert!(first.acquire_writer().await.unwrap());
+    apply(&first, vec![upsert(1, 1)], at(1)).await.unwrap();
+    for n in 1..4u64 {
+        let (old, new) = if n % 2 == 1 { (&first, &second) } else { (&second, &first) };
+        assert!(!new.acquire_writer().await.unwrap());
+        old.release_writer().await.unwrap();
+        old.release_writer().await.unwrap();
+        assert_eq!(found(old, "lamp").await.unwrap(), n, "searches go on");
+        assert!(new.acquire_writer().await.unwrap(), "another process may write");
+        apply(new, vec![upsert(u128::from(n) + 1, 1)], at(n.cast_signed() + 1)).await.unwrap();
+        soon("a commit", || async { found(old, "lamp").await.unwrap() == n + 1 }).await;
+        assert!(!old.acquire_writer().await.unwrap());
+    }
+    let memory = TantivySearch::open(TantivyOptions::memory().writer_memory(15_000_000)).await.unwrap();
+    apply(&memory, vec![upsert(1, 1)], at(1)).await.unwrap();
+    memory.release_writer().await.unwrap();
+    apply(&memory, vec![upsert(2, 1)], at(2)).await.unwrap();
+    assert_eq!(found(&memory, "lamp").await.unwrap(), 2);
+}
+
 /// A writer that is killed in a commit leaves files that Tantivy knows and that no commit names. It numbers the lists
 /// of deleted documents by operations, so that the next writer needs the same names.
 /// The reader has opened the directory on its own, as another process does. It searches right after it has read the

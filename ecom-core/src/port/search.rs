@@ -354,6 +354,16 @@ port! {
         /// `Unavailable`.
         async fn close(&self);
     }
+    provided {
+        /// Gives up the right to write, with the memory of the writer, until the next call that needs it. Searches go
+        /// on. A provider whose right to write costs nothing keeps it.
+        ///
+        /// # Errors
+        /// `Internal`.
+        async fn release_writer(&self) -> Result<()> {
+            Ok(())
+        }
+    }
 }
 
 /// A new index that is being built while the current one serves searches. If it is dropped, its data is removed; a

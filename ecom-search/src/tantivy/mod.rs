@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -66,8 +66,10 @@ struct Inner {
     seen: Mutex<Seen>,
     writing: Mutex<Writing>,
     searches: Arc<Semaphore>,
-    /// Reads the segments of an index at the same time.
-    parallel: Executor,
+    /// The number of searches at a time, and of threads of `parallel`.
+    concurrent_searches: usize,
+    /// Reads the segments of an index at the same time. A small index never starts its threads.
+    parallel: OnceLock<Executor>,
 }
 
 /// The minimum number of entries of lists and columns of a search whose segments are read at the same time. Fewer are
@@ -207,6 +209,17 @@ impl SearchProvider for TantivySearch {
         Ok(Box::new(build))
     }
 
+    async fn release_writer(&self) -> Result<()> {
+        self.run(|inner| {
+            let mut writing = inner.writing.lock();
+            // From now on, another process may write.
+            inner.seen.lock().own = false;
+            *writing = Writing::default();
+            Ok(())
+        })
+        .await
+    }
+
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
         self.run(move |inner| {
             inner.refresh(true)?;
@@ -245,8 +258,8 @@ impl Inner {
             seen: Mutex::new(Seen { at: None, current: None, meta: None, own: false }),
             writing: Mutex::new(Writing::default()),
             searches: Arc::new(Semaphore::new(options.concurrent_searches)),
-            parallel: Executor::multi_thread(options.concurrent_searches, "ecom-search-")
-                .map_err(failed("starting the threads of searches"))?,
+            concurrent_searches: options.concurrent_searches,
+            parallel: OnceLock::new(),
         };
         inner.refresh(true)?;
         Ok(inner)
@@ -261,7 +274,15 @@ impl Inner {
     /// concurrent searches.
     fn executor(&self, entries: u64) -> &Executor {
         let alone = self.searches.available_permits() > 0;
-        if alone && entries >= WORTH_SHARING { &self.parallel } else { &Executor::SingleThread }
+        if !alone || entries < WORTH_SHARING {
+            return &Executor::SingleThread;
+        }
+        self.parallel.get_or_init(|| {
+            Executor::multi_thread(self.concurrent_searches, "ecom-search-").unwrap_or_else(|error| {
+                tracing::warn!(%error, "the threads of searches were not started; each search uses one thread");
+                Executor::SingleThread
+            })
+        })
     }
 
     /// Runs a search on the calling thread if that takes less time than to wake another one: if its words have been

@@ -118,7 +118,9 @@ pub(crate) struct Follow {
 
 impl Follow {
     pub fn new(cx: Arc<Context>, consumer: Arc<dyn Consumer>) -> Self {
-        Self { cx, consumer, own: None }
+        // Only the consumer of the cache of this process has no lease, and asks for it: it goes on where it was before.
+        let own = *cx.forgotten.lock();
+        Self { cx, consumer, own }
     }
 
     async fn move_to(&mut self, lease: Option<&mut Lease>, to: OutboxPosition) -> Result<(), BoxError> {

@@ -17,6 +17,28 @@ use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::service::run::context::Context;
 use crate::text::check_text;
 
+/// A part of the background work, for [`Shop::run_background_pass`](crate::Shop::run_background_pass).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// What follows writes soon: the index, the cache, mails and jobs.
+    Events,
+    /// All of it, also what runs every few minutes: the removal of old events, of expired carts, of idempotency keys, of
+    /// old sessions and of old days of the search log.
+    Everything,
+}
+
+/// Reports the events that this process writes to a shop; see [`Shop::event_signal`](crate::Shop::event_signal).
+#[derive(Debug, Clone)]
+pub struct EventSignal(pub(crate) watch::Receiver<()>);
+
+impl EventSignal {
+    /// Waits for the next write with an event since the last call, or for a search that waits for one. Returns false
+    /// once the shop has been dropped.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
 /// The background work of a shop. If it is dropped, the work is aborted between two steps, never within a commit that
 /// would not be repeated, and other processes wait until its leases run out.
 #[must_use = "dropping it aborts the background work: keep it until `Background::shutdown` or `Shop::close`"]
@@ -58,12 +80,29 @@ impl Background {
 impl Background {
     /// Starts the tasks that every process runs.
     pub(crate) fn start(cx: &Arc<Context>) -> Self {
+        let (stop, stopped) = Self::stop(cx);
+        let tasks = tasks::all(cx, &stopped, None).into_iter().collect();
+        Self { cx: cx.clone(), stop, tasks, consumers: HashSet::new() }
+    }
+
+    /// Returns a new stop for work, which [`Self::end_all`] uses too.
+    fn stop(cx: &Context) -> (watch::Sender<bool>, watch::Receiver<bool>) {
         let (stop, stopped) = watch::channel(false);
-        let tasks = tasks::all(cx, &stopped).into_iter().collect();
         let mut all = cx.background.lock();
         all.retain(|other| other.receiver_count() > 0);
         all.push(stop.clone());
-        Self { cx: cx.clone(), stop, tasks, consumers: HashSet::new() }
+        (stop, stopped)
+    }
+
+    /// Runs each task until it has no more to do, and gives up its lease.
+    pub(crate) async fn pass(cx: &Arc<Context>, pass: Pass) {
+        let (_stop, stopped) = Self::stop(cx);
+        futures::future::join_all(tasks::all(cx, &stopped, Some(pass))).await;
+        for index in cx.indices.all() {
+            if let Err(error) = index.provider.release_writer().await {
+                tracing::warn!(%error, "the right to write the search index was not given up");
+            }
+        }
     }
 
     /// Stops all background work of this shop in this process, as [`Background::shutdown`] does, and waits for its end.

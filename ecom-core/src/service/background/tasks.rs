@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::Pass;
 use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
 use super::worker;
@@ -286,45 +287,56 @@ impl Work for SendMails {
 
 type Running = futures::future::BoxFuture<'static, ()>;
 
-/// Starts the tasks that every process runs for a shop.
-pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Running> {
-    let mut tasks: Vec<Running> = Vec::new();
+/// The tasks of a shop, as they are collected.
+struct Tasks<'a> {
+    cx: &'a Arc<Context>,
+    stopped: &'a watch::Receiver<bool>,
+    pass: Option<Pass>,
+    all: Vec<Running>,
+}
+
+impl Tasks<'_> {
+    /// Adds a task, unless it is left out of the pass.
+    fn add(&mut self, task: Task, work: impl Work + 'static) {
+        if self.pass != Some(Pass::Events) || task.every < SWEEP_EVERY {
+            self.all.push(Box::pin(run(self.cx.clone(), task, work, self.stopped.clone(), self.pass.is_some())));
+        }
+    }
+}
+
+/// Returns the tasks that every process runs for a shop: until the shop stops, or once in a pass.
+pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>, pass: Option<Pass>) -> Vec<Running> {
+    let mut tasks = Tasks { cx, stopped, pass, all: Vec::new() };
     // Each index has a task of its own, so that one that is down does not hold up the other.
     for (index, is_fallback) in cx.indices.all().zip([false, true]) {
         // An index that stores its own checkpoint belongs to this process alone.
         let leased = !index.provider.capabilities().own_checkpoint;
         let every = pace(cx, leased);
         let task = Task { name: Follower::name(index), leased, every, woken: true };
-        let index = Follower { cx: cx.clone(), is_fallback, every, stopped: stopped.clone() };
-        tasks.push(Box::pin(run(cx.clone(), task, index, stopped.clone())));
+        tasks.add(task, Follower { cx: cx.clone(), is_fallback, every, stopped: stopped.clone() });
     }
-    let trim = Task { name: Trim::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
-    tasks.push(Box::pin(run(cx.clone(), trim, Trim(cx.clone()), stopped.clone())));
-    let sweep = Task { name: Sweep::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
-    tasks.push(Box::pin(run(cx.clone(), sweep, Sweep(cx.clone()), stopped.clone())));
-    let abandoned = Task { name: Abandoned::NAME.to_owned(), leased: true, every: SWEEP_EVERY, woken: false };
-    tasks.push(Box::pin(run(cx.clone(), abandoned, Abandoned(cx.clone()), stopped.clone())));
-    let carts = Task { name: Carts::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
-    tasks.push(Box::pin(run(cx.clone(), carts, Carts(cx.clone()), stopped.clone())));
+    let leased = |name: &str, every| Task { name: name.to_owned(), leased: true, every, woken: false };
+    tasks.add(leased(Trim::NAME, TRIM_EVERY), Trim(cx.clone()));
+    tasks.add(leased(Sweep::NAME, SWEEP_EVERY), Sweep(cx.clone()));
+    tasks.add(leased(Abandoned::NAME, SWEEP_EVERY), Abandoned(cx.clone()));
+    tasks.add(leased(Carts::NAME, TRIM_EVERY), Carts(cx.clone()));
     // Also without the log, so that the rows from a time with it do not stay.
-    let old = Task { name: TrimSearches::NAME.to_owned(), leased: true, every: TRIM_EVERY, woken: false };
-    tasks.push(Box::pin(run(cx.clone(), old, TrimSearches(cx.clone()), stopped.clone())));
+    tasks.add(leased(TrimSearches::NAME, TRIM_EVERY), TrimSearches(cx.clone()));
     if cx.config.search_log {
         let every = cx.config.search_log_interval;
         let count = Task { name: TrimSearches::NAME.to_owned(), leased: false, every, woken: false };
-        tasks.push(Box::pin(run(cx.clone(), count, CountSearches(cx.clone()), stopped.clone())));
+        tasks.add(count, CountSearches(cx.clone()));
     }
     if cx.mailing.is_some() {
-        tasks.push(Box::pin(consume(cx.clone(), Arc::new(Mails(cx.clone())), stopped.clone())));
+        let mails: Arc<dyn Consumer> = Arc::new(Mails(cx.clone()));
+        tasks.add(of_consumer(cx, &*mails), Follow::new(cx.clone(), mails));
         let send = Task { name: "mails".to_owned(), leased: false, every: cx.config.poll_interval, woken: true };
-        let work = SendMails { cx: cx.clone(), stopped: stopped.clone() };
-        tasks.push(Box::pin(run(cx.clone(), send, work, stopped.clone())));
+        tasks.add(send, SendMails { cx: cx.clone(), stopped: stopped.clone() });
     }
     // The process that writes invalidates the cache itself; these tasks are for the writes of others.
     let mut tell = |shared: bool| {
         let task = Task { name: Invalidate::NAME.to_owned(), leased: shared, every: pace(cx, shared), woken: false };
-        let follow = Follow::new(cx.clone(), Arc::new(Invalidate { cx: cx.clone(), shared }));
-        tasks.push(Box::pin(run(cx.clone(), task, follow, stopped.clone())));
+        tasks.add(task, Follow::new(cx.clone(), Arc::new(Invalidate { cx: cx.clone(), shared })));
     };
     if cx.cache.name() != "none" {
         tell(false);
@@ -332,19 +344,25 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>) -> Vec<Run
     if cx.cache.is_shared() {
         tell(true);
     }
-    tasks
+    tasks.all
+}
+
+/// Returns the task of a consumer that one process at a time runs.
+fn of_consumer(cx: &Arc<Context>, consumer: &dyn Consumer) -> Task {
+    Task { name: consumer.name().to_owned(), leased: true, every: pace(cx, true), woken: true }
 }
 
 /// Runs a consumer that one process at a time runs.
 pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopped: watch::Receiver<bool>) {
-    let task = Task { name: consumer.name().to_owned(), leased: true, every: pace(&cx, true), woken: true };
+    let task = of_consumer(&cx, &*consumer);
     let follow = Follow::new(cx.clone(), consumer);
-    run(cx, task, follow, stopped).await;
+    run(cx, task, follow, stopped, false).await;
 }
 
 /// Runs the task until the shop stops. The next step comes at once if there is more to do or an event of this process
-/// calls for it, and otherwise after the interval. After a failure the pauses grow.
-async fn run(cx: Arc<Context>, task: Task, mut work: impl Work, mut stopped: watch::Receiver<bool>) {
+/// calls for it, and otherwise after the interval. After a failure the pauses grow. With `once`, it ends when there is no
+/// more to do, or with the first failure.
+async fn run(cx: Arc<Context>, task: Task, mut work: impl Work, mut stopped: watch::Receiver<bool>, once: bool) {
     let mut events = cx.events.subscribe();
     let mut turn = Turn { cx: &cx, task: &task, holder: cx.ids.next().to_string(), held: None };
     let mut backoff = task.every;
@@ -360,17 +378,28 @@ async fn run(cx: Arc<Context>, task: Task, mut work: impl Work, mut stopped: wat
                 backoff = (backoff * 2).min(MAX_BACKOFF.max(task.every));
                 let pause = cx.jitter(backoff);
                 let name = &task.name;
-                tracing::warn!(
-                    work = name,
-                    error = %WithCauses(&*error),
-                    "background work `{name}` failed; it runs again in {pause:.1?}"
-                );
+                if once {
+                    tracing::warn!(
+                        work = name,
+                        error = %WithCauses(&*error),
+                        "background work `{name}` failed; the next pass runs it again"
+                    );
+                } else {
+                    tracing::warn!(
+                        work = name,
+                        error = %WithCauses(&*error),
+                        "background work `{name}` failed; it runs again in {pause:.1?}"
+                    );
+                }
                 // Another process may succeed.
                 turn.end().await;
                 // A backend that is down is not tried again at every write.
                 (pause, false)
             }
         };
+        if once && !pause.is_zero() {
+            break;
+        }
         tokio::select! {
             biased;
             _ = stopped.wait_for(|s| *s) => break,
