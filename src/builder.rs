@@ -14,6 +14,8 @@ use ecom_core::port::{
 };
 use ecom_core::{Error, FieldCode, Mailing, Result, Shop, ShopParts, ValidationErrors};
 
+use crate::shops::Place;
+
 /// An adapter, or the URL from which the builder opens one.
 enum Choice<T: ?Sized> {
     Absent,
@@ -26,6 +28,15 @@ enum Choice<T: ?Sized> {
 impl<T: ?Sized> Choice<T> {
     fn choose(&mut self, choice: Self) {
         *self = if matches!(self, Self::Absent) { choice } else { Self::Twice };
+    }
+}
+
+impl<T: ?Sized> Choice<T> {
+    /// Puts the name of a shop into the URL.
+    fn put_in(&mut self, name: &str) {
+        if let Self::Url(url) = self {
+            *url = url.replace(SHOP, name);
+        }
     }
 }
 
@@ -123,7 +134,20 @@ pub struct ShopBuilder {
     config: ShopConfig,
     /// The names of fields in errors, which replace the names of methods.
     names: Vec<(&'static str, &'static str)>,
+    /// The place of the shop among several.
+    place: Option<Of>,
 }
+
+/// The place of a shop among several.
+#[derive(Debug)]
+struct Of {
+    place: Place,
+    /// The URL of the database with [`SHOP`] in it.
+    template: Secret,
+}
+
+/// The text in the URLs of several shops that stands for the name of each.
+const SHOP: &str = "{shop}";
 
 impl Default for ShopBuilder {
     fn default() -> Self {
@@ -143,6 +167,7 @@ impl Default for ShopBuilder {
             oidc: None,
             config: ShopConfig::default(),
             names: Vec::new(),
+            place: None,
         }
     }
 }
@@ -348,6 +373,52 @@ impl ShopBuilder {
         self.open().await.map_err(|e| renamed(e, &names))
     }
 
+    /// Makes this the builder of one of several shops: puts its name into the URLs.
+    ///
+    /// # Errors
+    /// `Validation` on the fields whose URLs are the same for all shops and would lead to the same data.
+    pub(crate) fn place(mut self, place: Place) -> Result<Self> {
+        let mut errors = ValidationErrors::default();
+        let shared = |url: &str| !url.contains(SHOP);
+        if matches!(&self.storage, Choice::Url(url) if shared(url) && url != "sqlite::memory:") {
+            errors.out_of_bounds(DATABASE, NO_NAME);
+        }
+        for (field, search) in [(SEARCH, &self.search), (FALLBACK, &self.search_fallback)] {
+            if matches!(search, Choice::Url(url) if shared(url) && url != NO_SEARCH && url != IN_MEMORY) {
+                errors.out_of_bounds(field, NO_NAME);
+            }
+        }
+        errors.into_result()?;
+        let template = match &self.storage {
+            Choice::Url(url) => url.clone(),
+            _ => String::new(),
+        };
+        let name = place.name.as_str();
+        self.storage.put_in(name);
+        self.search.put_in(name);
+        self.search_fallback.put_in(name);
+        self.cache.put_in(name);
+        self.rate_limiter.put_in(name);
+        self.mailer.put_in(name);
+        self.mail_templates.put_in(name);
+        for search in [&mut self.search, &mut self.search_fallback] {
+            // The writer of an embedded index allocates its memory for as long as it writes.
+            if let Choice::Url(url) = search
+                && scheme(url) == "tantivy"
+                && url != IN_MEMORY
+                && !url.contains("writer_memory_mb=")
+            {
+                url.push_str(if url.contains('?') { "&" } else { "?" });
+                url.push_str("writer_memory_mb=15");
+            }
+        }
+        if cfg!(feature = "memory") && matches!(self.cache, Choice::Absent) {
+            self.cache = Choice::Url(format!("memory://?memory_mib={}", place.cache_mib));
+        }
+        self.place = Some(Of { place, template: Secret(template) });
+        Ok(self)
+    }
+
     /// Sets the names of fields in errors.
     #[cfg(feature = "config")]
     pub(crate) fn names(mut self, names: Vec<(&'static str, &'static str)>) -> Self {
@@ -358,11 +429,13 @@ impl ShopBuilder {
     async fn open(self) -> Result<Shop> {
         self.check_parts()?;
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
-        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, config, .. } = self;
+        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, config, place, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
-            Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &clock, &ids)?,
+            Choice::Url(url) => {
+                open_storage(&url, direct.as_ref(), &database, &clock, &ids, place.as_ref()).await?
+            }
             Choice::Absent | Choice::Twice => return Err(missing(DATABASE)),
         };
         let search = match search {
@@ -629,12 +702,18 @@ fn create_private(directory: &std::path::Path) -> std::io::Result<()> {
     builder.create(directory)
 }
 
-fn open_storage(
+/// Opens the database of a URL, and creates it if it is that of a new shop among several.
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql")),
+    expect(clippy::unused_async, reason = "the same call in every build")
+)]
+async fn open_storage(
     url: &str,
     direct: Option<&Secret>,
     database: &DatabaseSettings,
     clock: &SharedClock,
     ids: &Arc<dyn IdSource>,
+    of: Option<&Of>,
 ) -> Result<Arc<dyn Storage>> {
     check_database(url)?;
     #[cfg(feature = "sqlite")]
@@ -644,13 +723,20 @@ fn open_storage(
         options.ids = ids.clone();
         options.acquire_timeout = database.acquire_timeout;
         options.statement_timeout = database.statement_timeout;
+        if of.is_some() {
+            options.readers = 1;
+        }
+        if of.is_some_and(|of| !of.place.create) && options.path().is_some_and(|path| !path.is_file()) {
+            let message = "names a file that does not exist: create the shop first";
+            return Err(Error::invalid(DATABASE, FieldCode::OutOfBounds, message));
+        }
         if let Some(directory) = options.path().and_then(std::path::Path::parent) {
             create_private(directory).map_err(|e| no_directory(&e))?;
         }
         return Ok(Arc::new(ecom_storage::SqlStorage::sqlite(options)?));
     }
     // The direct URL applies to servers only.
-    let _ = (direct, database);
+    let _ = (direct, database, of);
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     {
         let mut options = ecom_storage::ServerOptions::from_url(url)?;
@@ -663,7 +749,16 @@ fn open_storage(
         if let Some(Secret(url)) = direct {
             options = options.with_direct_url(url)?;
         }
-        Ok(Arc::new(ecom_storage::SqlStorage::server(options)?))
+        let Some(Of { place, template: Secret(template) }) = of else {
+            return Ok(Arc::new(ecom_storage::SqlStorage::server(options)?));
+        };
+        let pool = place.servers.pool(template, || ecom_storage::ServerPool::new(options.clone()))?;
+        options.max_connections = place.connections.unwrap_or(database.max_connections.div_ceil(2));
+        let storage = ecom_storage::SqlStorage::server_on(&pool, options)?;
+        if place.create {
+            storage.create_schema().await?;
+        }
+        Ok(Arc::new(storage))
     }
     #[cfg(not(any(feature = "postgres", feature = "mysql")))]
     {
@@ -713,6 +808,8 @@ fn check_search(url: &str) -> Result<()> {
     }
 }
 
+/// The message about a URL that several shops would share.
+const NO_NAME: &str = "must contain `{shop}`, in place of which each shop has its name";
 /// The URL of a shop without search.
 const NO_SEARCH: &str = "none";
 /// The URL of an index of which each opening makes a new one.

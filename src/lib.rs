@@ -137,6 +137,7 @@
 //! | For | See |
 //! |---|---|
 //! | how to open a shop, from URLs or from your own adapters | [`ShopBuilder`] |
+//! | many shops in one process, which share connections | [`Shops`] |
 //! | the services of a shop | [`Shop`] |
 //! | the types, inputs and services of an area | [`catalog`], [`stock`], [`sales`], [`access`], [`search`], [`platform`]; [`common`] has the types that all areas share |
 //! | money, texts, pages, ids, times | [`money`], [`text`], [`paging`], [`id`], [`clock`] |
@@ -146,6 +147,7 @@
 mod builder;
 #[cfg(feature = "config")]
 pub mod config;
+mod shops;
 
 /// The attribute of implementations of the traits of [`port`] and of [`Consumer`](platform::Consumer).
 pub use async_trait::async_trait;
@@ -170,6 +172,7 @@ pub use ecom_core::{
 };
 /// The crate with [`Decimal`](rust_decimal::Decimal), the type of amounts.
 pub use rust_decimal;
+pub use shops::{OpenShop, ShopName, Shops, ShopsBackground, ShopsLimits, ShopsStatus};
 /// The crate with [`Uuid`](uuid::Uuid), the type of ids.
 pub use uuid;
 
@@ -188,7 +191,7 @@ pub mod adapters {
     #[cfg(feature = "meilisearch")]
     pub use ecom_search::{MeilisearchOptions, MeilisearchSearch};
     #[cfg(any(feature = "postgres", feature = "mysql"))]
-    pub use ecom_storage::ServerOptions;
+    pub use ecom_storage::{ServerOptions, ServerPool};
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::SqlStorage;
     #[cfg(feature = "sqlite")]

@@ -94,10 +94,19 @@ impl Background {
         (stop, stopped)
     }
 
-    /// Runs each task until it has no more to do, and gives up its lease.
-    pub(crate) async fn pass(cx: &Arc<Context>, pass: Pass) {
-        let (_stop, stopped) = Self::stop(cx);
-        futures::future::join_all(tasks::all(cx, &stopped, Some(pass))).await;
+    /// Runs each task until it has no more to do or `until` completes, and gives up its lease.
+    pub(crate) async fn pass(cx: &Arc<Context>, pass: Pass, until: impl Future<Output = ()> + Send) {
+        let (stop, stopped) = Self::stop(cx);
+        let all = futures::future::join_all(tasks::all(cx, &stopped, Some(pass)));
+        let stopping = async {
+            until.await;
+            let _ = stop.send(true);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = all => {}
+            () = stopping => {}
+        }
         for index in cx.indices.all() {
             if let Err(error) = index.provider.release_writer().await {
                 tracing::warn!(%error, "the right to write the search index was not given up");
