@@ -69,13 +69,21 @@ fn limits() -> ShopsLimits {
     ShopsLimits::default().wait(Duration::from_secs(60))
 }
 
+fn lamp(title: &str) -> ProductInput {
+    ProductInput::new(title).price("2.50 USD".parse().unwrap()).stock(1_000)
+}
+
 async fn add(shop: &Shop, title: &str) -> Product {
-    let input = ProductInput::new(title).price("2.50 USD".parse().unwrap()).stock(1_000);
-    shop.products().create(&input).await.unwrap()
+    shop.products().create(&lamp(title)).await.unwrap()
 }
 
 fn order(product: &Product) -> OrderInput {
-    let guest = GuestInput { email: "ada@example.com".to_owned(), ..GuestInput::default() };
+    let guest = GuestInput {
+        email: "ada@example.com".to_owned(),
+        first_name: "Ada".to_owned(),
+        last_name: "Lovelace".to_owned(),
+        ..GuestInput::default()
+    };
     let sku = &product.skus[0];
     OrderInput::for_guest(guest, DeliveryMethod::OnHand).line(OrderLineInput::new(sku.id, 1, sku.price.amount()))
 }
@@ -186,12 +194,12 @@ async fn a_call_that_fails_or_is_dropped_leaves_no_trace_in_another_shop(ground:
         match n % 3 {
             0 => {
                 let mut tx = this.begin().await.unwrap();
-                this.products().create_in(&mut tx, &ProductInput::new(&title)).await.unwrap();
+                this.products().create_in(&mut tx, &lamp(&title)).await.unwrap();
                 drop(tx);
             }
             1 => {
                 let slug = Some(if n % 2 == 0 { "a" } else { "b" }.to_owned());
-                let taken = ProductInput { slug, ..ProductInput::new(&title) };
+                let taken = ProductInput { slug, ..lamp(&title) };
                 assert!(this.products().create(&taken).await.is_err(), "the slug is taken");
             }
             _ => {
@@ -199,7 +207,7 @@ async fn a_call_that_fails_or_is_dropped_leaves_no_trace_in_another_shop(ground:
                 let brief = Duration::from_micros(n * n * 3);
                 let _ = tokio::time::timeout(brief, titles(this)).await;
                 let mut tx = this.begin().await.unwrap();
-                let (products, input) = (this.products(), ProductInput::new(&title));
+                let (products, input) = (this.products(), lamp(&title));
                 let _ = tokio::time::timeout(brief, products.create_in(&mut tx, &input)).await;
                 drop(tx);
             }
@@ -215,14 +223,19 @@ async fn fifty_shops_serve_reads_and_orders_at_the_same_time(ground: &Ground) {
     const SHOPS: usize = 50;
     const CONNECTIONS: usize = 5;
     let shops = ground.shops(limits(), CONNECTIONS);
-    let mut products = Vec::new();
+    let mut making = tokio::task::JoinSet::new();
     for n in 0..SHOPS {
-        let shop = shops.create(&format!("shop_{n}")).await.unwrap();
-        products.push(add(&shop, &format!("Lamp of {n}")).await);
+        let shops = shops.clone();
+        making.spawn(async move {
+            let shop = shops.create(&format!("shop_{n}")).await.unwrap();
+            (n, add(&shop, &format!("Lamp of {n}")).await)
+        });
     }
+    let mut products: Vec<_> = making.join_all().await;
+    products.sort_by_key(|(n, _)| *n);
     assert_eq!(shops.status().open, SHOPS);
     let mut calls = tokio::task::JoinSet::new();
-    for (n, product) in products.iter().cloned().enumerate() {
+    for (n, product) in products {
         let shops = shops.clone();
         calls.spawn(async move {
             let shop = shops.get(&format!("shop_{n}")).await.unwrap();
@@ -245,6 +258,7 @@ async fn fifty_shops_serve_reads_and_orders_at_the_same_time(ground: &Ground) {
     }
     most = most.max(ground.connections().await);
     if ground.is_server() {
+        // Those of migrations have ended.
         assert!((1..=CONNECTIONS).contains(&most), "{most} connections");
         let status = shops.status().connections;
         assert_eq!((status.max, status.waiting), (CONNECTIONS, 0));
@@ -321,7 +335,8 @@ mod registry {
         }
         let error = shops.create("d").await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Unavailable, "all are in use: {error}");
-        assert!(error.to_string().contains("max_open"), "{error}");
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert!(reason.contains("raise `max_open`"), "{reason}");
         // The handles end in this order, so that `b` is the one that was used least recently.
         for name in ["b", "a", "c"] {
             kept.remove(name);
