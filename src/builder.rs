@@ -433,9 +433,7 @@ impl ShopBuilder {
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
-            Choice::Url(url) => {
-                open_storage(&url, direct.as_ref(), &database, &clock, &ids, place.as_ref()).await?
-            }
+            Choice::Url(url) => open_storage(&url, direct.as_ref(), &database, &clock, &ids, place.as_ref()).await?,
             Choice::Absent | Choice::Twice => return Err(missing(DATABASE)),
         };
         let search = match search {

@@ -190,8 +190,6 @@ pub mod adapters {
     pub use ecom_search::{Location, TantivyOptions, TantivySearch};
     #[cfg(feature = "meilisearch")]
     pub use ecom_search::{MeilisearchOptions, MeilisearchSearch};
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
-    pub use ecom_storage::{ServerOptions, ServerPool};
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::SqlStorage;
     #[cfg(feature = "sqlite")]
@@ -212,6 +210,8 @@ pub mod adapters {
     /// The crate with the connections that the other functions `begin_on_…` and `on_…` take.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub use ecom_storage::sqlx;
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub use ecom_storage::{ServerOptions, ServerPool};
     #[cfg(feature = "mysql")]
     pub use ecom_storage::{begin_on_mysql, on_mysql};
     #[cfg(feature = "postgres")]

@@ -420,7 +420,10 @@ impl Shops {
     ///
     /// # Errors
     /// `Validation` for limits out of bounds.
-    pub fn new(limits: ShopsLimits, template: impl Fn(&ShopName) -> ShopBuilder + Send + Sync + 'static) -> Result<Self> {
+    pub fn new(
+        limits: ShopsLimits,
+        template: impl Fn(&ShopName) -> ShopBuilder + Send + Sync + 'static,
+    ) -> Result<Self> {
         limits.check()?;
         let inner = Inner {
             places: Arc::new(Semaphore::new(limits.max_open)),
@@ -668,7 +671,8 @@ impl Inner {
         };
         tokio::time::timeout(self.limits.wait, found).await.map_err(|_| {
             let (most, wait) = (self.limits.max_open, self.limits.wait);
-            let message = format!("{most} shops were in use for {wait:?}: drop handles that are not used, or raise `max_open`");
+            let message =
+                format!("{most} shops were in use for {wait:?}: drop handles that are not used, or raise `max_open`");
             Error::unavailable(Dependency::Database, message)
         })
     }

@@ -114,6 +114,12 @@ fn a_host_has_the_shop_in_its_own_transaction_on_every_database() {
     ecom_core::testkit::run(says_everywhere("transaction", ["an order over 36.00 USD and its parcel are in, 10 left"]));
 }
 
+#[test]
+fn an_application_has_many_shops() {
+    let expected = ["acme: Anvil", "globex: Orb", "initech: Stapler"];
+    ecom_core::testkit::run(says("shops", Vec::new(), expected));
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn an_application_brings_its_own_authentication() {

@@ -293,7 +293,9 @@ async fn a_shop_that_does_not_exist_is_refused(ground: &Ground) {
     let opened = Arc::new(AtomicUsize::new(0));
     let shops = ground.counted(limits(), 2, opened.clone());
     let long = "a".repeat(49);
-    for bad in ["", "Acme", "1st", "a-b", "a b", "a\";DROP SCHEMA public;--", "a`b", "../etc", "a/b", "ä", "{shop}", &long] {
+    for bad in
+        ["", "Acme", "1st", "a-b", "a b", "a\";DROP SCHEMA public;--", "a`b", "../etc", "a/b", "ä", "{shop}", &long]
+    {
         for refused in [shops.get(bad).await.err(), shops.create(bad).await.err(), shops.add(bad).err()] {
             let Some(Error::Validation(fields)) = refused else { panic!("{bad}: {refused:?}") };
             assert_eq!(fields.0[0].field, "shop", "{bad}");
@@ -351,7 +353,11 @@ mod registry {
         let a = shops.get("a").await.unwrap();
         drop(shops.get("b").await.unwrap());
         assert_eq!(opened.load(Ordering::SeqCst), before + 1, "it was closed");
-        assert_eq!(a.products().get_by_slug("x").await.unwrap_err().code(), ErrorCode::NotFound, "in use, so still open");
+        assert_eq!(
+            a.products().get_by_slug("x").await.unwrap_err().code(),
+            ErrorCode::NotFound,
+            "in use, so still open"
+        );
         assert_eq!(shops.names().len(), 4);
         // A caller waits for the handle of another one.
         let all = [shops.get("b").await.unwrap(), shops.get("d").await.unwrap(), a];
@@ -396,8 +402,10 @@ mod registry {
         }
         for name in ["a", "b", "c"] {
             let shop = shops.get(name).await.unwrap();
-            wait_until("a search finds the product", async || finds(&shop, "lamp").await == [format!("Lamp of {name}")])
-                .await;
+            wait_until("a search finds the product", async || {
+                finds(&shop, "lamp").await == [format!("Lamp of {name}")]
+            })
+            .await;
         }
         background.shutdown().await;
         shops.close().await;

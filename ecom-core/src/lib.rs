@@ -274,8 +274,8 @@ pub mod platform {
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;
-    pub use crate::service::background::{Background, EventSignal, Pass};
     pub use crate::service::background::consumer::{Consumer, StartPosition};
+    pub use crate::service::background::{Background, EventSignal, Pass};
     pub use crate::service::platform::audit::AuditService;
     pub use crate::service::platform::audit_log::AuditLogService;
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};

@@ -35,10 +35,10 @@ mod sqlite;
 /// The crate whose connections `begin_on_rusqlite` takes, and which [`SqlStorage`] uses for SQLite.
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-pub use sql::{ServerOptions, ServerPool};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::SqlStorage;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use sql::{ServerOptions, ServerPool};
 #[cfg(feature = "mysql")]
 pub use sql::{begin_on_mysql, on_mysql};
 #[cfg(feature = "postgres")]

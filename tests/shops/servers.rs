@@ -59,8 +59,7 @@ impl Ground {
         let name = split(&database.url).1;
         let text = "SELECT CAST(schema_name AS CHAR) FROM information_schema.schemata WHERE schema_name LIKE ?";
         let mut c = MySqlConnection::connect(&database.url).await.unwrap();
-        let names: Vec<String> =
-            sqlx::query_scalar(text).bind(format!("{name}\\_%")).fetch_all(&mut c).await.unwrap();
+        let names: Vec<String> = sqlx::query_scalar(text).bind(format!("{name}\\_%")).fetch_all(&mut c).await.unwrap();
         for name in names {
             c.execute(AssertSqlSafe(format!("DROP DATABASE `{name}`"))).await.unwrap();
         }
