@@ -163,6 +163,7 @@ async fn shops_see_their_own_rows_only(ground: &Ground) {
         made.push((of_a, of_b));
     }
     add(&b, "Only here").await;
+    let mut numbers = Vec::new();
     for (of_a, of_b) in &made {
         for (mine, other, shop) in [(of_a, of_b, &a), (of_b, of_a, &b)] {
             assert_eq!(shop.products().get(mine.id).await.unwrap().title, mine.title);
@@ -170,10 +171,12 @@ async fn shops_see_their_own_rows_only(ground: &Ground) {
             assert_eq!(error.code(), ErrorCode::NotFound, "{error}");
             let placed = shop.orders().place(&order(mine)).await.unwrap();
             assert_eq!(placed.lines[0].product_id, Some(mine.id));
+            numbers.push(placed.number);
             let error = shop.orders().place(&order(other)).await.unwrap_err();
             assert!(!error.is_retryable(), "the SKU does not exist here: {error}");
         }
     }
+    assert!(numbers.chunks(2).all(|pair| pair[0] == pair[1]), "each shop has its own numbers: {numbers:?}");
     assert_eq!((titles(&a).await.len(), titles(&b).await.len()), (6, 7));
     shops.close().await;
     let error = a.products().get_fresh(made[0].0.id, IncludeDeleted::No).await.unwrap_err();
@@ -407,6 +410,13 @@ mod registry {
             })
             .await;
         }
+        let idle = shops.get("a").await.unwrap();
+        wait_until("a shop without writes sends no statements", async || {
+            let before = idle.storage().statements();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            idle.storage().statements() == before
+        })
+        .await;
         background.shutdown().await;
         shops.close().await;
     }
