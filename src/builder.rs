@@ -370,7 +370,7 @@ impl ShopBuilder {
     /// No message shows a URL.
     pub async fn build(self) -> Result<Shop> {
         let names = self.names.clone();
-        self.open().await.map_err(|e| renamed(e, &names))
+        Box::pin(self.open()).await.map_err(|e| renamed(e, &names))
     }
 
     /// Makes this the builder of one of several shops: puts its name into the URLs.

@@ -613,7 +613,8 @@ impl Inner {
             connections: self.limits.connections_per_shop,
             cache_mib: (self.limits.cache_mib / self.limits.max_open as u64).max(1),
         };
-        let shop = (self.template)(&slot.name).place(of)?.build().await?;
+        // Boxed, because the calls that open a shop contain it.
+        let shop = Box::pin((self.template)(&slot.name).place(of)?.build()).await?;
         let entry = Arc::new(Entry {
             watch: self.watch(&slot.name, &shop),
             shop,
@@ -747,10 +748,10 @@ impl Inner {
         let _one = slot.passing.lock().await;
         match self.open(&slot.name, For::Pass).await {
             Ok(shop) => {
-                let stop = async {
+                let ended = async {
                     let _ = stopped.wait_for(|s| *s).await;
                 };
-                shop.run_background_pass(pass, stop).await;
+                shop.run_background_pass(pass, ended).await;
             }
             Err(error) => {
                 tracing::warn!(shop = %slot.name, %error, "a shop was not opened for its background work");

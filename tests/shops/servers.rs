@@ -172,7 +172,6 @@ async fn a_thousand_shops_on_postgres() {
     println!("{count} shops created in {:.1?}: {}", start.elapsed(), spread(&mut times));
     shops.close().await;
 
-    let before = memory();
     let shops = open(count);
     let mut times = Vec::new();
     let mut kept = Vec::new();
@@ -182,8 +181,8 @@ async fn a_thousand_shops_on_postgres() {
         times.push(start.elapsed());
     }
     println!("a shop that exists is opened in {}", spread(&mut times));
-    let each = (memory() - before) as f64 / count as f64;
-    println!("memory: {:.0} KiB for each of {count} open shops", each / 1_024.0);
+    let process = memory();
+    println!("memory of the process with {count} open shops: {} MiB", process >> 20);
     let mut probe = PgConnection::connect(&server.url()).await.unwrap();
     let text = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> \
                 pg_backend_pid()";
