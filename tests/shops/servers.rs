@@ -199,7 +199,7 @@ async fn a_thousand_shops_on_postgres() {
             for caller in 0..CALLERS {
                 let (kept, products) = (kept.clone(), products.clone());
                 callers.spawn(async move {
-                    let mut done = 0_u64;
+                    let mut done = 0_u32;
                     let mut at = caller * 7_919;
                     while start.elapsed() < Duration::from_secs(SECONDS) {
                         at = (at + 104_729) % among;
@@ -214,7 +214,7 @@ async fn a_thousand_shops_on_postgres() {
             while let Some(n) = callers.join_next().await {
                 done += n.unwrap();
             }
-            rates[side] = done as f64 / start.elapsed().as_secs_f64();
+            rates[side] = f64::from(done) / start.elapsed().as_secs_f64();
             most = most.max(sqlx::query_scalar(text).fetch_one(&mut probe).await.unwrap());
         }
         println!("round {round}: {:.0} reads/s over {count} shops, {:.0} of one shop", rates[0], rates[1]);
@@ -242,8 +242,8 @@ async fn a_thousand_shops_on_postgres() {
 /// Returns the median and the longest time.
 fn spread(times: &mut [Duration]) -> String {
     times.sort();
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    format!("{:.1?} (median), {:.1?} (99 %), {:.1?} (longest)", at(0.5), at(0.99), at(1.0))
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    format!("{:.1?} (median), {:.1?} (99 %), {:.1?} (longest)", at(50), at(99), at(100))
 }
 
 /// Returns the memory of this process in bytes.
