@@ -97,6 +97,8 @@ entities! {
     Setting = "setting", SettingId;
     /// A job of the queue.
     Job = "job", JobId;
+    /// A feed: a source that is imported again and again.
+    Feed = "feed", FeedId;
     /// An entry of the audit log.
     AuditLogEntry = "audit log entry", AuditLogEntryId;
     /// An event of the outbox. Consumers recognize repeated events by the id (R13).

@@ -19,9 +19,10 @@ mod domain {
         pub(crate) mod session;
         pub(crate) mod user;
     }
-    /// Products, SKUs, categories and reviews.
+    /// Products, SKUs, categories, reviews and feeds.
     pub(crate) mod catalog {
         pub(crate) mod category;
+        pub(crate) mod feed;
         pub(crate) mod product;
         pub(crate) mod review;
         pub(crate) mod sku;
@@ -93,6 +94,7 @@ mod service {
     pub(crate) mod catalog {
         pub(crate) mod category;
         pub(crate) mod export;
+        pub(crate) mod feed;
         pub(crate) mod import;
         pub(crate) mod product;
         pub(crate) mod resolver;
@@ -132,6 +134,7 @@ mod service {
     }
 }
 mod shop;
+pub mod stream;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
@@ -174,11 +177,13 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, reviews, and imports, also of customers and carts.
+/// The catalog: products with their SKUs, the tree of categories, reviews, imports, also of customers and carts, and the
+/// feeds that are imported again and again.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
     };
+    pub use crate::domain::catalog::feed::{FeedState, FeedVersion};
     pub use crate::domain::catalog::product::{
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
         ProductStatus, RatingSource, RatingSummary,
@@ -192,6 +197,7 @@ pub mod catalog {
     pub use crate::paging::{Page, Paging, Total};
     pub use crate::service::catalog::category::{CategoryList, CategoryService};
     pub use crate::service::catalog::export::{ExportFormat, ExportOptions, ExportReport, ExportService};
+    pub use crate::service::catalog::feed::{Feed, FeedService, FeedStatus};
     pub use crate::service::catalog::import::{
         AddressRecord, CartLineRecord, CartRecord, ColumnMap, CustomerRecord, DeadLetters, DimensionsRecord, Document,
         EndedEarly, Fate, ForeignId, ImageRecord, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportRun,

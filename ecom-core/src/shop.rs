@@ -28,6 +28,7 @@ use crate::service::access::user::UserService;
 use crate::service::background::{Background, EventSignal, Pass};
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::export::ExportService;
+use crate::service::catalog::feed::{Feed, FeedService};
 use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::review::ReviewService;
@@ -75,6 +76,8 @@ pub struct ShopParts {
     pub secret_key: Option<SecretKey>,
     /// How the shop sends mails; `None` if it sends none.
     pub mailing: Option<Mailing>,
+    /// The sources that the shop imports again and again.
+    pub feeds: Vec<Feed>,
     /// An issuer of OpenID Connect, whose tokens the shop accepts in addition to its own.
     pub oidc: Option<OidcIssuer>,
     /// The settings.
@@ -91,8 +94,8 @@ pub struct Mailing {
 }
 
 impl ShopParts {
-    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails and default
-    /// settings.
+    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no feeds and
+    /// default settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
@@ -108,6 +111,7 @@ impl ShopParts {
             ids,
             secret_key: None,
             mailing: None,
+            feeds: Vec::new(),
             oidc: None,
             config,
         }
@@ -269,6 +273,11 @@ impl<'a> ActingShop<'a> {
         ImportService::new(self.cx, self.who)
     }
 
+    /// Returns the service of the feeds that the shop polls.
+    pub const fn feeds(&self) -> FeedService<'a> {
+        FeedService::new(self.cx, self.who)
+    }
+
     /// Returns the service of exports.
     pub const fn export(&self) -> ExportService<'a> {
         ExportService::new(self.cx, self.who)
@@ -283,6 +292,7 @@ impl Shop {
     /// currency, `Internal` if [`Storage::migrate`] has not been called.
     pub fn new(parts: ShopParts) -> Result<Self> {
         parts.config.check()?;
+        Feed::check_all(&parts.feeds)?;
         if let Some(issuer) = &parts.oidc {
             issuer.config.check()?;
             if issuer.config.issuer == parts.config.token_issuer {
@@ -314,6 +324,7 @@ impl Shop {
                 clock: parts.clock,
                 ids: parts.ids,
                 mailing: parts.mailing,
+                feeds: parts.feeds,
                 config: parts.config,
                 adjustments: Queue::default(),
                 orders: Queue::default(),
@@ -503,6 +514,11 @@ impl Shop {
     /// Returns the service of imports.
     pub fn import(&self) -> ImportService<'_> {
         self.trusted().import()
+    }
+
+    /// Returns the service of the feeds that the shop polls.
+    pub fn feeds(&self) -> FeedService<'_> {
+        self.trusted().feeds()
     }
 
     /// Returns the service of exports.

@@ -51,6 +51,7 @@ pub(crate) mod cache;
 /// The repositories of the catalog.
 pub(crate) mod catalog {
     pub(crate) mod category;
+    pub(crate) mod feed;
     pub(crate) mod product;
     pub(crate) mod review;
     pub(crate) mod sku;
@@ -87,6 +88,7 @@ pub use self::access::session::{ForwardSessions, SessionRepository};
 pub use self::access::user::{ForwardUsers, UserRepository};
 pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken, ForwardCache, NoCache};
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
+pub use self::catalog::feed::{FeedContent, FeedError, FeedRepository, Fetched, ForwardFeed, ForwardFeeds, ImportFeed};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
@@ -150,6 +152,8 @@ macro_rules! repositories {
             skus: SkuRepository,
             /// Reviews of products.
             reviews: ReviewRepository,
+            /// The states of feeds.
+            feeds: FeedRepository,
             /// Stock and its ledger.
             inventory: InventoryRepository,
             /// Customers.

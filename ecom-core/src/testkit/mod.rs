@@ -26,7 +26,7 @@
 //! [`cart_suite!`](crate::cart_suite), [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
 //! [`role_suite!`](crate::role_suite), [`user_suite!`](crate::user_suite), [`api_key_suite!`](crate::api_key_suite),
 //! [`session_suite!`](crate::session_suite), [`outbox_suite!`](crate::outbox_suite),
-//! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite),
+//! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite), [`feed_suite!`](crate::feed_suite),
 //! [`job_suite!`](crate::job_suite), [`audit_log_suite!`](crate::audit_log_suite) or
 //! [`search_log_suite!`](crate::search_log_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
@@ -139,6 +139,7 @@ mod contract {
     pub mod cache;
     pub mod catalog {
         pub mod category;
+        pub mod feed;
         pub mod product;
         pub mod review;
         pub mod sku;
@@ -187,6 +188,8 @@ pub use self::contract::access::user::listed as user;
 pub use self::contract::cache::listed as cache;
 /// The contract of [`CategoryRepository`](crate::port::CategoryRepository).
 pub use self::contract::catalog::category::listed as category;
+/// The contract of [`FeedRepository`](crate::port::FeedRepository).
+pub use self::contract::catalog::feed::listed as feed;
 /// The contract of [`ProductRepository`](crate::port::ProductRepository).
 pub use self::contract::catalog::product::listed as product;
 /// The contract of [`ReviewRepository`](crate::port::ReviewRepository).
@@ -429,6 +432,7 @@ macro_rules! storage_suite {
         $crate::outbox_suite!($make);
         $crate::idempotency_suite!($make);
         $crate::setting_suite!($make);
+        $crate::feed_suite!($make);
         $crate::audit_log_suite!($make);
         $crate::job_suite!($make);
         $crate::search_log_suite!($make);

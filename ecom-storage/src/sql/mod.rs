@@ -10,6 +10,7 @@ mod access {
 /// The repositories of the catalog.
 mod catalog {
     pub(crate) mod category;
+    pub(crate) mod feed;
     pub(crate) mod product;
     pub(crate) mod review;
     pub(crate) mod sku;
@@ -66,12 +67,14 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(11, "0011_audit_log"),
     migration!(12, "0012_guest_answers"),
     migration!(13, "0013_job_rejections"),
+    migration!(14, "0014_feeds"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a
 /// row, its table determines the `DUPLICATE` to return.
 pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::category::CATEGORIES,
+    &catalog::feed::FEEDS,
     &catalog::product::PRODUCTS,
     &catalog::review::REVIEWS,
     &platform::job::JOBS,

@@ -28,7 +28,7 @@ words! {
         Mail = "mail",
         /// Imports a file or the body of a request. The process that has the source runs it at once, so that no import
         /// is ever queued. The parameter `of` is the kind of the records, `source` the system that their ids belong
-        /// to, `file` the name of the source, and `dry_run` whether nothing is written.
+        /// to, `file` the name of the source, `feed` the name of the feed, and `dry_run` whether nothing is written.
         Import = "import",
     }
 }

@@ -1,6 +1,7 @@
 //! The background work of a shop: the loops that every process runs, and consumers of the log of events.
 
 pub(crate) mod consumer;
+mod feeds;
 pub(crate) mod lease;
 pub(crate) mod tasks;
 mod work;

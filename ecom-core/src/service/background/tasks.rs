@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Pass;
+use super::feeds::Poll;
 use super::lease::{Held, acquire, keep, pace, release};
 use super::work::Work;
 use super::worker;
@@ -44,9 +45,14 @@ const RESERVED: [&str; 8] =
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
-/// Returns whether a name is one of the library's own, or may be that of an index.
+/// The beginning of the names of the leases under which feeds are polled.
+pub(super) const FEED: &str = "feed-";
+
+/// Returns whether a name is one of the library's own, or may be that of an index or a feed.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name) || name.strip_prefix(Follower::NAME).is_some_and(|rest| rest.starts_with('-'))
+    RESERVED.contains(&name)
+        || name.strip_prefix(Follower::NAME).is_some_and(|rest| rest.starts_with('-'))
+        || name.starts_with(FEED)
 }
 
 /// When and where a task runs.
@@ -326,6 +332,12 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>, pass: Opti
         let every = cx.config.search_log_interval;
         let count = Task { name: TrimSearches::NAME.to_owned(), leased: false, every, woken: false };
         tasks.add(count, CountSearches(cx.clone()));
+    }
+    for feed in &cx.feeds {
+        let poll = Poll::new(cx, feed, stopped);
+        // The work takes its lease itself, because it rarely needs it.
+        let task = Task { name: poll.name(), leased: false, every: poll.look(), woken: false };
+        tasks.add(task, poll);
     }
     if cx.mailing.is_some() {
         let mails: Arc<dyn Consumer> = Arc::new(Mails(cx.clone()));

@@ -21,6 +21,7 @@ use crate::service::access::auth::Remembered;
 use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
+use crate::service::catalog::feed::Feed;
 use crate::service::platform::search_log::SearchCounts;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub ids: Arc<dyn IdSource>,
     /// How mails are sent; `None` if none are.
     pub mailing: Option<Mailing>,
+    /// The sources that the background work polls.
+    pub feeds: Vec<Feed>,
     pub config: ShopConfig,
     /// Adjustments of stock that wait for the next commit.
     pub adjustments: Queue<Posting>,

@@ -11,6 +11,7 @@ mod consumers;
 mod customers;
 mod erasure;
 mod errors;
+mod feeds;
 mod guest_orders;
 mod idempotency;
 mod imports;
@@ -113,6 +114,7 @@ suite! {
         reviews: __shop_reviews,
         carts: __shop_carts,
         imports: __shop_imports,
+        feeds: __shop_feeds,
         access: __shop_access,
         audit_log: __shop_audit_log,
         own_rows: __shop_own_rows,

@@ -164,7 +164,11 @@ where
             Outcome::Rejected(why) => run.refuse(item.refused(why)),
         }
     }
-    run.batch_done()
+    run.batch_done()?;
+    if !run.delay.is_zero() {
+        tokio::time::sleep(run.delay).await;
+    }
+    Ok(())
 }
 
 /// Writes records in as few units of work as possible.

@@ -13,7 +13,7 @@ use crate::domain::platform::job::{Job, JobCounters, JobKind, JobRejection};
 use crate::error::Result;
 use crate::id::JobId;
 use crate::port::storage::Repositories as _;
-use crate::service::background::worker::{Progress, begin_here, run_here};
+use crate::service::background::worker::{Held, Progress, begin_here, run_here};
 use crate::service::run::context::Context;
 
 /// The bytes of rejections that are written by one statement at most, unless a single one is larger.
@@ -43,11 +43,50 @@ impl ImportService<'_> {
         &self,
         kind: ImportKind,
         records: Box<dyn RecordSource>,
+        options: ImportOptions,
+        on_progress: impl FnMut(&ImportReport) + Send,
+    ) -> Result<ImportRun> {
+        let planned = self.plan_job(kind, &options, None)?;
+        let held = self.begin_job(planned).await?;
+        self.run_job(held, kind, records, options, on_progress).await
+    }
+
+    /// Checks an import and returns the parameters of its job. `feed` is the name of the feed that is imported.
+    ///
+    /// # Errors
+    /// `Validation`, `Forbidden`.
+    pub(crate) fn plan_job(
+        &self,
+        kind: ImportKind,
+        options: &ImportOptions,
+        feed: Option<&str>,
+    ) -> Result<Map<String, Value>> {
+        self.allow(kind, options)?;
+        let mut parameters = parameters(kind, options);
+        parameters.extend(feed.map(|name| ("feed".to_owned(), json!(name))));
+        Ok(parameters)
+    }
+
+    /// Creates the job of an import that [`Self::run_job`] runs at once.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(crate) async fn begin_job(&self, parameters: Map<String, Value>) -> Result<Held> {
+        begin_here(self.cx, self.who, JobKind::Import, parameters).await
+    }
+
+    /// Runs an import as a job of [`Self::begin_job`].
+    ///
+    /// # Errors
+    /// As [`Self::as_job`].
+    pub(crate) async fn run_job(
+        &self,
+        held: Held,
+        kind: ImportKind,
+        records: Box<dyn RecordSource>,
         mut options: ImportOptions,
         mut on_progress: impl FnMut(&ImportReport) + Send,
     ) -> Result<ImportRun> {
-        self.allow(kind, &options)?;
-        let held = begin_here(self.cx, self.who, JobKind::Import, parameters(kind, &options)).await?;
         let job = held.id();
         let progress = Progress::default();
         // Letters of customers and carts contain personal data, which an erasure would not find here.

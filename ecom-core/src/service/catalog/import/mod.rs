@@ -69,6 +69,9 @@ const BATCH_BYTES: usize = 8 << 20;
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest pause between two units of work.
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
 /// The options of an import.
 #[derive(Debug, Setters)]
 #[setters(strip_option)]
@@ -90,6 +93,8 @@ pub struct ImportOptions {
     /// orders wait for the import, and on SQLite it takes half as long. A unit of work has fewer records if they are
     /// larger than 8 MiB in sum. Categories have a fixed number.
     pub batch: Option<usize>,
+    /// The pause after each unit of work, in which others can write, at most 1 minute. Categories have none. Default 0.
+    pub delay: Duration,
     /// Whether to create categories that products name and that do not exist; if not, such products are refused.
     /// Default true.
     pub create_categories: bool,
@@ -128,6 +133,7 @@ impl Default for ImportOptions {
             file: None,
             format: None,
             batch: None,
+            delay: Duration::ZERO,
             create_categories: true,
             dead_letters: DeadLetters::Discard,
             max_record: 1024 * 1024,
@@ -325,12 +331,7 @@ impl<'a> ImportService<'a> {
     /// Refuses a principal who may not run an import of this kind, and options that cannot work.
     fn allow(&self, kind: ImportKind, options: &ImportOptions) -> Result<()> {
         self.who.require(Permission::ImportRun)?;
-        self.who.require(match kind {
-            ImportKind::Products => Permission::ProductsWrite,
-            ImportKind::Categories => Permission::CategoriesWrite,
-            ImportKind::Customers => Permission::CustomersWrite,
-            ImportKind::Carts => Permission::CartsWrite,
-        })?;
+        self.who.require(ImportOptions::permission(kind))?;
         if kind == ImportKind::Products && options.create_categories {
             self.who.require(Permission::CategoriesWrite)?;
         }
@@ -367,7 +368,17 @@ impl ImportOptions {
         self
     }
 
-    fn check(&self, kind: ImportKind) -> Result<()> {
+    /// Returns the permission to write rows of a kind.
+    pub(crate) const fn permission(kind: ImportKind) -> Permission {
+        match kind {
+            ImportKind::Products => Permission::ProductsWrite,
+            ImportKind::Categories => Permission::CategoriesWrite,
+            ImportKind::Customers => Permission::CustomersWrite,
+            ImportKind::Carts => Permission::CartsWrite,
+        }
+    }
+
+    pub(crate) fn check(&self, kind: ImportKind) -> Result<()> {
         let mut errors = ValidationErrors::default();
         match &self.format {
             Some(ImportFormat::Csv(map)) => map.check(kind, &mut errors),
@@ -379,6 +390,9 @@ impl ImportOptions {
         }
         if self.batch.is_some_and(|batch| !(1..=10_000).contains(&batch)) {
             errors.out_of_bounds("batch", "must be between 1 and 10000");
+        }
+        if self.delay > MAX_DELAY {
+            errors.out_of_bounds("delay", "must be at most 1 minute");
         }
         if let Some(s) = &self.source {
             check_text("source", s, 1, 100, &mut errors);
@@ -714,12 +728,13 @@ struct Run<P> {
     unknown: Arc<Mutex<Unknown>>,
     skip: u64,
     rolls_back: bool,
+    delay: Duration,
     outcomes: Outcomes,
 }
 
 impl<P: FnMut(&ImportReport) + Send> Run<P> {
     fn new<T>(incoming: &Incoming<T>, options: ImportOptions, on_progress: P) -> Self {
-        let ImportOptions { file, dead_letters, dry_run, outcomes, .. } = options;
+        let ImportOptions { file, dead_letters, dry_run, delay, outcomes, .. } = options;
         Self {
             report: ImportReport::default(),
             letters: DeadLetterWriter::new(dead_letters, file, incoming.skip > 0),
@@ -729,6 +744,7 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
             unknown: incoming.unknown.clone(),
             skip: incoming.skip,
             rolls_back: dry_run,
+            delay,
             outcomes,
         }
     }
