@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use ecom_core::access::{OidcConfig, OidcIssuer, SecretKey};
+use ecom_core::catalog::Feed;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
@@ -131,6 +132,10 @@ pub struct ShopBuilder {
     secret_key: Option<SecretKey>,
     /// The issuer, and the source of its keys unless they are fetched over HTTP.
     oidc: Option<(OidcConfig, Option<Arc<dyn KeySetSource>>)>,
+    feeds: Vec<Feed>,
+    /// The errors of settings that could not become parts.
+    #[cfg(feature = "config")]
+    refused: Vec<Error>,
     config: ShopConfig,
     /// The names of fields in errors, which replace the names of methods.
     names: Vec<(&'static str, &'static str)>,
@@ -165,6 +170,9 @@ impl Default for ShopBuilder {
             ids: None,
             secret_key: None,
             oidc: None,
+            feeds: Vec::new(),
+            #[cfg(feature = "config")]
+            refused: Vec::new(),
             config: ShopConfig::default(),
             names: Vec::new(),
             place: None,
@@ -319,6 +327,12 @@ impl ShopBuilder {
         self
     }
 
+    /// Adds a source that the background work of the shop polls, and imports when it has changed.
+    pub fn feed(mut self, feed: Feed) -> Self {
+        self.feeds.push(feed);
+        self
+    }
+
     /// Sets the settings of the shop.
     pub fn config(mut self, config: ShopConfig) -> Self {
         self.config = config;
@@ -426,10 +440,21 @@ impl ShopBuilder {
         self
     }
 
-    async fn open(self) -> Result<Shop> {
+    /// Notes the error of a setting that could not become a part, for [`Self::build`].
+    #[cfg(feature = "config")]
+    pub(crate) fn refused(mut self, error: Error) -> Self {
+        self.refused.push(error);
+        self
+    }
+
+    async fn open(mut self) -> Result<Shop> {
+        #[cfg(feature = "config")]
+        if let Some(error) = self.refused.pop() {
+            return Err(error);
+        }
         self.check_parts()?;
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
-        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, config, place, .. } = self;
+        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, feeds, config, place, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -481,6 +506,7 @@ impl ShopBuilder {
             secret_key,
             mailing,
             oidc,
+            feeds,
             config,
         })
     }
@@ -502,6 +528,7 @@ impl ShopBuilder {
             Err(e) => Err(e),
         };
         note(self.config.check())?;
+        note(Feed::check_all(&self.feeds))?;
         if let Some((config, keys)) = &self.oidc {
             note(config.check())?;
             if keys.is_none() && !cfg!(feature = "oidc") {

@@ -101,7 +101,9 @@
 //! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | whether each request is logged |
 //! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | which events are logged |
 //! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | the format of log lines |
+//! | `ECOM_FEEDS` | none | a TOML file of [`FeedSettings`] that can be read | the sources that the shop polls, and imports when they have changed (feature `ingest`) |
 
+mod feeds;
 mod reader;
 mod sources;
 
@@ -115,6 +117,7 @@ use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use ecom_http::{HttpConfig, ServeConfig};
 
+pub use self::feeds::FeedSettings;
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
 use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, OIDC, RATE_LIMITER, SEARCH};
@@ -197,6 +200,8 @@ pub struct ServerConfig {
     pub admin_key: Option<Secret>,
     /// The issuer of OpenID Connect whose tokens the shop accepts.
     pub oidc: Option<OidcConfig>,
+    /// The sources that the shop polls.
+    pub feeds: Vec<FeedSettings>,
     /// The settings of the shop.
     pub shop: ShopConfig,
     /// The settings of the REST API.
@@ -344,6 +349,10 @@ impl ServerConfig {
                 LogFormat::Pretty
             }
         };
+        let feeds = match present(values, "ECOM_FEEDS") {
+            Some(path) => FeedSettings::read(path, &mut errors),
+            None => Vec::new(),
+        };
         let config = Self {
             host,
             port,
@@ -360,6 +369,7 @@ impl ServerConfig {
             secret_key,
             admin_key,
             oidc,
+            feeds,
             shop,
             http,
             serve,
@@ -410,6 +420,12 @@ impl ServerConfig {
         }
         if let Some(url) = &self.rate_limiter_url {
             builder = builder.rate_limiter(url.expose());
+        }
+        for settings in &self.feeds {
+            builder = match settings.feed() {
+                Ok(feed) => builder.feed(feed),
+                Err(error) => builder.refused(error),
+            };
         }
         match &self.database_direct_url {
             Some(url) => builder.database_direct(url.expose()),

@@ -15,7 +15,7 @@ const PARTS: usize = 8;
 enum Part {
     Data(Bytes),
     End,
-    Failed(ErrorKind),
+    Failed(io::Error),
 }
 
 /// Reads a stream on a thread that may block. A stream that fails, of which no part arrives in time, or whose
@@ -51,8 +51,8 @@ impl<S: Stream<Item = io::Result<Bytes>> + Send + Unpin> StreamPump<S> {
             let part = match tokio::time::timeout(self.patience, self.stream.next()).await {
                 Ok(None) => Part::End,
                 Ok(Some(Ok(data))) => Part::Data(data),
-                Ok(Some(Err(error))) => Part::Failed(error.kind()),
-                Err(_) => Part::Failed(ErrorKind::TimedOut),
+                Ok(Some(Err(error))) => Part::Failed(error),
+                Err(_) => Part::Failed(ErrorKind::TimedOut.into()),
             };
             let last = !matches!(part, Part::Data(_));
             if self.to.send(part).await.is_err() || last {
@@ -71,7 +71,7 @@ impl Read for StreamReader {
             match self.from.blocking_recv() {
                 Some(Part::Data(data)) => self.current = data,
                 Some(Part::End) => self.has_ended = true,
-                Some(Part::Failed(kind)) => return Err(kind.into()),
+                Some(Part::Failed(error)) => return Err(error),
                 // The stream was given up.
                 None => return Err(ErrorKind::UnexpectedEof.into()),
             }

@@ -42,7 +42,8 @@ port! {
     }
 }
 
-/// Why a source could not be read. The text is shown to operators, so it contains no secret and no address with one.
+/// Why a source could not be read. As the error within an [`io::Error`] of the content, it is the reason for which the
+/// import ends early. The text is shown to operators, so it contains no secret and no address with one.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct FeedError {

@@ -104,11 +104,11 @@ impl Feed {
         Principal::new(format!("feed:{}", self.name), [Permission::ImportRun, Permission::CategoriesWrite, kind])
     }
 
-    /// Refuses feeds that cannot work.
+    /// Checks the settings of all feeds of a shop.
     ///
     /// # Errors
-    /// `Validation`.
-    pub(crate) fn check_all(feeds: &[Self]) -> Result<()> {
+    /// `Validation` if a name is malformed or that of two feeds, or if an interval or options are out of bounds.
+    pub fn check_all(feeds: &[Self]) -> Result<()> {
         let mut errors = ValidationErrors::default();
         for (n, feed) in feeds.iter().enumerate() {
             let name = feed.name();

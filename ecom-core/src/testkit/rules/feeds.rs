@@ -164,8 +164,13 @@ async fn state(f: &ShopFixture) -> Option<FeedState> {
 
 /// Waits until the state of the feed is as wanted, and returns it.
 async fn reaches(f: &ShopFixture, what: &str, holds: impl Fn(&FeedState) -> bool) -> FeedState {
-    until(what, async || state(f).await.is_some_and(|state| holds(&state))).await;
-    state(f).await.unwrap()
+    let mut last = None;
+    until(what, async || {
+        last = state(f).await;
+        last.as_ref().is_some_and(&holds)
+    })
+    .await;
+    last.unwrap()
 }
 
 /// Waits until a version was imported to its end.
@@ -295,7 +300,7 @@ pub async fn a_version_counts_once_its_import_has_reached_the_end(f: &ShopFixtur
     assert_eq!((job.state, counters(&job)["inserted"]), (JobState::Failed, 2), "what was read stays");
 
     f.clock.advance(PAUSE);
-    let again = reaches(f, "it has failed again", |state| state.failures == 2).await;
+    let again = reaches(f, "it has failed again", |state| state.failures == 2 && !state.running).await;
     assert_eq!((&again.version, again.next_poll_at), (&None, f.clock.now() + 2 * PAUSE));
     source.set(Some("2"), &products(3, "5"));
     source.then(Then::End);
@@ -351,6 +356,8 @@ pub async fn a_stop_ends_an_import_and_another_process_continues(f: &ShopFixture
     assert!(job.last_error.is_some_and(|e| e.contains("the shop was stopped")), "the job must say why");
     source.set(Some("1"), &whole);
     source.then(Then::End);
+    // The ids of jobs sort by time.
+    f.clock.advance(Duration::from_secs(1));
     let second = process(f, vec![feed(&source)], LONG).start();
     imported(f, "1").await;
     second.shutdown().await;
@@ -366,8 +373,7 @@ pub async fn other_settings_import_a_feed_again(f: &ShopFixture) {
     let options = || ImportOptions::default().source("erp");
     let background = process(f, vec![feed(&source).options(options)], LONG).start();
     f.clock.advance(EVERY);
-    until("it is imported again", async || jobs(f).await.len() == 2).await;
-    reaches(f, "the import has ended", |state| !state.running).await;
+    reaches(f, "it is imported again", |state| state.imported_at == Some(f.clock.now())).await;
     background.shutdown().await;
     assert_eq!(counters(&jobs(f).await[1])["inserted"], 2);
 }

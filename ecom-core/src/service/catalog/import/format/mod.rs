@@ -26,6 +26,7 @@ use self::frame::Shape;
 use self::json::JsonSource;
 use self::rows::Table;
 use crate::money::Currency;
+use crate::port::catalog::feed::FeedError;
 use crate::service::catalog::import::{EndedEarly, ImportKind, ImportOptions, Rejection};
 
 /// The format of a source.
@@ -150,6 +151,9 @@ fn stopped(reason: impl Into<String>, line: u64, byte: u64) -> EndedEarly {
 fn unreadable(e: &std::io::Error) -> String {
     if e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<TooLong>) {
         return "the source is larger than the limit of the import".to_owned();
+    }
+    if let Some(error) = e.get_ref().and_then(|e| e.downcast_ref::<FeedError>()) {
+        return error.to_string();
     }
     // The text of an I/O error may name a path.
     format!("the source cannot be read further: {}", e.kind())
