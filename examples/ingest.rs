@@ -1,9 +1,10 @@
 //! Imports, exports and indexes the shop of the reference server:
 //! `cargo run --release --example ingest -- import FILE`.
 //!
-//! `import` loads files of products, categories, customers and carts in any format that `ecom` reads: JSON, NDJSON, CSV
+//! `import` loads files and URLs of products, categories, customers and carts in any format that `ecom` reads: JSON, NDJSON, CSV
 //! with a column map (`--columns FILE.toml`), and the exports of Shopify and WooCommerce, also compressed with gzip. The
-//! formats are detected. `--dry-run` checks everything and writes nothing. Records that are rejected go to the file of
+//! formats are detected. With `--paged`, a URL is that of an API with pages like those of DummyJSON; URLs need the feature
+//! `ingest`. `--dry-run` checks everything and writes nothing. Records that are rejected go to the file of
 //! `--dead-letters`, which can be mended and imported again. `export` writes the products as NDJSON or CSV. `reindex`
 //! builds the search index anew, and `verify` compares it with the database.
 //!
@@ -14,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ecom::catalog::{ColumnMap, ExportFormat, ExportOptions, ImportFormat, ImportKind, ImportOptions};
@@ -27,6 +29,7 @@ macro_rules! say {
 
 #[path = "server/import.rs"]
 mod import;
+use self::import::Input;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,7 +49,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Import files. A second run of the same file writes nothing, or completes the first one.
+    /// Import files and URLs. A second run of the same source writes nothing, or completes the first one.
     Import(Import),
     /// Write all products with their SKUs.
     Export(Export),
@@ -62,9 +65,9 @@ enum Command {
 
 #[derive(Args)]
 struct Import {
-    /// The files.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// The files, and URLs that begin with `http://` or `https://`.
+    #[arg(required = true, value_name = "FILE|URL")]
+    sources: Vec<String>,
     /// The kind of the records; detected for each file if absent.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
@@ -92,6 +95,15 @@ struct Import {
     /// Records per transaction.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// The pause after each transaction, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    delay: u64,
+    /// URLs are those of an API with pages like those of DummyJSON (`limit`, `skip` and `total`).
+    #[arg(long)]
+    paged: bool,
+    /// A network, such as 10.1.0.0/16, or an address that URLs may lead to although it is not public.
+    #[arg(long, value_name = "NETWORK")]
+    allow: Vec<String>,
 }
 
 #[derive(Args)]
@@ -187,13 +199,18 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
     // The names of the columns are those of another system, so they tell no kind.
     let is_foreign = matches!(format, Some(ImportFormat::Csv(_) | ImportFormat::Shopify | ImportFormat::WooCommerce));
     let given = given.or_else(|| is_foreign.then_some(ImportKind::Products));
-    let mut files = Vec::new();
-    for path in arguments.files {
-        let kind = given.map_or_else(|| import::kind_of(&path), Ok)?;
-        files.push((kind, path));
+    let mut inputs = Vec::new();
+    for source in &arguments.sources {
+        if source.starts_with("http://") || source.starts_with("https://") {
+            inputs.push(open_url(source, given, &arguments).await?);
+        } else {
+            let path = PathBuf::from(source);
+            let kind = given.map_or_else(|| import::kind_of(&path), Ok)?;
+            inputs.push(Input::file(kind, path)?);
+        }
     }
-    if files.len() > 1 && (arguments.skip > 0 || arguments.dead_letters.is_some()) {
-        return Err("--skip and --dead-letters are for one file".into());
+    if inputs.len() > 1 && (arguments.skip > 0 || arguments.dead_letters.is_some()) {
+        return Err("--skip and --dead-letters are for one source".into());
     }
     let letters_of = |name: &str| {
         let default = || config.data.join("dead-letters").join(format!("{name}.ndjson"));
@@ -203,14 +220,15 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
         let mut options = ImportOptions::default()
             .create_categories(!arguments.refuse_categories)
             .dry_run(arguments.dry_run)
-            .skip(arguments.skip);
+            .skip(arguments.skip)
+            .delay(Duration::from_millis(arguments.delay));
         options.source.clone_from(&arguments.source);
         options.format.clone_from(&format);
         options.batch = arguments.batch;
         options
     };
     tokio::select! {
-        done = import::files(shop, files, letters_of, options) => done?,
+        done = import::all(shop, inputs, letters_of, options) => done?,
         _ = tokio::signal::ctrl_c() => {
             return Err("stopped; what was imported so far stays, and a second run completes it".into());
         }
@@ -220,6 +238,51 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
         shop.index().catch_up().await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(not(feature = "ingest"))]
+async fn open_url(_: &str, _: Option<ImportKind>, _: &Import) -> Result<Input> {
+    Err("URLs need the feature `ingest`: cargo run --release --features ingest --example ingest".into())
+}
+
+/// Calls a URL, and returns its content as a source.
+#[cfg(feature = "ingest")]
+async fn open_url(url: &str, given: Option<ImportKind>, arguments: &Import) -> Result<Input> {
+    use std::io::{Cursor, Read as _};
+
+    use ecom::adapters::outbound::OutboundOptions;
+    use ecom::adapters::{DummyJsonFeed, HttpFeed, HttpFeedOptions};
+    use ecom::port::{Fetched, ImportFeed};
+
+    let mut outbound = OutboundOptions::default();
+    for network in &arguments.allow {
+        outbound = outbound.allow(network)?;
+    }
+    let options = HttpFeedOptions::default().outbound(outbound);
+    let feed: Box<dyn ImportFeed> = if arguments.paged {
+        Box::new(DummyJsonFeed::new(url, options)?)
+    } else {
+        Box::new(HttpFeed::new(url, options)?)
+    };
+    let location = feed.location();
+    let content = match feed.fetch(None).await.map_err(|e| format!("{location}: {}", WithCauses(&e)))? {
+        Fetched::Changed(content) => content,
+        Fetched::Unchanged => return Err(format!("{location}: has not changed").into()),
+    };
+    let (mut reader, pump) = content.into_parts();
+    // It runs until the reader has everything, or is dropped.
+    drop(pump.map(tokio::spawn));
+    let (head, reader) = tokio::task::spawn_blocking(move || {
+        let mut head = Vec::new();
+        reader.by_ref().take(64 * 1024).read_to_end(&mut head).map(|_| (head, reader))
+    })
+    .await?
+    .map_err(|e| format!("{location}: {e}"))?;
+    let kind = given.or_else(|| ImportKind::detect(&head)).ok_or_else(|| {
+        format!("{location}: holds no products, categories, customers or carts that ecom can read")
+    })?;
+    let name = location.rsplit('/').find(|part| !part.is_empty()).unwrap_or("url").to_owned();
+    Ok(Input::opened(kind, name, Box::new(Cursor::new(head).chain(reader))))
 }
 
 async fn export(shop: &Shop, arguments: Export) -> Result<ExitCode> {

@@ -73,7 +73,7 @@ struct Arguments {
     /// Stop after the import, without listening.
     #[arg(long)]
     exit: bool,
-    /// Do not load the sample into an empty shop.
+    /// Do not load the sample into an empty shop. A shop with feeds (ECOM_FEEDS) never gets it.
     #[arg(long)]
     no_sample: bool,
     /// Add customers and six weeks of orders, which end yesterday, to a shop without orders.
@@ -273,14 +273,14 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
     Ok(stopped)
 }
 
-/// Loads the files of `--import`, or the sample if the shop is empty, and then the demo data.
+/// Loads the files of `--import`, or the sample if the shop is empty and has no feeds, and then the demo data.
 async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
     let past = if arguments.demo { demo::Past::of(shop).await? } else { None };
     let mut loaded = true;
     if !arguments.import.is_empty() {
         let mut files = Vec::new();
         for path in &arguments.import {
-            files.push((import::kind_of(path)?, path.clone()));
+            files.push(import::Input::file(import::kind_of(path)?, path.clone())?);
         }
         let letters_of = |name: &str| data.join("dead-letters").join(format!("{name}.ndjson"));
         let options = || {
@@ -288,8 +288,8 @@ async fn load(shop: &Shop, arguments: &Arguments, data: &Path) -> Result<()> {
             options.source.clone_from(&arguments.source);
             options
         };
-        import::files(shop, files, letters_of, options).await?;
-    } else if !arguments.no_sample && is_empty(shop).await? {
+        import::all(shop, files, letters_of, options).await?;
+    } else if !arguments.no_sample && shop.feeds().list().await?.is_empty() && is_empty(shop).await? {
         for (kind, name, text) in [
             (ImportKind::Categories, "sample/categories.json", SAMPLE_CATEGORIES),
             (ImportKind::Products, "sample/products.ndjson", SAMPLE_PRODUCTS),

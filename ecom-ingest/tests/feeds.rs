@@ -22,7 +22,7 @@ use ecom_core::id::UuidV7Source;
 use ecom_core::money::Currency;
 use ecom_core::paging::Paging;
 use ecom_core::platform::{Job, JobFilter, JobState};
-use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed, NoSearch, Repositories as _, Storage as _};
+use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed, NoSearch, Storage as _};
 use ecom_core::sales::{CartFilter, CustomerFilter, CustomerSort};
 use ecom_core::{Shop, ShopParts};
 use ecom_ingest::outbound::{OutboundClient, OutboundOptions, Refusal};
@@ -357,10 +357,15 @@ async fn the_paged_api_of_dummyjson_is_imported_once_for_each_change() {
     let shop = Shop::new(ShopParts { feeds: vec![carts], ..ShopParts::new(world.storage.clone(), Arc::new(NoSearch)) });
     let shop = shop.unwrap();
     let background = shop.start();
-    let filter = JobFilter { state: Some(JobState::Succeeded), ..JobFilter::default() };
-    while shop.jobs().list(&filter, &Paging::first(100)).await.unwrap().0.items.len() < 4 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let state = async || shop.feeds().list().await.unwrap().remove(0).state;
+    for _ in 0..60_000 {
+        if state().await.imported_at.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
+    let state = state().await;
+    assert!(state.imported_at.is_some(), "{state:?}");
     background.shutdown().await;
     let carts = shop.carts().list(&CartFilter::default(), &page).await.unwrap();
     assert_eq!(carts.1.unwrap().count, 50);

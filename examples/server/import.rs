@@ -24,18 +24,44 @@ pub fn kind_of(path: &Path) -> Result<ImportKind> {
         .ok_or_else(|| format!("{shown}: holds no products, categories, customers or carts that ecom can read").into())
 }
 
-/// Imports files, each after those that it refers to. `letters_of` returns where the dead letters of the file with a
-/// name go. Stops at the first file that ends early.
-pub async fn files(
+/// A source that is imported.
+pub struct Input {
+    kind: ImportKind,
+    name: String,
+    /// The path of a file.
+    path: Option<PathBuf>,
+    /// The number of bytes, if it is known.
+    size: Option<u64>,
+    reader: Box<dyn Read + Send>,
+}
+
+impl Input {
+    /// Opens a file.
+    pub fn file(kind: ImportKind, path: PathBuf) -> Result<Self> {
+        let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
+        let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let size = Some(file.metadata()?.len());
+        Ok(Self { kind, name, path: Some(path), size, reader: Box::new(file) })
+    }
+
+    /// Returns a source that was opened already.
+    #[cfg_attr(not(feature = "ingest"), expect(dead_code, reason = "only URLs are opened elsewhere"))]
+    pub fn opened(kind: ImportKind, name: String, reader: Box<dyn Read + Send>) -> Self {
+        Self { kind, name, path: None, size: None, reader }
+    }
+}
+
+/// Imports sources, each after those that it refers to. `letters_of` returns where the dead letters of the source with
+/// a name go. Stops at the first one that ends early.
+pub async fn all(
     shop: &Shop,
-    mut files: Vec<(ImportKind, PathBuf)>,
+    mut inputs: Vec<Input>,
     letters_of: impl Fn(&str) -> PathBuf,
     options: impl Fn() -> ImportOptions,
 ) -> Result<()> {
-    files.sort_by_key(|(kind, _)| ImportKind::ALL.iter().position(|k| k == kind));
+    inputs.sort_by_key(|input| ImportKind::ALL.iter().position(|kind| *kind == input.kind));
     let mut used = HashSet::new();
-    for (kind, path) in files {
-        let name = path.file_name().map_or_else(|| "import".into(), |n| n.to_string_lossy().into_owned());
+    for Input { kind, name, path, size, reader } in inputs {
         let options = options();
         // The dead letters of a real run outlive those of a dry run.
         let path_of = |name: &str| {
@@ -50,21 +76,20 @@ pub async fn files(
             // Another file of this call has the same name.
             letters = path_of(&format!("{name}.{n}"));
         }
-        if letters.exists() && fs::canonicalize(&letters)? == fs::canonicalize(&path)? {
+        let source = path.map(fs::canonicalize).transpose()?;
+        if letters.exists() && Some(fs::canonicalize(&letters)?) == source {
             // Somebody has mended the dead letters of an earlier run.
             letters = letters.with_extension("again.ndjson");
         }
         if let Some(folder) = letters.parent() {
             fs::create_dir_all(folder)?;
         }
-        let source = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let options = options.dead_letters(DeadLetters::File(letters.clone()));
         // The dead letters of an earlier run would pass for those of this one, unless this one continues it.
         if letters.exists() && options.skip == 0 {
             fs::remove_file(&letters)?;
         }
-        let size = source.metadata()?.len();
-        run(shop, kind, &name, source, Some(size), options, Some(&letters)).await?;
+        run(shop, kind, &name, reader, size, options, Some(&letters)).await?;
     }
     Ok(())
 }

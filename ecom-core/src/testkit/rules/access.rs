@@ -309,6 +309,8 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let records = import.records(ImportKind::Carts, std::io::empty(), &options());
     let job = import.as_job(ImportKind::Carts, records, options(), |_| {}).await.map(drop);
     refused("import carts as a job", i, job);
+    let feeds = f.shop.acting_as(&who).feeds();
+    refused("poll a feed", i, feeds.poll("erp").await.map(drop));
     let who = without(P::IndexWrite);
     let index = f.shop.acting_as(&who).index();
     refused("follow the log", P::IndexWrite, index.catch_up().await.map(drop));
@@ -323,6 +325,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("read a job", P::JobsRead, jobs.get(any_job).await.map(drop));
     refused("rejections of a job", P::JobsRead, jobs.rejections(any_job, None, 1).await.map(drop));
     refused("list jobs", P::JobsRead, jobs.list(&JobFilter::default(), &page).await.map(drop));
+    refused("list feeds", P::JobsRead, f.shop.acting_as(&who).feeds().list().await.map(drop));
     let who = without(P::JobsWrite);
     refused("run a job again", P::JobsWrite, f.shop.acting_as(&who).jobs().retry(any_job).await.map(drop));
     let who = without(P::AnalyticsRead);
