@@ -278,11 +278,12 @@ async fn open_url(url: &str, given: Option<ImportKind>, arguments: &Import) -> R
     })
     .await?
     .map_err(|e| format!("{location}: {e}"))?;
-    let kind = given.or_else(|| ImportKind::detect(&head)).ok_or_else(|| {
-        format!("{location}: holds no products, categories, customers or carts that ecom can read")
-    })?;
+    let kind = given
+        .or_else(|| ImportKind::detect(&head))
+        .ok_or_else(|| format!("{location}: holds no products, categories, customers or carts that ecom can read"))?;
     let name = location.rsplit('/').find(|part| !part.is_empty()).unwrap_or("url").to_owned();
-    Ok(Input::opened(kind, name, Box::new(Cursor::new(head).chain(reader))))
+    let reader = Box::new(Cursor::new(head).chain(reader));
+    Ok(Input { kind, name, path: None, size: None, reader })
 }
 
 async fn export(shop: &Shop, arguments: Export) -> Result<ExitCode> {

@@ -368,7 +368,9 @@ async fn the_paged_api_of_dummyjson_is_imported_once_for_each_change() {
     assert!(state.imported_at.is_some(), "{state:?}");
     background.shutdown().await;
     let carts = shop.carts().list(&CartFilter::default(), &page).await.unwrap();
-    assert_eq!(carts.1.unwrap().count, 50);
+    assert_eq!(carts.1.unwrap().count, 208);
+    let job = shop.jobs().get(state.last_job.unwrap()).await.unwrap();
+    assert_eq!((job.state, job.counters["inserted"]), (JobState::Succeeded, 208), "{job:?}");
 }
 
 #[tokio::test]

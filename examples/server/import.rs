@@ -26,13 +26,16 @@ pub fn kind_of(path: &Path) -> Result<ImportKind> {
 
 /// A source that is imported.
 pub struct Input {
-    kind: ImportKind,
-    name: String,
+    /// The kind of the records.
+    pub kind: ImportKind,
+    /// The name in messages and of the file of dead letters.
+    pub name: String,
     /// The path of a file.
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// The number of bytes, if it is known.
-    size: Option<u64>,
-    reader: Box<dyn Read + Send>,
+    pub size: Option<u64>,
+    /// The content.
+    pub reader: Box<dyn Read + Send>,
 }
 
 impl Input {
@@ -42,12 +45,6 @@ impl Input {
         let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let size = Some(file.metadata()?.len());
         Ok(Self { kind, name, path: Some(path), size, reader: Box::new(file) })
-    }
-
-    /// Returns a source that was opened already.
-    #[cfg_attr(not(feature = "ingest"), expect(dead_code, reason = "only URLs are opened elsewhere"))]
-    pub fn opened(kind: ImportKind, name: String, reader: Box<dyn Read + Send>) -> Self {
-        Self { kind, name, path: None, size: None, reader }
     }
 }
 
