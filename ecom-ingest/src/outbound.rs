@@ -113,7 +113,8 @@ impl Refusal {
     }
 }
 
-/// A client of HTTP that refuses addresses which are not public; see [the module](self).
+/// A client of HTTP that refuses addresses which are not public; see [the module](self). It does not decompress
+/// responses.
 ///
 /// ```
 /// # async fn app() -> Result<(), Box<dyn std::error::Error>> {
@@ -151,6 +152,11 @@ impl OutboundClient {
         let resolver = resolver.unwrap_or_else(|| Resolver(Arc::new(OfMachine)));
         let http = Client::builder()
             .no_proxy()
+            // Another crate of the program may turn these on for all clients, and limits would count other bytes.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .user_agent(concat!("ecom/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(connect_timeout)
             .redirect(Policy::custom(move |attempt| match of_redirects.follows(attempt.previous(), attempt.url()) {
