@@ -117,7 +117,10 @@ pub(crate) struct HttpSource {
 impl fmt::Debug for HttpSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL can contain a password.
-        f.debug_struct("HttpSource").field("location", &self.location()).field("options", &self.options).finish()
+        f.debug_struct("HttpSource")
+            .field("location", &self.location())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

@@ -270,6 +270,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+#[expect(clippy::unnested_or_patterns, reason = "each block stands for itself, as in the registry")]
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, d] = address.octets();
     !matches!(
@@ -294,14 +295,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(high[0], high[1], low[0], low[1]))
     };
     match s {
-        // Unspecified, loopback and the deprecated form with an IPv4 address: nothing there is public.
-        [0, 0, 0, 0, 0, 0, ..] => false,
         // With an IPv4 address: mapped, NAT64, 6to4.
         [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => v4_at(6),
         [0x2002, ..] => v4_at(1),
-        // Only this part is given to hosts. It does not contain private, link-local and multicast addresses, but it
-        // does contain those of protocols (with Teredo) and of documentation.
-        [0x2000..=0x3fff, ..] => !matches!(s, [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..]),
+        // Only this part is given to hosts. Loopback, private, link-local and multicast addresses are outside of it,
+        // those of protocols (with Teredo) and of documentation within.
+        [0x2000..=0x3fff, ..] => !matches!(s, [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..]),
         _ => false,
     }
 }

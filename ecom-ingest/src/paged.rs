@@ -92,7 +92,8 @@ impl DummyJsonFeed {
         }
         serde_json::from_slice(&text).map_err(|e| {
             let message = format!(
-                "the page at skip={skip} is not an object with the records in `products`, `users`, `carts` or `categories`"
+                "the page at skip={skip} is not an object with the records in `products`, `users`, `carts` or \
+                 `categories`"
             );
             FeedError::new(message).source(e)
         })

@@ -1,5 +1,6 @@
 //! Content that is written to a temporary file before anybody knows whether it is new.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 
@@ -46,7 +47,10 @@ impl Spool {
         self.file.flush().await.map_err(failed)?;
         let mut file = self.file.into_std().await;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let hash = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = self.hash.finalize().iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
         Ok((file, hash))
     }
 }

@@ -106,7 +106,7 @@ async fn serve(
     }
     let has = |asked: &str, sent: &str| {
         let sent = content.headers.iter().find(|(name, _)| *name == sent).map(|(_, value)| value.as_bytes());
-        sent.is_some() && headers.get(asked).map(|value| value.as_bytes()) == sent
+        sent.is_some() && headers.get(asked).map(axum::http::HeaderValue::as_bytes) == sent
     };
     if content.conditional && (has("if-none-match", "etag") || has("if-modified-since", "last-modified")) {
         return StatusCode::NOT_MODIFIED.into_response();

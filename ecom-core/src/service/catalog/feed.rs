@@ -116,14 +116,14 @@ impl Feed {
             let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
             if !(1..=64).contains(&name.len()) || !name.bytes().all(is_plain) {
                 let message = "must be 1 to 64 of a-z, 0-9, - and _";
-                errors.push(&format!("feeds[{n}].name"), FieldCode::Malformed, message);
+                errors.push(format!("feeds[{n}].name"), FieldCode::Malformed, message);
             }
             if feeds.iter().take(n).any(|other| other.name() == name) {
                 let message = "must not be the name of another feed";
-                errors.push(&field("name"), FieldCode::Inconsistent, message);
+                errors.push(field("name"), FieldCode::Inconsistent, message);
             }
             if !(1..=30 * 86_400).contains(&feed.every.as_secs()) {
-                errors.out_of_bounds(&field("interval"), "must be between 1 second and 30 days");
+                errors.out_of_bounds(field("interval"), "must be between 1 second and 30 days");
             }
             match (feed.options)().check(feed.kind) {
                 Err(Error::Validation(of_options)) => {
@@ -194,12 +194,12 @@ impl<'a> FeedService<'a> {
         }
         let ids: Vec<_> = feeds.iter().map(|feed| FeedState::id_of(feed.name())).collect();
         let states = self.cx.storage.connect().await?.feeds().get_many(&ids).await?;
-        let status = |feed: &Feed| {
+        let shown = |feed: &Feed| {
             let found = states.iter().find(|state| state.name == feed.name()).cloned();
             let new = || FeedState::new(feed.name(), self.cx.now(), self.who.actor());
             FeedStatus { feed: feed.clone(), state: found.unwrap_or_else(new) }
         };
-        Ok(feeds.iter().map(status).collect())
+        Ok(feeds.iter().map(shown).collect())
     }
 
     /// Lets the background work poll a feed of this process at once. If an import of it runs, the feed is polled after
