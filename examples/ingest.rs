@@ -199,9 +199,13 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
     // The names of the columns are those of another system, so they tell no kind.
     let is_foreign = matches!(format, Some(ImportFormat::Csv(_) | ImportFormat::Shopify | ImportFormat::WooCommerce));
     let given = given.or_else(|| is_foreign.then_some(ImportKind::Products));
+    let is_url = |source: &String| source.starts_with("http://") || source.starts_with("https://");
+    if (arguments.paged || !arguments.allow.is_empty()) && !arguments.sources.iter().any(is_url) {
+        return Err("--paged and --allow are for URLs".into());
+    }
     let mut inputs = Vec::new();
     for source in &arguments.sources {
-        if source.starts_with("http://") || source.starts_with("https://") {
+        if is_url(source) {
             inputs.push(open_url(source, given, &arguments).await?);
         } else {
             let path = PathBuf::from(source);
@@ -241,8 +245,9 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
 }
 
 #[cfg(not(feature = "ingest"))]
-async fn open_url(_: &str, _: Option<ImportKind>, _: &Import) -> Result<Input> {
-    Err("URLs need the feature `ingest`: cargo run --release --features ingest --example ingest".into())
+fn open_url(_: &str, _: Option<ImportKind>, _: &Import) -> std::future::Ready<Result<Input>> {
+    let message = "URLs need the feature `ingest`: cargo run --release --features ingest --example ingest";
+    std::future::ready(Err(message.into()))
 }
 
 /// Calls a URL, and returns its content as a source.

@@ -210,6 +210,7 @@ impl FeedSettings {
     }
 
     #[cfg(not(feature = "ingest"))]
+    #[expect(clippy::unused_self, reason = "it has the form of the one with the feature")]
     fn open(&self, _: &mut ValidationErrors) -> Result<std::sync::Arc<dyn ecom_core::port::ImportFeed>> {
         let message = "needs the feature `ingest`, which is not turned on in this build";
         Err(Error::invalid("feed", FieldCode::Inconsistent, message))
