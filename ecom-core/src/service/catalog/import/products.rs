@@ -296,7 +296,7 @@ impl Writer<'_> {
             ids.insert(&m.named, id);
             let parent_id = m.parent.as_ref().and_then(|parent| match parent {
                 Parent::Existing(id) => Some(*id),
-                Parent::Missing(named) => ids.get(named.as_str()).copied(),
+                Parent::Missing(path) => ids.get(path.as_str()).copied(),
             });
             made.push(Category {
                 id,
