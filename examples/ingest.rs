@@ -1,12 +1,12 @@
 //! Imports, exports and indexes the shop of the reference server:
 //! `cargo run --release --example ingest -- import FILE`.
 //!
-//! `import` loads files and URLs of products, categories, customers and carts in any format that `ecom` reads: JSON, NDJSON, CSV
-//! with a column map (`--columns FILE.toml`), and the exports of Shopify and WooCommerce, also compressed with gzip. The
-//! formats are detected. With `--paged`, a URL is that of an API with pages like those of DummyJSON; URLs need the feature
-//! `ingest`. `--dry-run` checks everything and writes nothing. Records that are rejected go to the file of
-//! `--dead-letters`, which can be mended and imported again. `export` writes the products as NDJSON or CSV. `reindex`
-//! builds the search index anew, and `verify` compares it with the database.
+//! `import` loads files and URLs of products, categories, customers and carts in any format that `ecom` reads: JSON,
+//! NDJSON, CSV with a column map (`--columns FILE.toml`), and the exports of Shopify and WooCommerce, also compressed
+//! with gzip. It detects the format. URLs need the feature `ingest`; with `--paged`, they are read as APIs with pages
+//! like those of DummyJSON. `--dry-run` checks everything and writes nothing. Records that are rejected go to the file
+//! of `--dead-letters`, which can be mended and imported again. `export` writes the products as NDJSON or CSV.
+//! `reindex` builds the search index anew, and `verify` compares it with the database.
 //!
 //! The shop is that of the settings in the environment, `.env` and the TOML file, which `ecom::config` describes.
 
@@ -68,10 +68,10 @@ struct Import {
     /// The files, and URLs that begin with `http://` or `https://`.
     #[arg(required = true, value_name = "FILE|URL")]
     sources: Vec<String>,
-    /// The kind of the records; detected for each file if absent.
+    /// The kind of the records; detected for each source if absent.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// The format; detected for each file if absent.
+    /// The format; detected for each source if absent.
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The column map of CSV files, in TOML.
@@ -89,7 +89,7 @@ struct Import {
     /// Where rejected records go [default: dead-letters/NAME.ndjson in the data directory]
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
-    /// The number of records at the start of the file that an earlier run has done.
+    /// The number of records at the start of the source that an earlier run has done.
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: u64,
     /// Records per transaction.
@@ -98,10 +98,10 @@ struct Import {
     /// The pause after each transaction, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay: u64,
-    /// URLs are those of an API with pages like those of DummyJSON (`limit`, `skip` and `total`).
+    /// Read each URL as an API with pages like those of DummyJSON (`limit`, `skip` and `total`).
     #[arg(long)]
     paged: bool,
-    /// A network, such as 10.1.0.0/16, or an address that URLs may lead to although it is not public.
+    /// Allow URLs that lead to this network (such as 10.1.0.0/16) or address, although it is not public.
     #[arg(long, value_name = "NETWORK")]
     allow: Vec<String>,
 }

@@ -834,7 +834,7 @@ fn check_search(url: &str) -> Result<()> {
 }
 
 /// The message about a URL that several shops would share.
-const NO_NAME: &str = "must contain `{shop}`, in place of which each shop has its name";
+const NO_NAME: &str = "must contain `{shop}`, which is replaced by the name of each shop";
 /// The URL of a shop without search.
 const NO_SEARCH: &str = "none";
 /// The URL of an index of which each opening makes a new one.

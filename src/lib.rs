@@ -127,7 +127,7 @@
 //! | `mail` | yes | mails to users, written to files or to the log, and their templates | `file:///directory`, `log:` |
 //! | `smtp` | no | mails through a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
 //! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
-//! | `ingest` | no | feeds: files that are replaced, URLs, and the paged API of DummyJSON, which the shop polls and imports | [`ShopBuilder::feed`] |
+//! | `ingest` | no | feeds: files, URLs, and the paged API of DummyJSON, which the shop polls, and imports when they have changed | [`ShopBuilder::feed`] |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!
@@ -181,7 +181,7 @@ pub use uuid;
 pub mod adapters {
     #[cfg(feature = "oidc")]
     pub use ecom_http::HttpKeySet;
-    /// The client of HTTP that refuses addresses of private networks.
+    /// An HTTP client that refuses addresses that are not public.
     #[cfg(feature = "ingest")]
     pub use ecom_ingest::outbound;
     #[cfg(feature = "ingest")]

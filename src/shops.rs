@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 use crate::ShopBuilder;
 
-/// The name of a shop among [`Shops`]: 1 to 48 lower-case ASCII letters, digits and underscores that begin with a letter.
-/// So it can be part of the name of a schema, a directory, an index or a key.
+/// The name of a shop among [`Shops`]: 1 to 48 lower-case ASCII letters, digits and underscores. It begins with a
+/// letter, so that it can be part of the name of a schema, a directory, an index or a key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShopName(Arc<str>);
 
@@ -80,19 +80,20 @@ pub struct ShopsLimits {
     /// The most shops that are open at a time, at least 1. If one more is needed, the one that was used least recently
     /// is closed. Default 200.
     pub max_open: usize,
-    /// The time after which a shop that nobody uses is closed. Default 5 minutes.
+    /// The time after which a shop that nobody uses is closed, at least 100 ms. Default 5 minutes.
     pub idle: Duration,
     /// The time for which [`Shops::get`] waits if `max_open` shops are in use. Default 10 s.
     pub wait: Duration,
-    /// The most connections to a server that one shop uses at a time, so that it leaves some to the others. Default:
-    /// half of those that all of them share.
+    /// The maximum number of shared connections that one shop uses at a time, at least 1. Default: half of
+    /// [`DatabaseSettings::max_connections`](crate::DatabaseSettings::max_connections), rounded up. It has no effect on
+    /// SQLite.
     pub connections_per_shop: Option<usize>,
     /// How many shops get a pass of their background work at a time, at least 1. Default 2.
     pub passes: usize,
-    /// The time in which each shop gets at least one pass, also if it is closed. Default 10 minutes.
+    /// The time in which each shop gets at least one pass, also if it is closed, at least 100 ms. Default 10 minutes.
     pub round: Duration,
-    /// The memory of the caches in this process, in MiB, of which each open shop may use an equal share, if the builder
-    /// has no cache. Default 256.
+    /// The memory in MiB of all caches in this process. Each shop whose builder sets no cache gets a cache of
+    /// `cache_mib / max_open` MiB, but of at least 1 MiB. Default 256.
     pub cache_mib: u64,
 }
 
@@ -239,12 +240,13 @@ pub(crate) struct Place {
 /// ```
 ///
 /// # Background work
-/// An open shop has no background tasks of its own. [`Shops::start`] gives shops a pass
-/// ([`Shop::run_background_pass`]) each, a few at a time: a shop that was opened or written to at once, and all known
-/// names in a [`round`](ShopsLimits::round). So a process that has restarted must [`add`](Shops::add) the names of its
-/// shops. If several processes serve the same shop with caches in the process, each sees the writes of the others after
-/// its next pass; with a cache on Redis it sees them at once. An application may also call [`Shop::start`] on a shop for
-/// as long as it keeps its [`OpenShop`].
+/// An open shop has no background tasks of its own. The work that [`Shops::start`] starts gives shops passes
+/// ([`Shop::run_background_pass`]), a few at a time: it soon gives one to a shop that was opened or written to, and it
+/// gives one to each known name in every [`round`](ShopsLimits::round). Names are not stored, so a process that has
+/// restarted must [`add`](Shops::add) those of its shops. Feeds are polled at passes only. If several processes serve
+/// the same shop with caches in the process, each sees the writes of the others after its next pass; with a cache on
+/// Redis, it sees them at once. An application may also call [`Shop::start`] on a shop for as long as it keeps its
+/// [`OpenShop`].
 #[derive(Clone)]
 pub struct Shops {
     inner: Arc<Inner>,
@@ -353,8 +355,8 @@ enum For {
     Pass,
 }
 
-/// A shop that is open for as long as this handle exists. It dereferences to the [`Shop`]. A clone of that shop does not
-/// keep it open.
+/// A handle of an open shop. The shop stays open at least for as long as the handle exists, unless [`Shops::remove`] or
+/// [`Shops::close`] closes it. The handle dereferences to the [`Shop`]; a clone of the `Shop` does not keep it open.
 pub struct OpenShop {
     inner: Arc<Inner>,
     slot: Arc<Slot>,
@@ -405,7 +407,7 @@ pub struct ShopsStatus {
     pub open: usize,
     /// The number of open shops that are in use.
     pub in_use: usize,
-    /// The connections that shops share.
+    /// The sum over the pools of connections that shops share; all zero if the databases are files.
     pub connections: PoolStatus,
 }
 
@@ -416,10 +418,11 @@ impl fmt::Debug for Shops {
 }
 
 impl Shops {
-    /// Returns the registry of shops that a function builds, whose builders have URLs with `{shop}`. Nothing is opened.
+    /// Returns a registry without shops. `template` makes the builder of a shop, with URLs that contain `{shop}`; it is
+    /// called each time that a shop is opened. Nothing is opened yet.
     ///
     /// # Errors
-    /// `Validation` for limits out of bounds.
+    /// `Validation` on the fields of the limits that are out of bounds.
     pub fn new(
         limits: ShopsLimits,
         template: impl Fn(&ShopName) -> ShopBuilder + Send + Sync + 'static,
@@ -454,23 +457,25 @@ impl Shops {
     /// # Errors
     /// - `Validation` on field `shop` for a name that is not allowed, and on field `database` for a shop that was not
     ///   created.
-    /// - `Unavailable` if as many shops as allowed are in use for longer than [`ShopsLimits::wait`].
+    /// - `Unavailable` if [`ShopsLimits::max_open`] shops are in use for longer than [`ShopsLimits::wait`], or after
+    ///   [`Self::close`].
     /// - Those of [`ShopBuilder::build`].
     pub async fn get(&self, name: &str) -> Result<OpenShop> {
         self.inner.open(&ShopName::new(name)?, For::Use).await
     }
 
-    /// Creates a shop: its schema on PostgreSQL, its database on MySQL, or its file, if it does not exist. Then opens it
-    /// as [`Self::get`] does.
+    /// Creates the schema (PostgreSQL), the database (MySQL) or the file (SQLite) of a shop if it does not exist, and
+    /// opens the shop as [`Self::get`] does.
     ///
     /// # Errors
-    /// Those of [`Self::get`], and `Validation` on field `database` if the user of a server lacks the right.
+    /// Those of [`Self::get`], and `Validation` on field `database` if the database user may not create schemas or
+    /// databases, even if that of the shop exists already.
     pub async fn create(&self, name: &str) -> Result<OpenShop> {
         self.inner.open(&ShopName::new(name)?, For::Creation).await
     }
 
-    /// Closes a shop, also if it is in use, and forgets its name. Its data stays, and [`Self::get`] opens it again.
-    /// Returns whether its name was known.
+    /// Closes a shop, even if it is in use, and forgets its name. Calls of handles that still exist fail with
+    /// `Unavailable`. The data of the shop stays, and [`Self::get`] opens it again. Returns whether the name was known.
     pub async fn remove(&self, name: &str) -> bool {
         let Ok(name) = ShopName::new(name) else { return false };
         let slot = self.inner.slots.lock().get(&name).cloned();
@@ -480,7 +485,7 @@ impl Shops {
         was_known
     }
 
-    /// Returns the known names, in their order.
+    /// Returns the known names in alphabetical order.
     pub fn names(&self) -> Vec<ShopName> {
         self.inner.known().iter().map(|slot| slot.name.clone()).collect()
     }
@@ -530,8 +535,8 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
     }
 }
 
-/// The background work of [`Shops`]. If it is dropped, the work is aborted, and other processes wait until the leases of
-/// the passes under way run out.
+/// The background work of [`Shops`]. If it is dropped, the work is aborted, and other processes wait until the leases
+/// of the passes under way run out.
 #[must_use = "dropping it aborts the background work: keep it until `ShopsBackground::shutdown`"]
 #[derive(Debug)]
 pub struct ShopsBackground {

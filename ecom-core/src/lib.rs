@@ -177,8 +177,8 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, reviews, imports, also of customers and carts, and the
-/// feeds that are imported again and again.
+/// The catalog: products with their SKUs, the tree of categories, reviews, imports (also of customers and carts), and
+/// feeds, which are sources that the shop imports again and again.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,

@@ -585,16 +585,16 @@ impl Shop {
         Background::start(&self.cx.silent())
     }
 
-    /// Does the background work that is due now, and returns when there is no more of it, or soon after `stop` completes
-    /// ([`std::future::pending`] for none). It takes leases as the work of [`Self::start`] does, and gives them up at the
-    /// end, together with the right to write the index. So a process with more shops than it can run at a time gives each
-    /// a pass in turn (`ecom::Shops` does). What fails is logged and left to the next pass. If the call is dropped, other
-    /// processes wait until its leases run out.
+    /// Does the background work that is due now. Returns when none is left, or soon after `stop` completes; pass
+    /// [`std::future::pending`] to never stop it. It takes leases as the work of [`Self::start`] does, and gives them
+    /// up at the end, together with the right to write the index. So a process with many shops can give each shop a
+    /// pass in turn, as `ecom::Shops` does. It does not run the consumers of [`Background::consume`]. A failure is
+    /// logged, and the next pass tries again. If the call is dropped, other processes wait until its leases run out.
     pub async fn run_background_pass(&self, pass: Pass, stop: impl Future<Output = ()> + Send) {
         Background::pass(&self.cx.silent(), pass, stop).await;
     }
 
-    /// Returns a signal of the events that this process writes, which does not keep the shop alive.
+    /// Returns a signal that reports when this process has written events. It does not keep the shop alive.
     pub fn event_signal(&self) -> EventSignal {
         EventSignal(self.cx.events.subscribe())
     }

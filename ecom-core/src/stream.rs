@@ -18,8 +18,11 @@ enum Part {
     Failed(io::Error),
 }
 
-/// Reads a stream on a thread that may block. A stream that fails, of which no part arrives in time, or whose
-/// [`StreamPump`] is dropped is an error at the place where it breaks off.
+/// Reads a stream on a thread that may block. [`Read::read`] panics if it is called from asynchronous code; use
+/// `tokio::task::spawn_blocking`.
+///
+/// If the stream fails, `read` returns its error after the parts before it. It returns [`ErrorKind::TimedOut`] if a
+/// part does not arrive in time, and [`ErrorKind::UnexpectedEof`] if the [`StreamPump`] is dropped before the end.
 pub struct StreamReader {
     from: mpsc::Receiver<Part>,
     current: Bytes,

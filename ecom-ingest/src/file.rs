@@ -8,11 +8,11 @@ use std::time::UNIX_EPOCH;
 use ecom_core::catalog::FeedVersion;
 use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed};
 
-/// A file, which is imported when it was replaced or written.
+/// A file, which is imported when it has been replaced or written.
 ///
-/// Its version is its size, its time of modification and, on Unix, its inode. So that an import never meets half of a
-/// file, write another file beside it and rename it. A file that is written while it is imported makes the import fail
-/// at its end, and it is imported again.
+/// Its version consists of its size, its modification time and, on Unix, its device and inode. To replace the file
+/// without a moment at which half of it is visible, write another file beside it, and rename that. If the file is
+/// written while it is imported, the import fails at the end of the file, and the file is imported again.
 #[derive(Debug, Clone)]
 pub struct FileFeed {
     path: PathBuf,

@@ -26,14 +26,16 @@ use crate::spool::{Spool, too_large};
 pub struct HttpFeedOptions {
     /// The settings of the client.
     pub outbound: OutboundOptions,
-    /// How long the server may take to answer with the headers of its response. Default 30 s.
+    /// The time limit from the call until the headers of the response, including the connection and redirects. Default
+    /// 30 s.
     pub response_timeout: Duration,
     /// The longest time between two parts of the response. Default 30 s.
     pub idle_timeout: Duration,
-    /// The most bytes of the source, as they are transferred: a larger one is not imported to its end.
-    /// [`ImportOptions::max_bytes`](ecom_core::catalog::ImportOptions) counts them after decompression. Default 4 GiB.
+    /// The maximum number of bytes of the source, as they are transferred. The import of a larger source ends early.
+    /// Default 4 GiB. [`ImportOptions::max_bytes`](ecom_core::catalog::ImportOptions) limits the bytes after
+    /// decompression and has no default.
     pub max_bytes: u64,
-    /// The headers of requests, and whether they lead to no other host.
+    /// The headers of each request. If there are any, redirects to another host are refused.
     #[setters(skip)]
     headers: HeaderMap,
 }
@@ -51,14 +53,15 @@ impl Default for HttpFeedOptions {
 }
 
 impl HttpFeedOptions {
-    /// Adds a header to each request, such as `Authorization`. Redirects to another host are refused then, so that it
-    /// does not learn the value.
+    /// Adds a header to each request, such as `Authorization`. With such a header, redirects to another host are
+    /// refused, so that the other host does not learn its value.
     ///
     /// # Errors
-    /// `Validation` if name or value cannot be those of a header. The message does not show the value.
+    /// `Validation` on field `headers` if the name or the value is not valid in an HTTP header. The message does not
+    /// show the value.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self> {
         let malformed = |what: &str| {
-            let message = format!("must have the {what} of a header of HTTP");
+            let message = format!("must have a {what} that is valid in an HTTP header");
             ecom_core::Error::invalid("headers", FieldCode::Malformed, message)
         };
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed("name"))?;
@@ -86,9 +89,9 @@ impl fmt::Debug for HttpFeedOptions {
 
 /// A URL of `http` or `https`, which is imported when its content has changed.
 ///
-/// The version is the `ETag` of the response or its `Last-Modified`, so that a server which understands
-/// `If-None-Match` or `If-Modified-Since` is asked for the content only if it has changed. Of a server that sends
-/// neither, the content is kept in a temporary file, and its hash is the version.
+/// The version is the `ETag` and the `Last-Modified` of the response. A server that supports `If-None-Match` or
+/// `If-Modified-Since` sends the content only if it has changed. If a response has neither header, the content is first
+/// written to a temporary file, and its SHA-256 is the version.
 ///
 /// User and password of the URL are sent as basic authentication. The content may be compressed with gzip.
 #[derive(Debug, Clone)]
@@ -100,7 +103,8 @@ impl HttpFeed {
     /// Returns the feed of a URL. Nothing is called yet.
     ///
     /// # Errors
-    /// `Validation` if the URL cannot be one of a feed, `Internal` if the client cannot be made.
+    /// `Validation` on field `url` if it is not a URL of `http` or `https` or contains an address that is refused,
+    /// `Internal` if the HTTP client cannot be made.
     pub fn new(url: &str, options: HttpFeedOptions) -> Result<Self> {
         Ok(Self { source: HttpSource::new(url, options)? })
     }
@@ -126,7 +130,10 @@ impl fmt::Debug for HttpSource {
 
 impl HttpSource {
     pub fn new(url: &str, options: HttpFeedOptions) -> Result<Self> {
-        let client = OutboundClient::new(&options.outbound)?;
+        let mut outbound = options.outbound.clone();
+        // Whatever was set last: another host must not get the headers.
+        outbound.other_hosts &= options.headers.is_empty();
+        let client = OutboundClient::new(&outbound)?;
         let malformed =
             |why: &str| ecom_core::Error::invalid("url", FieldCode::Malformed, format!("must be a URL: {why}"));
         let url: Url = url.parse().map_err(|_| malformed("it cannot be read as one"))?;

@@ -1,9 +1,9 @@
 //! The feeds of `ecom`: sources that a shop polls, and imports when they have changed.
 //!
-//! [`FileFeed`] is a file that somebody replaces, [`HttpFeed`] a URL, and [`DummyJsonFeed`] the paged API of
-//! [DummyJSON](https://dummyjson.com). Each implements [`ImportFeed`](ecom_core::port::ImportFeed); an application
-//! registers them with their settings as a [`Feed`](ecom_core::catalog::Feed). [`outbound`] is the client that they
-//! call URLs with. It refuses addresses of private networks.
+//! [`FileFeed`] reads a file, [`HttpFeed`] a URL, and [`DummyJsonFeed`] the paged API of
+//! [DummyJSON](https://dummyjson.com). Each implements [`ImportFeed`](ecom_core::port::ImportFeed). An application
+//! registers one with the settings of its imports as a [`Feed`](ecom_core::catalog::Feed). [`outbound`] is the HTTP
+//! client of the last two. It refuses addresses that are not public.
 //!
 //! Applications depend on the facade crate `ecom`, whose feature `ingest` re-exports this crate.
 

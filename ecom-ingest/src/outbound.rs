@@ -1,11 +1,11 @@
-//! A client of HTTP for URLs that somebody else chooses, in whole or, by a redirect, in part.
+//! An HTTP client for URLs that somebody else chooses, directly or by a redirect.
 //!
-//! Such a URL must not lead the process to what only it can reach: services on its own machine, in its network, or the
-//! metadata service of its cloud (server-side request forgery). A check of the URL is not enough, because a public name
-//! can lead to a private address, and to another address a moment later (DNS rebinding). So the check is where
-//! connections are made: the client resolves a name itself, removes the addresses that it must not reach, and connects
-//! to the others without asking again. Addresses that a URL contains, and each redirect, are checked too. The client
-//! uses no proxy, since a proxy would resolve the names.
+//! Such a URL must not lead the process to services that only the process can reach: those on its own machine or in its
+//! network, or the metadata service of its cloud (server-side request forgery). A check of the URL is not enough,
+//! because a public name can lead to a private address, and to another address a moment later (DNS rebinding). So the
+//! client checks addresses when it opens a connection: it resolves the name itself, removes the addresses that it must
+//! not reach, and connects to one of the others without resolving the name again. Addresses that a URL contains, and
+//! each redirect, are checked too. The client uses no proxy, because a proxy would resolve the names.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -24,7 +24,7 @@ use reqwest::{Client, RequestBuilder, Url};
 #[derive(Debug, Clone, Setters)]
 #[non_exhaustive]
 pub struct OutboundOptions {
-    /// The time limit of a connection, including TLS. Default 10 s.
+    /// The time limit for opening a connection, including TLS. Default 10 s.
     pub connect_timeout: Duration,
     /// How many redirects are followed at most. Default 5.
     pub max_redirects: usize,
@@ -61,7 +61,7 @@ impl OutboundOptions {
         Ok(self)
     }
 
-    /// Replaces the resolver of the machine. The addresses that it returns are checked like those of the machine's.
+    /// Replaces the DNS resolver of the system. The addresses that the new one returns are checked too.
     pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
         self.resolver = Some(Resolver(Arc::new(resolver)));
         self
@@ -83,7 +83,7 @@ impl fmt::Debug for Resolver {
 #[non_exhaustive]
 pub enum Refusal {
     /// The URL or the name leads to an address that is not public.
-    #[error("the address is not public: it is of this machine, of a private network or reserved")]
+    #[error("the address is not public: it belongs to this machine or to a private network, or is reserved")]
     PrivateAddress,
     /// The URL has another scheme than `http` and `https`, or no host.
     #[error("the URL does not begin with `http://` or `https://`")]
@@ -113,8 +113,7 @@ impl Refusal {
     }
 }
 
-/// A client of HTTP that refuses addresses which are not public; see [the module](self). It does not decompress
-/// responses.
+/// An HTTP client that refuses addresses that are not public; see [the module](self). It does not decompress responses.
 ///
 /// ```
 /// # async fn app() -> Result<(), Box<dyn std::error::Error>> {
@@ -165,7 +164,7 @@ impl OutboundClient {
             }))
             .dns_resolver(Arc::new(Guarded { resolver, rules: of_names }))
             .build()
-            .map_err(|e| Error::internal("making a client of HTTP", e))?;
+            .map_err(|e| Error::internal("making an HTTP client", e))?;
         Ok(Self { http, rules })
     }
 

@@ -19,12 +19,13 @@ const MAX_PAGE: usize = 32 << 20;
 /// How often the source is read from its beginning if it changes while it is read.
 const TRIES: u32 = 3;
 
-/// An API whose pages are those of [DummyJSON](https://dummyjson.com): `?limit=…&skip=…` returns an object with the
-/// records in `products`, `users`, `carts` or `categories`, and with their `total`.
+/// An API with pages like those of [DummyJSON](https://dummyjson.com): `?limit=…&skip=…` returns an object with the
+/// records in `products`, `users`, `customers`, `carts`, `categories` or `records`, and optionally with the number of
+/// all records in `total`.
 ///
 /// All pages are read into a temporary file before the import, and the hash of their records is the version. If `total`
 /// changes between two pages, records may have moved from one page to another, so the source is read from its beginning
-/// again. A page without records is the last one.
+/// again; if it has changed during three such reads, the call fails. A page without records is the last one.
 #[derive(Debug, Clone)]
 pub struct DummyJsonFeed {
     source: HttpSource,
@@ -45,12 +46,13 @@ impl DummyJsonFeed {
     /// yet. [`HttpFeedOptions::max_bytes`] counts the records of all pages.
     ///
     /// # Errors
-    /// `Validation` if the URL cannot be one of a feed, `Internal` if the client cannot be made.
+    /// `Validation` on field `url` if it is not a URL of `http` or `https` or contains an address that is refused,
+    /// `Internal` if the HTTP client cannot be made.
     pub fn new(url: &str, options: HttpFeedOptions) -> Result<Self> {
         Ok(Self { source: HttpSource::new(url, options)?, page: 100 })
     }
 
-    /// Sets how many records a page has at most, at least 1. A server may return fewer.
+    /// Sets the number of records to ask for in each page; 0 counts as 1. A server may return fewer.
     pub fn page(mut self, limit: u32) -> Self {
         self.page = limit.max(1);
         self
@@ -114,8 +116,7 @@ impl DummyJsonFeed {
             let Some(head) = page.records.first() else { break };
             // Such a source would never end.
             if first.as_ref().is_some_and(|first| first == head.get()) {
-                let message =
-                    format!("the page at skip={skip} is the one before again: the source does not know `skip`");
+                let message = format!("the page at skip={skip} repeats the page before it: the source ignores `skip`");
                 return Err(FeedError::new(message));
             }
             first = Some(head.get().to_owned());
@@ -157,6 +158,6 @@ impl ImportFeed for DummyJsonFeed {
             }
             return Ok(Fetched::Changed(FeedContent::from_reader(version, file)));
         }
-        Err(FeedError::new("the source changes all the time while its pages are read"))
+        Err(FeedError::new(format!("`total` has changed during each of {TRIES} reads of the pages of the source")))
     }
 }

@@ -49,13 +49,13 @@ pub struct FeedSettings {
     pub name: String,
     /// A URL, which may contain a user and a password.
     pub url: Option<String>,
-    /// The path of a file that somebody replaces.
+    /// The path of a file, which is imported again when it is replaced or written.
     pub file: Option<PathBuf>,
     /// The URL of an API whose pages are those of DummyJSON.
     pub dummyjson: Option<String>,
     /// The kind of the records: `products`, `categories`, `customers` or `carts`.
     pub kind: String,
-    /// How many seconds after the end of a poll the next one begins. Default 300.
+    /// The time from the end of a poll to the next one, in seconds: 1 to 2,592,000 (30 days). Default 300.
     #[serde(default = "default_interval")]
     pub interval: u64,
     /// The system that the ids of the records belong to.
@@ -64,22 +64,24 @@ pub struct FeedSettings {
     pub format: Option<String>,
     /// The column map of a CSV file.
     pub columns: Option<ColumnMap>,
-    /// Records per transaction.
+    /// The number of records of a transaction, 1 to 10,000. Default: that of
+    /// [`ImportOptions::batch`](ecom_core::catalog::ImportOptions::batch).
     pub batch: Option<usize>,
-    /// The pause after each transaction, in milliseconds. Default 0.
+    /// The pause after each transaction, in milliseconds, at most 60,000. Default 0.
     #[serde(default)]
     pub delay: u64,
     /// Whether to create categories that products name and that do not exist. Default true.
     #[serde(default = "default_true")]
     pub create_categories: bool,
-    /// The most bytes of the source, as they are transferred and after decompression. Default 4 GiB.
+    /// The maximum number of bytes of the source, both as they are transferred and after decompression. Default 4 GiB.
     pub max_bytes: Option<u64>,
     /// The number of records of a page of `dummyjson`. Default 100.
     pub page: Option<u32>,
-    /// Networks and addresses that the URL may lead to although they are not public, such as `10.1.0.0/16`.
+    /// Networks and addresses that `url` and `dummyjson` may lead to although they are not public, such as
+    /// `10.1.0.0/16`.
     #[serde(default)]
     pub allow: Vec<String>,
-    /// Files with the values of headers of the requests, by the name of the header.
+    /// For each header of the requests of `url` and `dummyjson`, the path of a file that contains its value.
     #[serde(default)]
     pub headers_from: BTreeMap<String, PathBuf>,
 }
@@ -200,7 +202,7 @@ impl FeedSettings {
             options.source.clone_from(&settings.source);
             options.format.clone_from(&format);
             options.batch = settings.batch;
-            options.max_bytes = limit;
+            options.max_bytes = Some(limit.unwrap_or(4 << 30));
             options
         };
         let source = self.open(&mut errors)?;
@@ -212,7 +214,7 @@ impl FeedSettings {
     #[cfg(not(feature = "ingest"))]
     #[expect(clippy::unused_self, reason = "it has the form of the one with the feature")]
     fn open(&self, _: &mut ValidationErrors) -> Result<std::sync::Arc<dyn ecom_core::port::ImportFeed>> {
-        let message = "needs the feature `ingest`, which is not turned on in this build";
+        let message = "needs the feature `ingest`, which is not compiled in";
         Err(Error::invalid("feed", FieldCode::Inconsistent, message))
     }
 
@@ -248,7 +250,8 @@ impl FeedSettings {
                 }))
             }
             _ => {
-                errors.push("url", FieldCode::Inconsistent, "must be set, or else `file` or `dummyjson`: exactly one");
+                let message = "must be set if `file` and `dummyjson` are not, and absent otherwise";
+                errors.push("url", FieldCode::Inconsistent, message);
                 Err(Error::Validation(std::mem::take(errors)))
             }
         }

@@ -355,8 +355,9 @@ port! {
         async fn close(&self);
     }
     provided {
-        /// Gives up the right to write, with the memory of the writer, until the next call that needs it. Searches go
-        /// on. A provider whose right to write costs nothing keeps it.
+        /// Gives up the right to write and frees the memory of the writer. The next call that writes takes the right
+        /// again. Searches continue. A pass of background work calls this at its end. The default does nothing, for
+        /// providers without such a right.
         ///
         /// # Errors
         /// `Internal`.

@@ -26,8 +26,9 @@
 //! [`cart_suite!`](crate::cart_suite), [`offer_suite!`](crate::offer_suite), [`order_suite!`](crate::order_suite),
 //! [`role_suite!`](crate::role_suite), [`user_suite!`](crate::user_suite), [`api_key_suite!`](crate::api_key_suite),
 //! [`session_suite!`](crate::session_suite), [`outbox_suite!`](crate::outbox_suite),
-//! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite), [`feed_suite!`](crate::feed_suite),
-//! [`job_suite!`](crate::job_suite), [`audit_log_suite!`](crate::audit_log_suite) or
+//! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite),
+//! [`feed_suite!`](crate::feed_suite), [`job_suite!`](crate::job_suite),
+//! [`audit_log_suite!`](crate::audit_log_suite) or
 //! [`search_log_suite!`](crate::search_log_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run

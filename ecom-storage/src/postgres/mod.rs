@@ -15,8 +15,8 @@ use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::options::SchemaName;
 use crate::sql::engine::value::{Row, Value};
 
-// Advisory locks belong to the database. Their keys contain the table or the schema, so that shops in several schemas of
-// a database do not wait for each other.
+// Advisory locks belong to the database. Their keys depend on the table or the schema, so that shops in several schemas
+// of a database do not wait for each other.
 static LOCK_TREE: Sql = Sql::new(
     "SELECT 1 FROM \
      (SELECT pg_advisory_xact_lock(7305804402559414117 # CAST(CAST('ecom_meta' AS regclass) AS BIGINT))) locked",

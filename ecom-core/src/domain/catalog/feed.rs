@@ -12,8 +12,8 @@ use crate::domain::common::{Actor, Audit};
 use crate::domain::platform::idempotency::RequestHash;
 use crate::id::{FeedId, JobId};
 
-/// What distinguishes one state of a source from another, such as the `ETag` of a file behind a URL. Only the adapter
-/// that has made it understands it.
+/// A text that identifies the content of a source at one time, such as the `ETag` of a URL. Only the adapter that made
+/// it interprets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FeedVersion(String);
@@ -22,7 +22,8 @@ impl FeedVersion {
     /// The maximum length, in characters.
     pub const MAX: usize = 2_000;
 
-    /// Returns a version, or `None` if the text is longer than [`Self::MAX`], so that it cannot be stored.
+    /// Returns a version, or `None` if the text cannot be stored, because it is longer than [`Self::MAX`] or contains
+    /// a NUL character.
     pub fn new(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
         (text.chars().count() <= Self::MAX && !text.contains('\0')).then_some(Self(text))
@@ -34,7 +35,7 @@ impl FeedVersion {
     }
 }
 
-/// What the shop knows about a feed.
+/// The state of a feed, which the shop stores: its version, its last import and its next poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedState {
     /// The id, which follows from the name.
@@ -43,20 +44,22 @@ pub struct FeedState {
     pub name: String,
     /// The hash of the settings that the versions belong to. With other settings, the source is imported again.
     pub settings: Vec<u8>,
-    /// The version of the source at its last import that has reached the end; `None` before the first one, or if the
-    /// source has no versions.
+    /// The version that the last complete import has read; `None` before the first complete import, or if the source
+    /// has no versions.
     pub version: Option<FeedVersion>,
-    /// The version of which an import has begun and not reached the end, so that the next one can continue.
+    /// The version whose import has begun and has not reached the end. The next import of the same version continues
+    /// there.
     pub begun: Option<FeedVersion>,
-    /// How many records of `begun` are done.
+    /// The number of records of `begun` that are done.
     pub done: u64,
-    /// Whether an import runs, or the process that ran it has died.
+    /// True while an import runs. It stays true if the process of the import dies, until the next poll.
     pub running: bool,
-    /// When the source was last asked for.
+    /// The time at which the source was last polled.
     pub polled_at: Option<Timestamp>,
     /// When an import of the source last reached the end.
     pub imported_at: Option<Timestamp>,
-    /// The time of the next poll. A feed that is running is polled then if its process has died.
+    /// The time of the next poll. For a running import, it is the time after which the import is repeated if its
+    /// process has died.
     pub next_poll_at: Timestamp,
     /// The job of the last import, until the job is removed.
     pub last_job: Option<JobId>,
@@ -111,7 +114,7 @@ impl FeedState {
         }
     }
 
-    /// Returns true if the source is to be asked for.
+    /// Returns true if the time of the next poll has come.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.next_poll_at <= now
     }

@@ -42,16 +42,17 @@ port! {
     }
 }
 
-/// Why a source could not be read. As the error within an [`io::Error`] of the content, it is the reason for which the
-/// import ends early. The text is shown to operators, so it contains no secret and no address with one.
+/// The error of a source that could not be read. A reader of the content returns it inside an [`io::Error`], and its
+/// message is then the reason for which the import ends early. Operators see the message, so it must contain no secret
+/// and no URL with a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct FeedError {
-    /// A description of the failure, which says what to do if somebody can do something.
+    /// The message, with a remedy if there is one.
     pub message: String,
-    /// How long the source wants not to be asked again.
+    /// The time for which the source asks not to be called again. The shop waits for at most a day.
     pub retry_after: Option<Duration>,
-    /// The error behind it, which is logged and not shown.
+    /// The cause, which is logged and not shown.
     #[source]
     pub source: Option<BoxError>,
 }
@@ -62,14 +63,14 @@ impl FeedError {
         Self { message: message.into(), retry_after: None, source: None }
     }
 
-    /// Adds the error behind it.
+    /// Sets the cause.
     #[must_use]
     pub fn source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Adds how long the source wants not to be asked again.
+    /// Sets the time for which the source asks not to be called again.
     #[must_use]
     pub fn retry_after(mut self, pause: Option<Duration>) -> Self {
         self.retry_after = pause;
@@ -88,15 +89,16 @@ port! {
         /// contain a secret.
         fn location(&self) -> String;
 
-        /// Returns everything that decides which source it is, such as the whole URL. The shop stores only a hash of
-        /// it; if the hash changes, the versions that it knows count no more.
+        /// Returns a text that identifies the source, such as the whole URL. The shop stores only a hash of it. If the
+        /// hash changes, the shop ignores the versions that it has stored, and imports the source again.
         fn identity(&self) -> String;
 
-        /// Returns the source if it differs from the version that was imported last, which is `None` if nothing was.
-        /// The call ends within a time limit of the adapter.
+        /// Returns the content of the source, unless it still has the version `known`, which was imported last. `known`
+        /// is `None` before the first complete import. An adapter should limit the time of this call, because the feed
+        /// is not polled again before it returns.
         ///
         /// # Errors
-        /// A [`FeedError`] if the source cannot be read. The shop asks again after a pause that grows.
+        /// A [`FeedError`] if the source cannot be read. The shop calls again after a pause that grows.
         async fn fetch(&self, known: Option<&FeedVersion>) -> Result<Fetched, FeedError>;
     }
 }
@@ -106,7 +108,7 @@ port! {
 pub enum Fetched {
     /// The source is the version that was imported last.
     Unchanged,
-    /// The source has changed, or nobody knows whether it has.
+    /// The source has changed, or has no version by which the adapter could tell.
     Changed(FeedContent),
 }
 
@@ -126,8 +128,8 @@ impl FeedContent {
         Self { version, reader: Box::new(reader), pump: None }
     }
 
-    /// Returns content that arrives as a stream, of which parts come at most `patience` after each other. A stream
-    /// that fails or takes longer breaks the import off at that place.
+    /// Returns content that arrives as a stream. `patience` is the longest time between two parts. If the stream fails
+    /// or takes longer, the import ends early there.
     pub fn from_stream<S>(version: Option<FeedVersion>, stream: S, patience: Duration) -> Self
     where
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
@@ -141,7 +143,8 @@ impl FeedContent {
         self.version.as_ref()
     }
 
-    /// Returns the reader of the content and, for a stream, the future that must run while it is read.
+    /// Returns the reader of the content, for a thread that may block, and, for a stream, the future that must run
+    /// while the content is read.
     pub fn into_parts(self) -> (Box<dyn Read + Send>, Option<BoxFuture<'static, ()>>) {
         (self.reader, self.pump)
     }

@@ -21,10 +21,11 @@ use crate::text::check_text;
 /// A part of the background work, for [`Shop::run_background_pass`](crate::Shop::run_background_pass).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// What follows writes soon: the index, the cache, mails and jobs.
+    /// The work that should follow a write soon: it updates the index and the cache, sends mails, runs jobs, adds the
+    /// counts of searches to the search log, and polls the feeds that are due.
     Events,
-    /// All of it, also what runs every few minutes: the removal of old events, of expired carts, of idempotency keys, of
-    /// old sessions and of old days of the search log.
+    /// All background work. In addition to [`Self::Events`], it removes old events, expired carts, idempotency keys,
+    /// old sessions and old days of the search log, and ends the imports of processes that have died.
     Everything,
 }
 
@@ -33,8 +34,8 @@ pub enum Pass {
 pub struct EventSignal(pub(crate) watch::Receiver<()>);
 
 impl EventSignal {
-    /// Waits for the next write with an event since the last call, or for a search that waits for one. Returns false
-    /// once the shop has been dropped.
+    /// Waits until this process has committed an event, or until a search waits for the index to catch up. Returns at
+    /// once if that has happened since the last call. Returns false once the shop has been dropped.
     pub async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }

@@ -372,8 +372,8 @@ pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopp
 }
 
 /// Runs the task until the shop stops. The next step comes at once if there is more to do or an event of this process
-/// calls for it, and otherwise after the interval. After a failure the pauses grow. With `once`, it ends when there is no
-/// more to do, or with the first failure.
+/// calls for it, and otherwise after the interval. After a failure the pauses grow. With `once`, it ends when there is
+/// no more to do, or with the first failure.
 async fn run(cx: Arc<Context>, task: Task, mut work: impl Work, mut stopped: watch::Receiver<bool>, once: bool) {
     let mut events = cx.events.subscribe();
     let mut turn = Turn { cx: &cx, task: &task, holder: cx.ids.next().to_string(), held: None };

@@ -50,7 +50,7 @@ impl Feed {
         Self { name: name.into(), kind, source, every: Self::EVERY, options: Arc::new(ImportOptions::default) }
     }
 
-    /// Sets how long after the end of a poll the next one begins: 1 second to 30 days.
+    /// Sets the time from the end of a poll to the next one: 1 second to 30 days, which [`Self::check_all`] checks.
     pub fn every(mut self, interval: Duration) -> Self {
         self.every = interval;
         self
@@ -75,7 +75,7 @@ impl Feed {
         self.kind
     }
 
-    /// Returns the time between two polls.
+    /// Returns the time from the end of a poll to the next one.
     pub const fn interval(&self) -> Duration {
         self.every
     }
@@ -107,7 +107,8 @@ impl Feed {
     /// Checks the settings of all feeds of a shop.
     ///
     /// # Errors
-    /// `Validation` if a name is malformed or that of two feeds, or if an interval or options are out of bounds.
+    /// `Validation` on fields `feeds…` if a name is malformed or used by two feeds, or if an interval or an option is
+    /// out of bounds.
     pub fn check_all(feeds: &[Self]) -> Result<()> {
         let mut errors = ValidationErrors::default();
         for (n, feed) in feeds.iter().enumerate() {
@@ -157,7 +158,7 @@ impl fmt::Debug for Feed {
 pub struct FeedStatus {
     /// The feed.
     pub feed: Feed,
-    /// The state; that of a feed which is due if it was never polled.
+    /// The state. A feed that was never polled has the state of a new feed, which is due.
     pub state: FeedState,
 }
 
@@ -182,7 +183,7 @@ impl<'a> FeedService<'a> {
         Self { cx, who }
     }
 
-    /// Returns the feeds of this process in the order in which they were registered.
+    /// Returns the feeds of this process in the order in which they were registered. The permission is `jobs:read`.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -202,8 +203,9 @@ impl<'a> FeedService<'a> {
         Ok(feeds.iter().map(shown).collect())
     }
 
-    /// Lets the background work poll a feed of this process at once. If an import of it runs, the feed is polled after
-    /// that has ended.
+    /// Makes a feed of this process due, so that the background work polls it within about a second. A request during
+    /// a poll or an import of the feed has no effect, because the end of that import sets the time of the next poll.
+    /// The permission is `import:run`.
     ///
     /// # Errors
     /// `NotFound` if this process has no feed of this name, `Unavailable`.

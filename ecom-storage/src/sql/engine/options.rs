@@ -12,7 +12,8 @@ use crate::parameter_shown;
 use crate::sql::engine::dialect::Dialect;
 use crate::sql::engine::pool::Opener;
 
-/// The longest name of a schema, which PostgreSQL would cut off and MySQL refuse.
+/// The maximum length of the name of a schema. PostgreSQL truncates a longer one, and MySQL refuses one of more than
+/// 64.
 const MAX_SCHEMA: usize = 63;
 
 /// The name of a schema of PostgreSQL, or of a database of MySQL: lower-case ASCII letters, digits and underscores, so

@@ -379,10 +379,12 @@ impl fmt::Debug for SqlStorage {
 /// The connections of this process to a PostgreSQL, MySQL or MariaDB server that the storages of several shops share.
 /// Each shop has a schema of one PostgreSQL database, or a database of MySQL or MariaDB, of its own.
 ///
-/// A connection serves one shop at a time, from when it is lent until it is returned. If it has served another shop
-/// before, it enters the schema of this one with one statement first: on PostgreSQL, `SET search_path`, after which the
-/// server plans the prepared statements of the connection again; on MySQL, `USE`, after which they are prepared again.
-/// It is cheap to clone, and all clones are the same connections.
+/// A connection serves one shop at a time, from when it is lent until it is returned. If it last served another shop,
+/// it first switches to the schema of this one with one statement: `SET search_path` on PostgreSQL, after which the
+/// server plans the prepared statements of the connection again, or `USE` on MySQL, after which they are prepared
+/// again.
+///
+/// Cheap to clone: all clones share the connections.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 #[derive(Clone)]
 pub struct ServerPool {
@@ -408,12 +410,13 @@ const MIGRATIONS_AT_ONCE: usize = 2;
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 impl ServerPool {
-    /// Returns a pool for the server of the options, of at most [`ServerOptions::max_connections`] connections. The
-    /// schema of the options does not matter, and neither does the database on MySQL. Nothing is opened yet. The process
-    /// has up to two further connections while shops are migrated.
+    /// Returns a pool of at most [`ServerOptions::max_connections`] connections to the server of the options. The
+    /// schema of the options, and their database on MySQL, are ignored. Nothing is opened yet. While shops are
+    /// migrated, the process has up to two further connections.
     ///
     /// # Errors
-    /// `Validation` on field `database` if the options have a pooler, which does not keep the schema of a session.
+    /// `Validation` on field `database` if the options have a pooler, because a pooler does not keep the schema of a
+    /// session.
     /// `Internal` if the pool cannot be created.
     pub fn new(options: ServerOptions) -> Result<Self> {
         if options.transaction_pooler {
@@ -443,7 +446,7 @@ impl ServerPool {
         PoolStatus::default().max(s.max_size).size(s.size).idle(s.available).waiting(s.waiting)
     }
 
-    /// Closes idle connections and refuses new ones.
+    /// Closes the idle connections, and the others when they are returned. Later calls of the storages fail.
     pub fn close(&self) {
         self.pool.close();
     }
@@ -524,24 +527,26 @@ impl SqlStorage {
         })
     }
 
-    /// Opens a shop of a server whose connections it shares with others. The schema of the options, or their database on
-    /// MySQL, is that of the shop; their server must be that of the pool. At most `max_connections` of the options, and
-    /// of the pool, serve this shop at a time. The limits of time are those of the pool. [`Storage::close`] closes no
-    /// connection, and later calls of this storage fail.
+    /// Returns the storage of one shop on a pool that it shares with other shops. The schema of the options, or their
+    /// database on MySQL, is that of the shop. Their server must be that of the pool; only its kind is checked. The
+    /// shop uses at most `max_connections` of the options at a time, and never more than the pool has. The time limits
+    /// are those of the pool. [`Storage::close`] closes no connection, and later calls of this storage fail with
+    /// `Unavailable`.
     ///
-    /// If the schema has all migrations, [`Storage::migrate`] uses a connection of the pool. If not, it opens one of its
-    /// own, after at most one other migration has ended. It does not create the schema; [`Self::create_schema`] does.
+    /// If the schema has all migrations, [`Storage::migrate`] uses a connection of the pool. If not, it waits until
+    /// fewer than two storages of the pool are being migrated, and then opens a connection of its own. It does not
+    /// create the schema; [`Self::create_schema`] does.
     ///
     /// # Errors
-    /// `Validation` on field `database` if the options have no schema, one with a name that is not allowed, or another
-    /// kind of server than the pool.
+    /// `Validation` on field `database` if the options have no schema, a schema with a name that is not allowed, or
+    /// another kind of database than the pool.
     ///
     /// [`Storage::close`]: ecom_core::port::Storage::close
     /// [`Storage::migrate`]: ecom_core::port::Storage::migrate
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn server_on(pool: &ServerPool, mut options: ServerOptions) -> Result<Self> {
         if options.dialect.slot != pool.slot {
-            let message = "must lead to the server of the shared connections";
+            let message = "must lead to the same kind of database as the shared connections";
             return Err(Error::invalid("database", FieldCode::Inconsistent, message));
         }
         let schema = options.place()?;
@@ -712,7 +717,10 @@ impl SqlStorage {
         let (wait, status) = (self.wait, pool.status());
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         if self.part.as_ref().is_some_and(|part| part.turns.available_permits() == 0) {
-            let message = format!("all connections that one shop may use at a time were in use for {wait:?}");
+            let message = format!(
+                "all connections that one shop may use at a time were in use for {wait:?}: end transactions that are \
+                 still open, or raise `ShopsLimits::connections_per_shop`"
+            );
             return Error::unavailable(Dependency::Database, message);
         }
         // If not all connections are lent, opening one took too long.

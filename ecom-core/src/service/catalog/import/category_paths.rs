@@ -1,8 +1,8 @@
 //! The categories that the paths of records name.
 //!
-//! A slug is unique in the shop, so that `men/shirts` and `women/shirts` cannot both have the slug `shirts`. The
-//! category that comes second has the slugs of its whole path in its own slug: `women/women-shirts`. A later import
-//! looks for it in both places.
+//! A slug is unique in the shop, so `men/shirts` and `women/shirts` cannot both have the slug `shirts`. The category
+//! that is created second gets the slugs of its whole path, joined by `-`, as its slug: `women/women-shirts`. A later
+//! import looks for `women/shirts` under both paths.
 
 use std::collections::{HashMap, HashSet};
 
@@ -66,7 +66,7 @@ impl CategoryPaths {
         Ok(Self { resolver, ..this })
     }
 
-    /// Returns true if a category does not exist.
+    /// Returns true if at least one of the references names a category that does not exist.
     pub fn has_missing(&self) -> bool {
         self.has_missing
     }
@@ -76,7 +76,7 @@ impl CategoryPaths {
         is_absent(&self.resolver, reference) && !self.moved.contains_key(reference)
     }
 
-    /// Replaces paths by those under which their categories are found. Returns `None` if none differs.
+    /// Returns the references with each path replaced by the path of its category, or `None` if no path differs.
     pub fn found(&self, references: &[String]) -> Option<Vec<String>> {
         let place = |r: &String| self.moved.get(r).unwrap_or(r).clone();
         references.iter().any(|r| self.moved.contains_key(r)).then(|| references.iter().map(place).collect())

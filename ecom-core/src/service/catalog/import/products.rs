@@ -271,8 +271,8 @@ impl Writer<'_> {
         Ok(targets)
     }
 
-    /// Creates the categories that records name and that do not exist, with their missing ancestors. Those whose slug is
-    /// taken elsewhere in the tree are left out. Returns the paths of those that it created.
+    /// Creates the categories that records name and that do not exist, with their missing ancestors. A category is left
+    /// out if both slugs that it could have are taken elsewhere in the tree. Returns the paths of the created ones.
     async fn make_categories(
         &self,
         tx: &mut Tx<'_>,

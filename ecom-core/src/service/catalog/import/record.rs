@@ -380,8 +380,8 @@ impl From<SkuRecord> for SkuInput {
     }
 }
 
-/// Returns a category that a record names, as a reference: an id or a slug path stays, and a name becomes its slug, with
-/// an entry in `names`.
+/// Returns a category that a record names, as a reference: an id or a slug path stays as it is, and a name becomes its
+/// slug and is added to `names`.
 fn reference(text: &str, names: &mut Vec<(String, String)>) -> String {
     if text.parse::<crate::id::CategoryId>().is_ok() {
         return text.to_owned();
