@@ -393,12 +393,11 @@ impl ShopBuilder {
     /// `Validation` on the fields whose URLs are the same for all shops and would lead to the same data.
     pub(crate) fn place(mut self, place: Place) -> Result<Self> {
         let mut errors = ValidationErrors::default();
-        let shared = |url: &str| !url.contains(SHOP);
-        if matches!(&self.storage, Choice::Url(url) if shared(url) && url != "sqlite::memory:") {
+        if matches!(&self.storage, Choice::Url(url) if !is_apart(url) && url != "sqlite::memory:") {
             errors.out_of_bounds(DATABASE, NO_NAME);
         }
         for (field, search) in [(SEARCH, &self.search), (FALLBACK, &self.search_fallback)] {
-            if matches!(search, Choice::Url(url) if shared(url) && url != NO_SEARCH && url != IN_MEMORY) {
+            if matches!(search, Choice::Url(url) if !is_apart(url) && url != NO_SEARCH && url != IN_MEMORY) {
                 errors.out_of_bounds(field, NO_NAME);
             }
         }
@@ -834,7 +833,29 @@ fn check_search(url: &str) -> Result<()> {
 }
 
 /// The message about a URL that several shops would share.
-const NO_NAME: &str = "must contain `{shop}`, which is replaced by the name of each shop";
+const NO_NAME: &str = "must contain `{shop}`, which is replaced by the name of each shop, in the parameter `schema` of \
+                       PostgreSQL, in the database of MySQL, in the path of SQLite or Tantivy, or in the parameter \
+                       `index` of a search server, and in no other part";
+
+/// Returns true if the URL leads to other data for each shop. Nothing else of a database server may differ, because its
+/// shops share connections.
+fn is_apart(url: &str) -> bool {
+    let (head, query) = url.split_once('?').unwrap_or((url, ""));
+    let is_in = |parameter: &str| query.split('&').any(|p| p.starts_with(parameter) && p.contains(SHOP));
+    match scheme(url) {
+        "postgres" | "postgresql" => {
+            !head.contains(SHOP)
+                && is_in("schema=")
+                && query.split('&').all(|p| p.starts_with("schema=") || !p.contains(SHOP))
+        }
+        "mysql" | "mariadb" => {
+            let (server, database) = head.rsplit_once('/').unwrap_or((head, ""));
+            database.contains(SHOP) && !server.contains(SHOP) && !query.contains(SHOP)
+        }
+        "sqlite" | "tantivy" => head.contains(SHOP),
+        _ => is_in("index="),
+    }
+}
 /// The URL of a shop without search.
 const NO_SEARCH: &str = "none";
 /// The URL of an index of which each opening makes a new one.

@@ -278,6 +278,8 @@ struct Slot {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Held by the pass of the shop.
     passing: tokio::sync::Mutex<()>,
+    /// The pass that was ordered while another one was under way.
+    again: Mutex<Option<Pass>>,
     entry: Mutex<Option<Arc<Entry>>>,
 }
 
@@ -561,6 +563,7 @@ impl Inner {
                 gone: AtomicBool::new(false),
                 turn: Arc::default(),
                 passing: tokio::sync::Mutex::default(),
+                again: Mutex::default(),
                 entry: Mutex::default(),
             })
         };
@@ -588,7 +591,13 @@ impl Inner {
             if self.closed.load(Ordering::Relaxed) {
                 return Err(Error::unavailable(Dependency::Database, "the shops of this process were closed"));
             }
-            let slot = self.slot(name);
+            let slot = if why == For::Pass {
+                // A pass does not bring back a shop that was removed.
+                let found = self.slots.lock().get(name).cloned();
+                found.ok_or_else(|| Error::unavailable(Dependency::Database, "the shop was removed"))?
+            } else {
+                self.slot(name)
+            };
             if let Some(handle) = self.handle(&slot, why) {
                 return Ok(handle);
             }
@@ -683,7 +692,7 @@ impl Inner {
         })
     }
 
-    /// Closes the shop that was used least recently and is not in use.
+    /// Closes the shop that was used least recently and is not in use. Returns false if all are in use.
     async fn close_one(self: &Arc<Self>) -> bool {
         let oldest = {
             let slots = self.slots.lock();
@@ -695,7 +704,11 @@ impl Inner {
             unused.min_by_key(|(at, _)| *at).map(|(_, slot)| slot.clone())
         };
         match oldest {
-            Some(slot) => self.close(slot, false, |_| true).await,
+            Some(slot) => {
+                // Several callers may have chosen the same one.
+                self.close(slot, false, |_| true).await;
+                true
+            }
             None => false,
         }
     }
@@ -735,35 +748,75 @@ impl Inner {
 
     /// Gives shops their passes.
     async fn work(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        /// The time after which the worker lets a pass, such as a long import, go on beside the next ones.
+        const LONG: Duration = Duration::from_secs(30);
+        let mut long = JoinSet::new();
         loop {
             let (name, pass) = tokio::select! {
                 biased;
-                _ = stopped.wait_for(|s| *s) => return,
+                _ = stopped.wait_for(|s| *s) => break,
                 next = self.due.next() => next,
             };
+            while long.try_join_next().is_some() {}
             let slot = self.slots.lock().get(&name).cloned();
-            if let Some(slot) = slot {
-                self.pass(&slot, pass, &mut stopped).await;
+            let Some(slot) = slot else { continue };
+            let mut running = Box::pin(self.clone().pass(slot, pass, stopped.clone()));
+            tokio::select! {
+                () = &mut running => {}
+                () = tokio::time::sleep(LONG) => drop(long.spawn(running)),
             }
+        }
+        while long.join_next().await.is_some() {}
+    }
+
+    /// Gives a shop a pass, which ends early at the stop. If one is under way, that orders the next one at its end.
+    async fn pass(self: Arc<Self>, slot: Arc<Slot>, pass: Pass, stopped: watch::Receiver<bool>) {
+        let Ok(one) = slot.passing.try_lock() else {
+            let mut again = slot.again.lock();
+            if *again != Some(Pass::Everything) {
+                *again = Some(pass);
+            }
+            drop(again);
+            // If that one has just ended, it has not seen the order.
+            if slot.passing.try_lock().is_ok() {
+                self.order_again(&slot);
+            }
+            return;
+        };
+        let unfinished = match self.open(&slot.name, For::Pass).await {
+            Ok(shop) => {
+                let mut stopped = stopped.clone();
+                let stop = async {
+                    let _ = stopped.wait_for(|s| *s).await;
+                };
+                shop.run_background_pass(pass, stop).await
+            }
+            Err(_) if slot.gone.load(Ordering::Relaxed) => false,
+            Err(error) => {
+                tracing::warn!(shop = %slot.name, %error, "a shop was not opened for its background work");
+                true
+            }
+        };
+        // A shop that only its pass has needed makes room at once.
+        self.close(slot.clone(), false, |entry| !entry.wanted.load(Ordering::Relaxed)).await;
+        drop(one);
+        self.order_again(&slot);
+        if unfinished && !*stopped.borrow() {
+            let (inner, name, pause) = (Arc::downgrade(&self), slot.name.clone(), self.limits.round / 20);
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                if let Some(inner) = inner.upgrade() {
+                    inner.due.add(&name, pass);
+                }
+            });
         }
     }
 
-    /// Gives a shop a pass, which ends early at the stop.
-    async fn pass(self: &Arc<Self>, slot: &Arc<Slot>, pass: Pass, stopped: &mut watch::Receiver<bool>) {
-        let _one = slot.passing.lock().await;
-        match self.open(&slot.name, For::Pass).await {
-            Ok(shop) => {
-                let ended = async {
-                    let _ = stopped.wait_for(|s| *s).await;
-                };
-                shop.run_background_pass(pass, ended).await;
-            }
-            Err(error) => {
-                tracing::warn!(shop = %slot.name, %error, "a shop was not opened for its background work");
-            }
+    /// Orders the pass that was called for during another one.
+    fn order_again(&self, slot: &Slot) {
+        if let Some(pass) = slot.again.lock().take() {
+            self.due.add(&slot.name, pass);
         }
-        // A shop that only its pass has needed makes room at once.
-        self.close(slot.clone(), false, |entry| !entry.wanted.load(Ordering::Relaxed)).await;
     }
 
     /// Orders a pass for each shop, evenly over a round.

@@ -590,8 +590,11 @@ impl Shop {
     /// up at the end, together with the right to write the index. So a process with many shops can give each shop a
     /// pass in turn, as `ecom::Shops` does. It does not run the consumers of [`Background::consume`]. A failure is
     /// logged, and the next pass tries again. If the call is dropped, other processes wait until its leases run out.
-    pub async fn run_background_pass(&self, pass: Pass, stop: impl Future<Output = ()> + Send) {
-        Background::pass(&self.cx.silent(), pass, stop).await;
+    ///
+    /// Returns true if work is left that another pass should do soon: a part of it has failed, or another process has
+    /// its lease.
+    pub async fn run_background_pass(&self, pass: Pass, stop: impl Future<Output = ()> + Send) -> bool {
+        Background::pass(&self.cx.silent(), pass, stop).await
     }
 
     /// Returns a signal that reports when this process has written events. It does not keep the shop alive.

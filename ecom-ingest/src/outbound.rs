@@ -151,6 +151,8 @@ impl OutboundClient {
         let resolver = resolver.unwrap_or_else(|| Resolver(Arc::new(OfMachine)));
         let http = Client::builder()
             .no_proxy()
+            // It would contain the query of a URL, and with it a key.
+            .referer(false)
             // Another crate of the program may turn these on for all clients, and limits would count other bytes.
             .no_gzip()
             .no_brotli()

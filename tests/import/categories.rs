@@ -65,6 +65,14 @@ async fn two_branches_have_a_category_of_one_name() {
     let head = outbox_head(&shop).await;
     let (report, _) = import(&shop, lines(&all)).await;
     assert_eq!((counts(&report), outbox_head(&shop).await), ([5, 0, 0, 5, 0], head));
+    // A category whose slug looks like that of another path is not taken for it, in one batch or in two.
+    let alike = [product(10, "Yard/Yard Tools"), product(11, "Yard/Tools")];
+    for one in &alike {
+        let (report, letters) = import(&shop, one.to_string()).await;
+        assert_eq!(report.inserted, 1, "{letters:?}");
+    }
+    let products = all_products(&shop).await;
+    assert_eq!(["10", "11"].map(|id| place(&products, id)), ["yard/yard-tools", "yard/tools"]);
     // It has no third name.
     let taken = [product(6, "women-garden"), product(7, "men/garden"), product(8, "women/garden")];
     let (report, letters) = import(&shop, lines(&taken)).await;

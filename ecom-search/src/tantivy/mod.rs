@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,8 @@ struct Inner {
     /// Held while `current` is replaced, and by the reader that checks the directory.
     seen: Mutex<Seen>,
     writing: Mutex<Writing>,
+    /// The generations that are being filled, which need the right to write.
+    fillings: AtomicUsize,
     searches: Arc<Semaphore>,
     /// The number of searches at a time, and of threads of `parallel`.
     concurrent_searches: usize,
@@ -212,6 +215,9 @@ impl SearchProvider for TantivySearch {
     async fn release_writer(&self) -> Result<()> {
         self.run(|inner| {
             let mut writing = inner.writing.lock();
+            if inner.fillings.load(Ordering::SeqCst) > 0 {
+                return Ok(());
+            }
             // From now on, another process may write.
             inner.seen.lock().own = false;
             *writing = Writing::default();
@@ -257,6 +263,7 @@ impl Inner {
             current: RwLock::new(Arc::new(Generation::in_memory()?)),
             seen: Mutex::new(Seen { at: None, current: None, meta: None, own: false }),
             writing: Mutex::new(Writing::default()),
+            fillings: AtomicUsize::new(0),
             searches: Arc::new(Semaphore::new(options.concurrent_searches)),
             concurrent_searches: options.concurrent_searches,
             parallel: OnceLock::new(),
@@ -511,6 +518,7 @@ impl Inner {
         // From here on, a failure removes the new generation.
         let mut filling =
             Filling { writer: None, generation: Arc::new(generation), inner: self.clone(), published: false };
+        self.fillings.fetch_add(1, Ordering::SeqCst);
         filling.writer = Some(filling.generation.writer(self.writer_memory)?);
         Ok(TantivyBuild { filling: Arc::new(Mutex::new(Some(filling))) })
     }
@@ -577,6 +585,7 @@ impl Filling {
 impl Drop for Filling {
     fn drop(&mut self) {
         self.writer = None;
+        self.inner.fillings.fetch_sub(1, Ordering::SeqCst);
         if !self.published
             && let Some(layout) = &self.inner.layout
         {

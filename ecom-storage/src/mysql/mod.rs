@@ -20,7 +20,11 @@ static LOCK_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'iden
 
 static HOLD_TREE: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity' LOCK IN SHARE MODE");
 // A lock of the session and not of a transaction, because statements that change the schema commit implicitly.
-static MIGRATION_LOCK: Sql = Sql::new("SELECT CAST(GET_LOCK(CONCAT('ecom.migrations.', DATABASE()), 60) AS SIGNED)");
+// The name of a lock has at most 64 characters.
+static MIGRATION_LOCK: Sql = Sql::new(
+    "SELECT CAST(GET_LOCK(CONCAT('ecom.migrations.', \
+     IF(CHAR_LENGTH(DATABASE()) > 48, MD5(DATABASE()), DATABASE())), 60) AS SIGNED)",
+);
 
 static HAS_TABLES: Sql =
     Sql::new("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'ecom_meta'");

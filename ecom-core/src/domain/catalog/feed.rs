@@ -159,12 +159,11 @@ impl FeedState {
         now: Timestamp,
     ) -> Self {
         let done = self.resumes_at(settings, version);
-        // What was imported with other settings is no longer known.
-        let known = self.known(settings).cloned();
         let failures = self.failures.saturating_add(1);
         Self {
             settings: settings.to_vec(),
-            version: known,
+            // If the import ends early and the source goes back to the version before, that one is imported again.
+            version: None,
             begun: version.cloned(),
             done,
             running: true,
@@ -289,6 +288,10 @@ mod tests {
         assert_eq!((done.next_poll_at, done.imported_at), (at(3_603), Some(at(3))));
         assert_eq!(done.known(&[8; 32]), None, "with other settings, the source is imported again");
         assert_eq!(done.resumes_at(SETTINGS, v1.as_ref()), 0);
+        // A part of the next version is in the shop. If the source goes back, the first one is imported again.
+        let half =
+            done.importing(SETTINGS, version("2").as_ref(), job(2), HOUR, at(4)).failed("x", 7, None, HOUR, at(5));
+        assert_eq!((half.known(SETTINGS), half.resumes_at(SETTINGS, v1.as_ref())), (None, 0));
     }
 
     #[test]

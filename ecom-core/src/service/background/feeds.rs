@@ -158,17 +158,20 @@ impl Poll {
         let progress = |report: &ImportReport| done.store(report.done, Ordering::Relaxed);
         let mut stopped = self.stopped.clone();
         let pump = async {
-            let Some(pump) = pump else { return };
-            // A thread that waits for the source then ends, and the import with it.
-            tokio::select! {
-                () = pump => {}
-                _ = stopped.wait_for(|s| *s) => {}
+            if let Some(pump) = pump {
+                // A thread that waits for the source then ends, and the import with it.
+                tokio::select! {
+                    () = pump => {}
+                    _ = stopped.wait_for(|s| *s) => {}
+                }
             }
+            // The end of the import is what counts, also if it comes before the end of the source.
+            std::future::pending::<()>().await;
         };
-        let work = async { tokio::join!(import.run_job(held, kind, Box::new(records), options, progress), pump).0 };
         let ran = tokio::select! {
             biased;
-            ran = work => ran,
+            ran = import.run_job(held, kind, Box::new(records), options, progress) => ran,
+            () = pump => unreachable!("it never ends"),
             () = self.note_progress(job, &done) => unreachable!("it never ends"),
         };
         let done = done.into_inner();

@@ -10,6 +10,7 @@ pub(crate) mod worker;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -83,7 +84,7 @@ impl Background {
     /// Starts the tasks that every process runs.
     pub(crate) fn start(cx: &Arc<Context>) -> Self {
         let (stop, stopped) = Self::stop(cx);
-        let tasks = tasks::all(cx, &stopped, None).into_iter().collect();
+        let tasks = tasks::all(cx, &stopped, None).into_iter().map(|task| task.map(drop)).collect();
         Self { cx: cx.clone(), stop, tasks, consumers: HashSet::new() }
     }
 
@@ -97,7 +98,7 @@ impl Background {
     }
 
     /// Runs each task until it has no more to do or `until` completes, and gives up its lease.
-    pub(crate) async fn pass(cx: &Arc<Context>, pass: Pass, until: impl Future<Output = ()> + Send) {
+    pub(crate) async fn pass(cx: &Arc<Context>, pass: Pass, until: impl Future<Output = ()> + Send) -> bool {
         let (stop, stopped) = Self::stop(cx);
         let all = futures::future::join_all(tasks::all(cx, &stopped, Some(pass)));
         let stopping = async {
@@ -105,15 +106,16 @@ impl Background {
             let _ = stop.send(true);
             std::future::pending::<()>().await;
         };
-        tokio::select! {
-            _ = all => {}
-            () = stopping => {}
-        }
+        let unfinished = tokio::select! {
+            unfinished = all => unfinished.contains(&true),
+            () = stopping => false,
+        };
         for index in cx.indices.all() {
             if let Err(error) = index.provider.release_writer().await {
                 tracing::warn!(%error, "the right to write the search index was not given up");
             }
         }
+        unfinished
     }
 
     /// Stops all background work of this shop in this process, as [`Background::shutdown`] does, and waits for its end.

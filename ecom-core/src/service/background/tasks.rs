@@ -291,7 +291,8 @@ impl Work for SendMails {
     }
 }
 
-type Running = futures::future::BoxFuture<'static, ()>;
+/// A task; see [`run`].
+type Running = futures::future::BoxFuture<'static, bool>;
 
 /// The tasks of a shop, as they are collected.
 struct Tasks<'a> {
@@ -373,20 +374,29 @@ pub(crate) async fn consume(cx: Arc<Context>, consumer: Arc<dyn Consumer>, stopp
 
 /// Runs the task until the shop stops. The next step comes at once if there is more to do or an event of this process
 /// calls for it, and otherwise after the interval. After a failure the pauses grow. With `once`, it ends when there is
-/// no more to do, or with the first failure.
-async fn run(cx: Arc<Context>, task: Task, mut work: impl Work, mut stopped: watch::Receiver<bool>, once: bool) {
+/// no more to do, or with the first failure, and returns true if it has failed or another process has the lease.
+async fn run(
+    cx: Arc<Context>,
+    task: Task,
+    mut work: impl Work,
+    mut stopped: watch::Receiver<bool>,
+    once: bool,
+) -> bool {
     let mut events = cx.events.subscribe();
     let mut turn = Turn { cx: &cx, task: &task, holder: cx.ids.next().to_string(), held: None };
     let mut backoff = task.every;
+    let mut unfinished;
     loop {
         events.mark_unchanged();
         let did = AssertUnwindSafe(turn.step(&mut work, &stopped)).catch_unwind().await;
         let (pause, woken) = match did.unwrap_or_else(|panic| Err(said(&*panic).into())) {
             Ok(Did { here, more }) => {
+                unfinished = !here;
                 backoff = task.every;
                 (if more { Duration::ZERO } else { task.every }, task.woken && here)
             }
             Err(error) => {
+                unfinished = true;
                 backoff = (backoff * 2).min(MAX_BACKOFF.max(task.every));
                 let pause = cx.jitter(backoff);
                 let name = &task.name;
@@ -420,6 +430,7 @@ async fn run(cx: Arc<Context>, task: Task, mut work: impl Work, mut stopped: wat
         }
     }
     turn.end().await;
+    unfinished
 }
 
 /// Returns the message of a panic, for the log.

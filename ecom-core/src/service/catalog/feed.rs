@@ -92,8 +92,8 @@ impl Feed {
 
     /// Returns the hash of the settings that versions belong to.
     pub(crate) fn settings(&self) -> Vec<u8> {
-        let ImportOptions { source, format, create_categories, .. } = (self.options)();
-        let settings = format!("{source:?} {format:?} {create_categories}");
+        let ImportOptions { source, format, create_categories, dry_run, .. } = (self.options)();
+        let settings = format!("{source:?} {format:?} {create_categories} {dry_run}");
         let parts = [self.kind.as_str(), &self.source.identity(), &settings];
         RequestHash::of(parts.map(str::as_bytes)).as_bytes().to_vec()
     }

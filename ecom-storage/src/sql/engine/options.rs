@@ -147,15 +147,20 @@ fn unnamed(field: &'static str) -> Error {
 impl ServerOptions {
     /// Returns the name of the schema, or of the database on MySQL, in which the tables of the shop are.
     pub(super) fn place(&self) -> Result<SchemaName> {
-        match (&self.schema, &self.opener) {
-            (Some(schema), _) => Ok(schema.clone()),
+        let schema = match (&self.schema, &self.opener) {
+            (Some(schema), _) => schema.clone(),
             #[cfg(feature = "mysql")]
-            (None, Opener::MySql { options, .. }) => SchemaName::new(options.get_database().unwrap_or_default()),
+            (None, Opener::MySql { options, .. }) => SchemaName::new(options.get_database().unwrap_or_default())?,
             (None, _) => {
                 let message = "must have the parameter `schema`, because other shops share its connections";
-                Err(Error::invalid("database", FieldCode::Required, message))
+                return Err(Error::invalid("database", FieldCode::Required, message));
             }
+        };
+        if ["public", "information_schema", "mysql", "performance_schema", "sys"].contains(&schema.as_str()) {
+            let message = "must not lead to a schema that the server has made";
+            return Err(Error::invalid("database", FieldCode::OutOfBounds, message));
         }
+        Ok(schema)
     }
 
     /// Returns the options for a URL: `postgres://user:password@host:port/database` or `mysql://…`, with parameters of

@@ -129,7 +129,14 @@ async fn walk(
             Some(None) => continue,
         };
         let path = |slug: &str| parent.map_or_else(|| slug.to_owned(), |parent| format!("{}/{slug}", parent.path));
-        let is_here = |c: &&CategorySummary| c.path == path(c.slug.as_str());
+        let own = named.rsplit_once('/').map_or(named.as_str(), |(_, own)| own);
+        // `garden/garden-tools` is that of `garden/tools` only if that is its name, or if it could not have its own slug.
+        let is_meant = |c: &CategorySummary| {
+            c.slug.as_str() == own
+                || resolver.find(own).is_some()
+                || Slug::from_title(&c.name, "category").as_str() == own
+        };
+        let is_here = |c: &&CategorySummary| c.path == path(c.slug.as_str()) && is_meant(c);
         let found = slugs(&named).find_map(|slug| resolver.find(&slug).filter(is_here));
         if let Some(found) = found {
             let place = Place { id: Some(found.id), path: found.path.clone() };

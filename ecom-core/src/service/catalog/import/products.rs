@@ -140,6 +140,9 @@ impl BatchWriter for Writer<'_> {
         paths = CategoryPaths::load(tx, references()).await?;
         let mut categories_created = Vec::new();
         if self.create_categories && paths.has_missing() {
+            // One may have been deleted since the first read.
+            tx.categories().lock_tree().await?;
+            paths = CategoryPaths::load(tx, references()).await?;
             let accepted = candidates.iter().zip(&targets).filter(|(_, t)| !matches!(t, Target::Rejected(_)));
             categories_created = self.make_categories(tx, accepted.map(|(c, _)| c), &paths).await?;
             if !categories_created.is_empty() {
