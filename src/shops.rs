@@ -785,11 +785,11 @@ impl Inner {
         };
         let unfinished = match self.open(&slot.name, For::Pass).await {
             Ok(shop) => {
-                let mut stopped = stopped.clone();
-                let stop = async {
-                    let _ = stopped.wait_for(|s| *s).await;
+                let mut end = stopped.clone();
+                let ends = async {
+                    let _ = end.wait_for(|s| *s).await;
                 };
-                shop.run_background_pass(pass, stop).await
+                shop.run_background_pass(pass, ends).await
             }
             Err(_) if slot.gone.load(Ordering::Relaxed) => false,
             Err(error) => {
