@@ -148,6 +148,10 @@ pub struct ShopBuilder {
 struct Of {
     place: Place,
     /// The URL of the database with [`SHOP`] in it.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only the shops of a server share connections")
+    )]
     template: Secret,
 }
 

@@ -188,7 +188,15 @@ pub(crate) struct Place {
     pub name: ShopName,
     /// Whether the database is created if it does not exist.
     pub create: bool,
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only the shops of a server share connections")
+    )]
     pub servers: Arc<Servers>,
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only the shops of a server share connections")
+    )]
     pub connections: Option<usize>,
     /// The memory of the cache in this process, in MiB.
     pub cache_mib: u64,
