@@ -450,9 +450,9 @@ impl ShopBuilder {
         self
     }
 
-    async fn open(mut self) -> Result<Shop> {
+    async fn open(self) -> Result<Shop> {
         #[cfg(feature = "config")]
-        if let Some(error) = self.refused.pop() {
+        if let Some(error) = self.refused.into_iter().next_back() {
             return Err(error);
         }
         self.check_parts()?;

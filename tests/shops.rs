@@ -488,7 +488,8 @@ impl Ground {
     }
 
     async fn clear(self) {
-        std::future::ready(drop(self)).await;
+        drop(self);
+        std::future::ready(()).await;
     }
 }
 

@@ -96,6 +96,10 @@ pub async fn on(database: Database, test: impl Future<Output = ()>) {
 }
 
 /// Returns the URL of a new database, on the server of the test.
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql")),
+    expect(clippy::unused_async, reason = "servers are waited for")
+)]
 async fn url() -> String {
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     let kept = |made: test_servers::TestDatabase| {
