@@ -451,11 +451,11 @@ impl ShopBuilder {
     }
 
     async fn open(self) -> Result<Shop> {
+        self.check_parts()?;
         #[cfg(feature = "config")]
         if let Some(error) = self.refused.into_iter().next_back() {
             return Err(error);
         }
-        self.check_parts()?;
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
         let Self { mailer, mail_templates, clock, ids, secret_key, oidc, feeds, config, place, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
