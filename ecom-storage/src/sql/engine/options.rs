@@ -151,6 +151,7 @@ impl ServerOptions {
             (Some(schema), _) => schema.clone(),
             #[cfg(feature = "mysql")]
             (None, Opener::MySql { options, .. }) => SchemaName::new(options.get_database().unwrap_or_default())?,
+            #[cfg(any(feature = "sqlite", feature = "postgres"))]
             (None, _) => {
                 let message = "must have the parameter `schema`, because other shops share its connections";
                 return Err(Error::invalid("database", FieldCode::Required, message));

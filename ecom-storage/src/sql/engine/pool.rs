@@ -429,10 +429,14 @@ impl ServerPool {
         let losses = shared.losses.clone();
         let mut opener = options.opener;
         opener.session(limit, false);
-        #[cfg(feature = "mysql")]
-        if let Opener::MySql { options, .. } = &mut opener {
-            // That of a shop may not exist yet; this one exists always, and everybody may use it.
-            **options = (**options).clone().database("information_schema");
+        match &mut opener {
+            #[cfg(feature = "mysql")]
+            Opener::MySql { options, .. } => {
+                // That of a shop may not exist yet; this one exists always, and everybody may use it.
+                **options = (**options).clone().database("information_schema");
+            }
+            #[cfg(any(feature = "sqlite", feature = "postgres"))]
+            _ => {}
         }
         let opens = Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared };
         let pool = pool(opens, options.max_connections, wait)?;
