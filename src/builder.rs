@@ -146,6 +146,10 @@ pub struct ShopBuilder {
 /// The place of a shop among several.
 #[derive(Debug)]
 struct Of {
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "without a database, no shop is opened")
+    )]
     place: Place,
     /// The URL of the database with [`SHOP`] in it.
     #[cfg_attr(

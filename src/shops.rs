@@ -187,6 +187,10 @@ impl Servers {
 pub(crate) struct Place {
     pub name: ShopName,
     /// Whether the database is created if it does not exist.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "without a database, no shop is opened")
+    )]
     pub create: bool,
     #[cfg_attr(
         not(any(feature = "postgres", feature = "mysql")),
