@@ -391,13 +391,13 @@ async fn pages_are_read_again_if_their_total_changes_and_stop_at_one_that_adds_n
     assert_eq!((again, lines(&text)), (version, 25));
 
     server.put_pages("/p", Pages { unsteady: 1_000, ..pages.clone() });
-    assert!(refused(&feed).await.to_string().contains("changes all the time"));
+    assert!(refused(&feed).await.to_string().contains("has changed during each of"));
 
     server.put_pages("/p", Pages { lacks_from: Some(20), ..pages.clone() });
     assert_eq!(lines(&changed(&feed, None).await.1), 20, "an empty page is the last one");
 
     server.put_pages("/p", Pages { ignores_skip: true, ..pages });
-    assert!(refused(&feed).await.to_string().contains("does not know `skip`"));
+    assert!(refused(&feed).await.to_string().contains("the source ignores `skip`"));
 
     let feed = |path: &str| DummyJsonFeed::new(&server.url(path), options()).unwrap();
     server.put("/list", plain("[{\"id\": 1}]"));
