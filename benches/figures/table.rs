@@ -15,7 +15,7 @@ use ecom::{Shop, ShopParts};
 
 use crate::support::rounds;
 
-/// What the columns of the file are.
+/// The fields that the columns of the file stand for.
 const MAP: &str = r#"{"columns": {"Id": "external_id", "Name": "title", "Text": "description", "Maker": "brand",
     "Group": "categories", "Labels": "tags", "Picture": "images", "Code": "sku", "Price": "price", "Amount": "stock"},
     "constants": {"source": "bench"}}"#;

@@ -68,7 +68,6 @@ impl HttpFeedOptions {
         let mut value = HeaderValue::from_str(value).map_err(|_| malformed("value"))?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
-        self.outbound.other_hosts = false;
         Ok(self)
     }
 }

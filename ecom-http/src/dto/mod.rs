@@ -7,6 +7,7 @@ mod access {
 }
 mod catalog {
     pub(crate) mod category;
+    pub(crate) mod feed;
     pub(crate) mod import;
     pub(crate) mod product;
     pub(crate) mod review;
@@ -37,6 +38,7 @@ pub(crate) use access::user::{
     TakenCartView, TokensView, UserView, VerifyEmailInput,
 };
 pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
+pub(crate) use catalog::feed::FeedView;
 pub(crate) use catalog::import::{ImportView, Rows};
 pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;

@@ -18,10 +18,10 @@ pub(crate) use filter::{day, moment, present, prices, word};
 
 pub(crate) use paging::{Cursor, Paged, Pages, Style};
 pub(crate) use params::{
-    ById, ByKey, ByLine, ByNumber, CartTokenHeader, Force, IfMatchHeader, Numbers, OptionalIfMatchHeader, Picked,
-    Shape, ShowDeleted, Version, Wish,
+    ById, ByKey, ByLine, ByName, ByNumber, CartTokenHeader, Force, IfMatchHeader, Numbers, OptionalIfMatchHeader,
+    Picked, Shape, ShowDeleted, Version, Wish,
 };
-pub(crate) use path::{Id, Key, LineId};
+pub(crate) use path::{Id, Key, LineId, Name};
 pub(crate) use query::{Params, Query};
 pub(crate) use source::body_reader;
 pub(crate) use target::RequestTarget;

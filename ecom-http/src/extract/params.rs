@@ -170,6 +170,15 @@ pub(crate) struct ByNumber {
     id: String,
 }
 
+/// The name in a path, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct ByName {
+    /// The name of the resource.
+    name: String,
+}
+
 /// The If-Match header, for the documentation.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]

@@ -88,6 +88,18 @@ impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for LineId<T> {
     }
 }
 
+/// The name in a path.
+pub(crate) struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(name) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("name"))?;
+        Ok(Self(name))
+    }
+}
+
 fn not_text(parameter: &str) -> ApiError {
     ApiError::field(parameter, FieldCode::Malformed, "must be percent-encoded UTF-8")
 }

@@ -9,7 +9,7 @@ use ecom_core::stream::{StreamPump, StreamReader, reader_of};
 use futures::{Stream, TryStreamExt as _};
 
 /// Returns a reader of a body, and the pump that must run meanwhile. `patience` is the longest time between two parts.
-/// A body of which the client does not send the end is an error at the place where it breaks off.
+/// If the client does not send the whole body, the reader returns an error at the end of what has arrived.
 pub(crate) fn body_reader(
     body: Body,
     patience: Duration,

@@ -10,6 +10,7 @@ use ecom_http::{HttpConfig, router};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::feeds::{FEED, with_feed};
 use crate::support::{API, Answer, Api, id, lamp, open};
 
 /// Sends a POST with a key.
@@ -54,7 +55,7 @@ async fn deleted(api: &Api, path: &str, version: i64) {
 
 #[tokio::test]
 async fn r12_every_kind_of_post_is_answered_once() {
-    let api = Api::new().await;
+    let api = with_feed(open()).await;
     let mut kinds = Vec::new();
     let mut kind = |path: &str| kinds.push(format!("{API}{path}"));
 
@@ -157,6 +158,9 @@ async fn r12_every_kind_of_post_is_answered_once() {
     kind("/admin/jobs/{id}/retry");
     api.parked(&job).await;
     twice(&api, &format!("/admin/jobs/{}/retry", id(&job)), 202, Value::Null).await;
+
+    kind("/admin/feeds/{name}/run");
+    twice(&api, &format!("/admin/feeds/{FEED}/run"), 202, Value::Null).await;
 
     kind("/customers/{id}/erase");
     assert!(

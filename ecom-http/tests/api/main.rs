@@ -13,6 +13,7 @@ mod category;
 mod connections;
 mod customer;
 mod etag;
+mod feeds;
 mod freshness;
 mod idempotency;
 mod imports;

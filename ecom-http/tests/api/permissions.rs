@@ -10,6 +10,7 @@ use ecom_core::id::CustomerId;
 use ecom_http::{HttpConfig, openapi_json, router};
 use serde_json::{Value, json};
 
+use crate::feeds::{FEED, with_feed};
 use crate::support::{API, Api, id, open};
 
 /// One way to be admitted, as a route declares it.
@@ -384,7 +385,7 @@ impl Rows<'_> {
             },
             _ => {}
         }
-        let mut path = path.replace("{id}", &target).replace("{line_id}", &line);
+        let mut path = path.replace("{id}", &target).replace("{line_id}", &line).replace("{name}", FEED);
         if !query.is_empty() {
             path = format!("{path}?{query}");
         }
@@ -421,7 +422,7 @@ fn principal(caller: Caller, owner: &str) -> Principal {
 
 #[tokio::test]
 async fn r16_every_route_admits_whom_it_declares_and_nobody_else() {
-    every_route_admits_whom_it_declares(Api::with(open().rate_limits(None)).await).await;
+    every_route_admits_whom_it_declares(with_feed(open().rate_limits(None)).await).await;
 }
 
 #[cfg(feature = "servers")]
@@ -494,7 +495,7 @@ async fn every_route_admits_whom_it_declares(staff: Api) {
 
 #[tokio::test]
 async fn a_stranger_is_refused_before_the_rest_of_the_request_is_read() {
-    let api = Api::with(HttpConfig::default().rate_limits(None)).await;
+    let api = with_feed(HttpConfig::default().rate_limits(None)).await;
     for route in routes().iter().filter(|route| !route.has(&Way::Open)) {
         let path = format!("{API}{}?unknown=1", route.path.replace("{id}", "%ff").replace("{line_id}", "-"));
         let headers = [("if-match", "3"), ("content-type", "text/plain"), ("idempotency-key", "")];

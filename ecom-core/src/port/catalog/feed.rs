@@ -117,7 +117,7 @@ pub enum Fetched {
 pub struct FeedContent {
     pub(crate) version: Option<FeedVersion>,
     pub(crate) reader: Box<dyn Read + Send>,
-    /// What must run while the reader is read.
+    /// Passes the content on to the reader, and must run while a thread reads it.
     pub(crate) pump: Option<BoxFuture<'static, ()>>,
 }
 

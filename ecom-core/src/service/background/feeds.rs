@@ -23,6 +23,7 @@ use crate::port::storage::Repositories as _;
 use crate::service::catalog::feed::Feed;
 use crate::service::catalog::import::{EndedEarly, ImportReport, ImportService, RecordSource, SourceRecord};
 use crate::service::run::context::Context;
+use crate::service::run::transaction::Tx;
 
 /// The longest time between two looks at the state of a feed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ impl Poll {
     /// any more; then nothing is written.
     async fn change(&self, change: impl Fn(&FeedState) -> Option<FeedState> + Sync) -> Result<Option<FeedState>> {
         let (id, change) = (FeedState::id_of(self.feed.name()), &change);
-        let write = |mut tx: crate::service::run::transaction::Tx<'static>| async move {
+        let write = |mut tx: Tx<'static>| async move {
             let found = tx.feeds().lock(id).await?;
             let Some((before, after)) = found.and_then(|before| change(&before).map(|after| (before, after))) else {
                 return Ok((None, tx));
@@ -87,7 +88,7 @@ impl Poll {
             Some(state) => state,
             None => {
                 let new = &FeedState::new(self.feed.name(), self.cx.now(), self.who.actor());
-                let insert = |mut tx: crate::service::run::transaction::Tx<'static>| async move {
+                let insert = |mut tx: Tx<'static>| async move {
                     tx.feeds().insert(new).await?;
                     Ok(((), tx))
                 };

@@ -195,12 +195,24 @@ impl<'a> FeedService<'a> {
         }
         let ids: Vec<_> = feeds.iter().map(|feed| FeedState::id_of(feed.name())).collect();
         let states = self.cx.storage.connect().await?.feeds().get_many(&ids).await?;
-        let shown = |feed: &Feed| {
-            let found = states.iter().find(|state| state.name == feed.name()).cloned();
-            let new = || FeedState::new(feed.name(), self.cx.now(), self.who.actor());
-            FeedStatus { feed: feed.clone(), state: found.unwrap_or_else(new) }
-        };
-        Ok(feeds.iter().map(shown).collect())
+        let state_of = |feed: &Feed| states.iter().find(|state| state.name == feed.name()).cloned();
+        Ok(feeds.iter().map(|feed| self.status(feed, state_of(feed))).collect())
+    }
+
+    /// Returns a feed of this process. The permission is `jobs:read`.
+    ///
+    /// # Errors
+    /// `NotFound` if this process has no feed of this name, `Unavailable`.
+    pub async fn get(&self, name: &str) -> Result<FeedStatus> {
+        self.who.require(Permission::JobsRead)?;
+        let feed = self.find(name)?;
+        let state = self.cx.storage.connect().await?.feeds().get(FeedState::id_of(name)).await?;
+        Ok(self.status(feed, state))
+    }
+
+    fn status(&self, feed: &Feed, state: Option<FeedState>) -> FeedStatus {
+        let new = || FeedState::new(feed.name(), self.cx.now(), self.who.actor());
+        FeedStatus { feed: feed.clone(), state: state.unwrap_or_else(new) }
     }
 
     /// Makes a feed of this process due, so that the background work polls it within about a second. A request during
@@ -210,6 +222,7 @@ impl<'a> FeedService<'a> {
     /// # Errors
     /// `NotFound` if this process has no feed of this name, `Unavailable`.
     pub async fn poll(&self, name: &str) -> Result<FeedStatus> {
+        self.who.require(Permission::ImportRun)?;
         self.find(name)?;
         self.cx.write(|mut tx| async move { Ok((self.poll_in(&mut tx, name).await?, tx)) }).await
     }
@@ -219,6 +232,7 @@ impl<'a> FeedService<'a> {
     /// # Errors
     /// As [`Self::poll`].
     pub async fn poll_in(&self, tx: &mut Tx<'_>, name: &str) -> Result<FeedStatus> {
+        self.who.require(Permission::ImportRun)?;
         let feed = self.find(name)?.clone();
         tx.started();
         let (now, by) = (self.cx.now(), self.who.actor());
@@ -241,8 +255,7 @@ impl<'a> FeedService<'a> {
     }
 
     fn find(&self, name: &str) -> Result<&'a Feed> {
-        self.who.require(Permission::ImportRun)?;
         let found = self.cx.feeds.iter().find(|feed| feed.name() == name);
-        found.ok_or_else(|| Error::not_found(Entity::Feed, FeedState::id_of(name)))
+        found.ok_or_else(|| Error::not_found(Entity::Feed, name.chars().take(64).collect::<String>()))
     }
 }

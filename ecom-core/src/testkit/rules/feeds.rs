@@ -238,7 +238,7 @@ pub async fn a_feed_without_versions_is_imported_at_every_poll(f: &ShopFixture) 
     assert_eq!(counters(&jobs(f).await[2]), BTreeMap::from([("read", 2), ("unchanged", 2)]));
 }
 
-/// Both look for something to do all the time.
+/// The background work of both shops polls without a pause.
 pub async fn two_processes_import_each_version_once(f: &ShopFixture) {
     let source = TestFeed::new();
     source.set(Some("1"), &products(1, "5"));

@@ -1,6 +1,7 @@
 //! Routes of the catalog.
 
 mod category;
+mod feed;
 mod import;
 mod product;
 mod review;
@@ -42,12 +43,13 @@ pub(super) const AREA: Area = Area {
             text: "Reviews of products, from which their ratings follow",
             conflicts: &[ErrorCode::Duplicate],
         },
-        Tag { name: "imports", text: "Imports of products from other systems", conflicts: &[] },
+        Tag { name: "imports", text: "Imports of products from other systems, and the feeds from which the shop imports by itself", conflicts: &[] },
     ],
     links: &[
         ("products", "/products"),
         ("categories", "/categories"),
         ("category_tree", "/categories/tree"),
+        ("feeds", "/admin/feeds"),
         ("reviews", "/reviews"),
     ],
 };
@@ -56,6 +58,9 @@ pub(super) const AREA: Area = Area {
 fn routes() -> Routes {
     vec![
         routes!(import::import_products),
+        routes!(feed::feeds),
+        routes!(feed::read_feed),
+        routes!(feed::run_feed),
         routes!(product::list, product::create),
         routes!(product::read, product::replace, product::patch, product::delete),
         routes!(product::restore),

@@ -132,17 +132,21 @@ impl BatchWriter for Writer<'_> {
         // The first read finds out whether categories must be created. It is repeated once the tree cannot change any
         // more.
         let mut paths = CategoryPaths::load(tx, references()).await?;
-        if self.create_categories && paths.has_missing() {
+        let locks = self.create_categories && paths.has_missing();
+        if locks {
             tx.categories().lock_tree().await?;
         } else {
             tx.categories().hold_tree().await?;
         }
         paths = CategoryPaths::load(tx, references()).await?;
-        let mut categories_created = Vec::new();
-        if self.create_categories && paths.has_missing() {
-            // One may have been deleted since the first read.
+        let creates = self.create_categories && paths.has_missing();
+        if creates && !locks {
+            // A category was deleted after the first read.
             tx.categories().lock_tree().await?;
             paths = CategoryPaths::load(tx, references()).await?;
+        }
+        let mut categories_created = Vec::new();
+        if creates {
             let accepted = candidates.iter().zip(&targets).filter(|(_, t)| !matches!(t, Target::Rejected(_)));
             categories_created = self.make_categories(tx, accepted.map(|(c, _)| c), &paths).await?;
             if !categories_created.is_empty() {
