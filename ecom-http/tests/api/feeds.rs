@@ -64,7 +64,10 @@ async fn a_feed_is_shown_and_polled_on_request() {
     golden("feed", &new);
     let list = kept_private(api.get("/admin/feeds").await.ok(200));
     assert_eq!(list.data(), json!([new]));
-    assert_eq!(api.get("/admin/feeds?fields=name,failures").await.ok(200).data(), json!([{"name": FEED, "failures": 0}]));
+    assert_eq!(
+        api.get("/admin/feeds?fields=name,failures").await.ok(200).data(),
+        json!([{"name": FEED, "failures": 0}])
+    );
 
     let background = api.shop.start();
     let imported = reaches(&api, |feed| !feed["imported_at"].is_null()).await;

@@ -47,13 +47,16 @@ const CHECKPOINT_PAGES: u32 = 4_000;
 /// if the file cannot be read.
 const READER_CACHE_KIB: i32 = 8 << 10;
 
+/// How long the page cache stays large after the beginning of the last long transaction.
+const KEPT: Duration = Duration::from_secs(10);
+
 /// The page cache of a transaction that writes, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
     /// For the pages of short writes, which are kept from one to the next.
     Short = 16 << 10,
-    /// For the pages of an import's batch, which would be written twice if they did not fit. They are freed when the
-    /// next short write begins.
+    /// For the pages of an import's batch, which would be written twice if they did not fit, and read again by the next
+    /// batch if they were freed in between. They are freed when a short write begins [`KEPT`] after the last batch.
     Long = 64 << 10,
 }
 
@@ -65,6 +68,8 @@ pub(crate) struct Connection {
     slow: Arc<Slow>,
     role: Role,
     room: Room,
+    /// When the last long transaction began, if the page cache may be large.
+    last_long: Option<Instant>,
     in_file: bool,
     durable: bool,
     /// Whether the log is to be written to the database before the next transaction: after commits that do not do so.
@@ -151,6 +156,7 @@ impl Connection {
             slow,
             role,
             room: Room::Short,
+            last_long: None,
             in_file: options.path().is_some(),
             durable: options.durable,
             log_is_long: false,
@@ -194,6 +200,12 @@ impl Connection {
 
     /// Sets the size of the page cache of a connection that writes.
     pub(crate) fn make_room(&mut self, room: Room) {
+        let now = Instant::now();
+        match room {
+            Room::Long => self.last_long = Some(now),
+            Room::Short if self.last_long.is_some_and(|began| now - began < KEPT) => return,
+            Room::Short => self.last_long = None,
+        }
         if self.room != room
             && let Ok(conn) = self.here()
             && conn.pragma_update(None, "cache_size", -(room as i32)).is_ok()

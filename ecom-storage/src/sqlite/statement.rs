@@ -67,16 +67,17 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Prepares a statement, or takes it from the cache, and binds its parameters.
-fn ready<'c>(conn: &'c Connection, watch: &Watch, text: &str, args: &[Value<'_>]) -> R<CachedStatement<'c>> {
+/// Prepares a statement, or takes it from the cache.
+fn ready<'c>(conn: &'c Connection, watch: &Watch, text: &str) -> R<CachedStatement<'c>> {
     // SQLite also asks the watch while it prepares a statement, when the deadline is still that of the one before.
     watch.stop();
-    let mut statement = conn.prepare_cached(text)?;
-    for (at, value) in (1..).zip(args) {
-        bind(&mut statement, at, value)?;
-    }
+    let statement = conn.prepare_cached(text)?;
     watch.start(&statement);
     Ok(statement)
+}
+
+fn bind_all(statement: &mut CachedStatement<'_>, args: &[Value<'_>]) -> R<()> {
+    (1..).zip(args).try_for_each(|(at, value)| bind(statement, at, value))
 }
 
 fn bind(statement: &mut CachedStatement<'_>, at: usize, value: &Value<'_>) -> R<()> {
@@ -102,7 +103,8 @@ fn bind(statement: &mut CachedStatement<'_>, at: usize, value: &Value<'_>) -> R<
 
 /// Reads at most this many rows.
 fn read(conn: &Connection, watch: &Watch, text: &str, args: &[Value<'_>], most: usize) -> R<Vec<Row>> {
-    let mut statement = ready(conn, watch, text, args)?;
+    let mut statement = ready(conn, watch, text)?;
+    bind_all(&mut statement, args)?;
     let columns = statement.column_count();
     // A statement that writes runs to its end, where SQLite checks foreign keys.
     let most = if statement.readonly() { most } else { usize::MAX };
@@ -130,9 +132,23 @@ pub(super) fn fetch_optional(conn: &Connection, watch: &Watch, text: &str, args:
     Ok(read(conn, watch, text, args, 1)?.into_iter().next())
 }
 
-/// Returns how many rows the statement changed.
+/// Returns how many rows the statement changed. A statement with fewer parameters than there are values runs once for
+/// each set of values, and what it did before an error stays in the transaction.
 pub(super) fn execute(conn: &Connection, watch: &Watch, text: &str, args: &[Value<'_>]) -> R<u64> {
-    let mut statement = ready(conn, watch, text, args)?;
+    let mut statement = ready(conn, watch, text)?;
+    let width = statement.parameter_count();
+    if width == 0 {
+        return step(conn, &mut statement);
+    }
+    debug_assert!(args.len() % width == 0, "{} values for {width} parameters", args.len());
+    args.chunks(width).try_fold(0, |changed, args| {
+        bind_all(&mut statement, args)?;
+        Ok(changed + step(conn, &mut statement)?)
+    })
+}
+
+/// Runs a statement to its end, and returns how many rows it changed.
+fn step(conn: &Connection, statement: &mut CachedStatement<'_>) -> R<u64> {
     let mut rows = statement.raw_query();
     while rows.next()?.is_some() {}
     drop(rows);

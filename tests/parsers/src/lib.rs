@@ -14,6 +14,7 @@ mod if_match;
 mod merge_patch;
 mod price;
 mod shop;
+mod table;
 mod token;
 
 pub use self::cursor::{LISTS, cursor};
@@ -22,18 +23,20 @@ pub use self::forwarded::forwarded;
 pub use self::if_match::if_match;
 pub use self::merge_patch::{merge_patch, merged};
 pub use self::price::price;
+pub use self::table::table;
 pub use self::token::token;
 
 /// A function that checks a property for an input.
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its folder in `fuzz/corpus` and of its target in `fuzz/fuzz_targets`.
-pub const PROPERTIES: [(&str, Property); 7] = [
+pub const PROPERTIES: [(&str, Property); 8] = [
     ("cursor", cursor),
     ("filters", filters),
     ("forwarded", forwarded),
     ("if_match", if_match),
     ("merge_patch", merge_patch),
     ("price", price),
+    ("table", table),
     ("token", token),
 ];

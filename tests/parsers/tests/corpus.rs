@@ -42,4 +42,4 @@ macro_rules! corpora {
     ($($name:ident)*) => { $(#[test] fn $name() { check(stringify!($name)); })* };
 }
 
-corpora! { cursor filters forwarded if_match merge_patch price token }
+corpora! { cursor filters forwarded if_match merge_patch price table token }

@@ -4,7 +4,7 @@ use ecom_core::paging::{Keyset, SortKey};
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 use serde_json::{Value, json};
-use test_parsers::{LISTS, cursor, filters, forwarded, if_match, merge_patch, price, token};
+use test_parsers::{LISTS, cursor, filters, forwarded, if_match, merge_patch, price, table, token};
 use uuid::Uuid;
 
 fn cases(n: u32) -> ProptestConfig {
@@ -245,6 +245,26 @@ proptest! {
         ),
     ) {
         merge_patch(json!(fields).to_string().as_bytes());
+    }
+
+    #[test]
+    fn each_row_of_a_table_has_an_outcome_and_a_second_import_writes_nothing(
+        header in changed(one_of(&[
+            "title,sku,price,stock", "external_id,title,price,category,tags", "sku,title,price,brand,description",
+            "\u{feff}title;sku;price;stock", "title,sku", "Title,Price,Code",
+        ])),
+        rows in prop::collection::vec(
+            prop_oneof![
+                6 => changed("[A-C]{1,2},[S-V]-[0-9],[0-9]{1,3}(\\.[0-9]{1,3})?,[0-9a-c]{0,3}(,[a-c|/]{0,5})?"),
+                2 => changed("\"[A-C \n]{1,4}\",\"S-[0-9]\",\"[0-9]\"\"\",5"),
+                1 => "[\",;\n\r\t A-Z0-9]{0,20}".boxed(),
+                1 => "\\PC{0,20}".boxed(),
+            ],
+            0..6,
+        ),
+        end in prop::sample::select(vec!["\n", "\r\n", "\r"]),
+    ) {
+        table(std::iter::once(header).chain(rows).collect::<Vec<_>>().join(end).as_bytes());
     }
 
     #[test]

@@ -43,7 +43,11 @@ pub(super) const AREA: Area = Area {
             text: "Reviews of products, from which their ratings follow",
             conflicts: &[ErrorCode::Duplicate],
         },
-        Tag { name: "imports", text: "Imports of products from other systems, and the feeds from which the shop imports by itself", conflicts: &[] },
+        Tag {
+            name: "imports",
+            text: "Imports of products from other systems, and the feeds from which the shop imports by itself",
+            conflicts: &[],
+        },
     ],
     links: &[
         ("products", "/products"),

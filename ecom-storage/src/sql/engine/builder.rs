@@ -11,7 +11,7 @@ use ecom_core::{Error, FieldCode};
 
 use crate::sql::engine::dialect::{Dialect, Sql};
 use crate::sql::engine::error::DbResult;
-use crate::sql::engine::executor::Executor;
+use crate::sql::engine::executor::{Executor, Text};
 use crate::sql::engine::value::Value;
 
 /// The sizes that lists in `IN (…)` are padded to.
@@ -20,6 +20,8 @@ const LIST_SIZES: [usize; 8] = [1, 8, 32, 128, 512, 2_048, 8_192, 30_000];
 pub const MAX_LIST: usize = 30_000;
 /// The maximum number of rows of one INSERT, a power of two.
 const MAX_ROWS: usize = 128;
+/// The maximum number of rows that one call inserts one by one.
+const MAX_REPEATED_ROWS: usize = 1_024;
 
 /// A statement's text and its parameters.
 #[derive(Default)]
@@ -209,7 +211,8 @@ pub async fn update_rows<T: Sync>(
 }
 
 /// Inserts rows: `head` is `INSERT INTO t (…)`, and `row` pushes exactly `columns` values of one row. Each statement
-/// inserts a power of two of rows.
+/// inserts a power of two of rows, or one row if the database prefers that. If a row is refused, others may be inserted
+/// already, so the transaction must be rolled back.
 pub async fn insert_rows<'q, T>(
     x: &mut Executor<'_>,
     head: &str,
@@ -217,14 +220,25 @@ pub async fn insert_rows<'q, T>(
     rows: &'q [T],
     mut row: impl FnMut(&'q T, &mut Vec<Value<'q>>) -> ecom_core::Result<()>,
 ) -> ecom_core::Result<DbResult<()>> {
+    let one_by_one = x.repeats();
     let mut rest = rows;
     while !rest.is_empty() {
-        let n = if rest.len() >= MAX_ROWS { MAX_ROWS } else { 1 << rest.len().ilog2() };
+        let n = match rest.len() {
+            len if one_by_one => len.min(MAX_REPEATED_ROWS),
+            len if len >= MAX_ROWS => MAX_ROWS,
+            len => 1 << len.ilog2(),
+        };
         let (now, later) = rest.split_at(n);
         rest = later;
         let mut args = Vec::with_capacity(n * columns);
         for r in now {
             row(r, &mut args)?;
+        }
+        if one_by_one {
+            if let Err(e) = x.execute(Text::Repeated(repeated(head, columns)), args).await {
+                return Ok(Err(e));
+            }
+            continue;
         }
         let mut text = String::with_capacity(head.len() + 8 + n * columns * 6);
         text.push_str(head);
@@ -243,6 +257,18 @@ pub async fn insert_rows<'q, T>(
         }
     }
     Ok(Ok(()))
+}
+
+/// Returns the statement that inserts one row of the values that are bound.
+fn repeated(head: &str, columns: usize) -> String {
+    let mut text = String::with_capacity(head.len() + 12 + 2 * columns);
+    text.push_str(head);
+    text.push_str(" VALUES (?");
+    for _ in 1..columns {
+        text.push_str(",?");
+    }
+    text.push(')');
+    text
 }
 
 /// Returns half-open ranges that contain every numbered variant of a slug: `phone-0` up to `phone-:`.

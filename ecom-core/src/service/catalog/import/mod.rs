@@ -62,7 +62,7 @@ use crate::text::check_text;
 const CHANNEL: usize = 32;
 /// How many records a batch has by default, and if it is one of the first import of products.
 const BATCH: usize = 100;
-const FIRST_BATCH: usize = 4_000;
+const FIRST_BATCH: usize = 10_000;
 /// The bytes of records after which a batch is written even if it has fewer records.
 const BATCH_BYTES: usize = 8 << 20;
 /// How often a batch is tried while the database is unavailable, and the first pause between tries.
@@ -89,7 +89,7 @@ pub struct ImportOptions {
     /// the exports of Shopify and WooCommerce by their headers, and CSV whose header has our own field names. Each of
     /// them may be compressed with gzip, which is detected in any case.
     pub format: Option<ImportFormat>,
-    /// Records per unit of work, 1 to 10,000. By default 100, and 4,000 for products if the shop has none yet: then no
+    /// Records per unit of work, 1 to 10,000. By default 100, and 10,000 for products if the shop has none yet: then no
     /// orders wait for the import, and on SQLite it takes half as long. A unit of work has fewer records if they are
     /// larger than 8 MiB in sum. Categories have a fixed number.
     pub batch: Option<usize>,
