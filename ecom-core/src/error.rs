@@ -222,6 +222,29 @@ pub struct Resting {
     pub retry_after: Duration,
 }
 
+/// The cause of [`Error::Unavailable`] if an adapter refuses the server that its URL leads to, because the server could
+/// give wrong answers: a standby, for example. [`Health`](crate::Health) shows the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server is refused: {reason}")]
+pub struct RefusedServer {
+    /// Why, and what to do about it. It names no server and contains no part of a URL.
+    pub reason: &'static str,
+}
+
+impl RefusedServer {
+    /// Returns the refusal among the causes of an error.
+    pub fn among_causes(error: &Error) -> Option<Self> {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            if let Some(refused) = error.downcast_ref() {
+                return Some(*refused);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
 /// The reason why the state of the shop does not allow a write. Each reason has its own [`ErrorCode`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

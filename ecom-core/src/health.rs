@@ -18,6 +18,8 @@ pub struct DependencyHealth {
     pub up: bool,
     /// How long the response, or the wait for it, took.
     pub latency: Duration,
+    /// Why the server of the dependency is refused, although it responds, and what to do about it.
+    pub refused: Option<&'static str>,
 }
 
 /// The health of a shop.

@@ -140,8 +140,8 @@ pub mod testkit;
 pub mod text;
 
 pub use error::{
-    BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, Resting, Result, ValidationErrors,
-    WithCauses,
+    BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, RefusedServer, Resting, Result,
+    ValidationErrors, WithCauses,
 };
 pub use health::{DependencyHealth, Health};
 pub use service::run::after_commit::AfterCommit;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
-use crate::error::{Conflict, Dependency, Error, FieldCode, Result};
+use crate::error::{Conflict, Dependency, Error, FieldCode, RefusedServer, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
 use crate::port::cache::{Cache, NoCache};
@@ -630,8 +630,12 @@ impl Shop {
             call: impl Future<Output = Result<()>>,
         ) -> DependencyHealth {
             let start = Instant::now();
-            let up = matches!(tokio::time::timeout(limit, call).await, Ok(Ok(())));
-            DependencyHealth { dependency, name, up, latency: start.elapsed() }
+            let (up, refused) = match tokio::time::timeout(limit, call).await {
+                Ok(Ok(())) => (true, None),
+                Ok(Err(e)) => (false, RefusedServer::among_causes(&e).map(|refused| refused.reason)),
+                Err(_) => (false, None),
+            };
+            DependencyHealth { dependency, name, up, latency: start.elapsed(), refused }
         }
         let cx = &self.cx;
         let main = &cx.indices.main.provider;

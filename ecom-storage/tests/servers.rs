@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 use std::borrow::Cow;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,14 @@ use ecom_core::money::Currency;
 use ecom_core::port::{NoSearch, Storage};
 use ecom_core::testkit::sample::Env;
 use ecom_core::text::Slug;
-use ecom_core::{Error, ErrorCode, Shop, ShopParts};
-use ecom_storage::{ServerOptions, SqlStorage, begin_on_mysql, begin_on_postgres, on_mysql, on_postgres};
+use ecom_core::{Error, ErrorCode, RefusedServer, Shop, ShopParts, WithCauses};
+use ecom_storage::{ServerOptions, ServerPool, SqlStorage, begin_on_mysql, begin_on_postgres, on_mysql, on_postgres};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, SqlSafeStr as _};
 use test_servers::cluster::Galera;
 use test_servers::{Kind, Server, TestDatabase};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
@@ -59,7 +62,10 @@ on_each! {
     connections_that_died_cost_one_call_at_most
     a_lock_that_does_not_come_ends_in_time
     r03_a_product_and_a_move_of_its_category_wait_for_each_other
-    a_read_only_database_is_unavailable
+    r15_a_read_only_database_is_refused
+    r15_a_proxy_that_sends_reads_elsewhere_is_refused
+    r15_a_server_with_another_schema_or_database_is_refused
+    r15_shops_on_shared_connections_refuse_another_schema_each
     a_full_disk_and_a_lost_pooler_are_unavailable
     a_statement_sees_what_has_committed_whatever_the_database_defaults_to
     once_migrated_nobody_needs_to_make_tables
@@ -506,33 +512,256 @@ async fn r03_a_product_and_a_move_of_its_category_wait_for_each_other(database: 
     Ok(())
 }
 
-async fn a_read_only_database_is_unavailable(database: TestDatabase) -> TestResult {
+/// Asserts that an error is a refusal for a reason that contains a word.
+fn assert_refused(e: &Error, word: &str) {
+    assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
+    let refused = RefusedServer::among_causes(e).unwrap_or_else(|| panic!("{e:?}"));
+    assert!(refused.reason.contains(word), "{refused}");
+}
+
+async fn r15_a_read_only_database_is_refused(database: TestDatabase) -> TestResult {
     let (server, url) = if is_mysql(&database.url) {
-        let server = Server::with(Kind::MariaDb, &["read_only=0"]).await;
-        storage(&server.url()).migrate(Currency::USD).await?;
-        // An administrator can still write.
-        raw(&server.url(), "CREATE USER app@'%'; GRANT SELECT, INSERT, UPDATE, DELETE ON *.* TO app@'%'").await?;
-        raw(&server.url(), "SET GLOBAL read_only = 1").await?;
-        let mut url = url::Url::parse(&server.url())?;
-        url.set_username("app").unwrap();
-        url.set_password(None).unwrap();
-        (Some(server), url.to_string())
+        let server = Server::mariadb().await;
+        // An administrator could still write.
+        raw(&server.url(), "CREATE USER app@'%'; GRANT ALL ON ecom.* TO app@'%'").await?;
+        let url = server.url().replace("ecom:ecom@", "app@");
+        (Some(server), url)
     } else {
-        storage(&database.url).migrate(Currency::USD).await?;
-        raw(
-            &database.url,
-            &format!("ALTER DATABASE {} SET default_transaction_read_only = on", name_of(&database.url)),
-        )
-        .await?;
         (None, database.url.clone())
     };
-    let s = storage(&url);
-    let mut tx = s.begin().await?;
-    let e = tx.categories().insert(&[category("no")]).await.unwrap_err();
-    assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
-    drop(tx);
+    let mut options = ServerOptions::from_url(&url)?;
+    options.check_interval = Duration::ZERO;
+    let (s, checked) = (storage(&url), SqlStorage::server(options)?);
+    s.migrate(Currency::USD).await?;
+    checked.migrate(Currency::USD).await?;
     s.identity().await?;
-    drop(server);
+    checked.identity().await?;
+    let set = |on: &str| match &server {
+        Some(_) => format!("SET GLOBAL read_only = {on}"),
+        None => format!("ALTER DATABASE {} SET default_transaction_read_only = {on}", name_of(&url)),
+    };
+    let admin = match &server {
+        Some(server) => server.url(),
+        None => format!("{url}?options[default_transaction_read_only]=off"),
+    };
+    let mut tx = s.begin().await?;
+    raw(&admin, &set("on")).await?;
+    // A new connection is refused, whatever it is for.
+    for e in [storage(&url).identity().await.unwrap_err(), storage(&url).migrate(Currency::USD).await.unwrap_err()] {
+        assert_refused(&e, "read-only");
+    }
+    if server.is_some() {
+        // One that was checked before is refused once it is checked again: after the interval, or once a write has
+        // failed. Sessions of PostgreSQL keep their setting.
+        assert_refused(&checked.identity().await.unwrap_err(), "read-only");
+        let e = tx.categories().insert(&[category("no")]).await.unwrap_err();
+        assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
+        assert!(WithCauses(&e).to_string().contains("read-only"), "{e:?}");
+        assert_refused(&s.identity().await.unwrap_err(), "read-only");
+        let shop = Shop::new(ShopParts::new(Arc::new(s.clone()), Arc::new(NoSearch)))?;
+        let health = shop.health(Duration::from_secs(5)).await;
+        assert!(!health.can_serve());
+        assert!(health.dependencies[0].refused.is_some_and(|why| why.contains("read-only")), "{health:?}");
+    }
+    raw(&admin, &set("off")).await?;
+    s.identity().await?;
+    checked.identity().await?;
+    Ok(())
+}
+
+/// Where a [`proxy`] sends a SELECT outside of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reads {
+    /// Where it sends everything else.
+    ToWriter,
+    ToReader,
+    /// To each in turn.
+    InTurn,
+}
+
+/// Starts a proxy between two servers with the same users, none of which has a password, and returns its port. It is
+/// enough for clients that send each command in a packet of its own and wait for the response.
+async fn proxy(reads: Reads, is_mysql: bool, writer: u16, reader: u16) -> u16 {
+    async fn serve(mut client: TcpStream, reads: Reads, is_mysql: bool, ports: [u16; 2]) -> std::io::Result<()> {
+        let mut writer = TcpStream::connect(("127.0.0.1", ports[0])).await?;
+        let mut reader = TcpStream::connect(("127.0.0.1", ports[1])).await?;
+        let (mut request, mut answer, mut other) = (vec![0; 1 << 16], vec![0; 1 << 16], vec![0; 1 << 16]);
+        let (mut begun, mut in_transaction, mut turn) = (false, false, false);
+        let mut greeting = Vec::new();
+        loop {
+            tokio::select! {
+                n = client.read(&mut request) => {
+                    let sent = &request[..n?];
+                    if sent.is_empty() {
+                        return Ok(());
+                    }
+                    // A command, and not a part of the handshake: of PostgreSQL by the kind of the message, of MySQL by
+                    // its sequence number.
+                    let is_command = if is_mysql { sent.get(3) == Some(&0) } else { sent[0] != 0 };
+                    if is_command {
+                        // The reader has answered the handshake by then.
+                        while !begun {
+                            begun = if is_mysql { is_ok(&greeting) } else { greeting.ends_with(b"Z\0\0\0\x05I") };
+                            if !begun {
+                                let n = reader.read(&mut other).await?;
+                                greeting.extend(&other[..n]);
+                            }
+                        }
+                        let is_text = if is_mysql { sent[4] == 3 } else { sent[0] == b'Q' };
+                        let text = String::from_utf8_lossy(if is_text { &sent[5..] } else { b"" }).into_owned();
+                        let is_read = text.starts_with("SELECT") && !in_transaction;
+                        if text.starts_with("BEGIN") || text.starts_with("START") {
+                            in_transaction = true;
+                        }
+                        if text.trim_end_matches('\0').ends_with("ROLLBACK") || text.contains("COMMIT") {
+                            in_transaction = false;
+                        }
+                        turn = turn != is_read;
+                        let to_reader = is_read && (reads == Reads::ToReader || reads == Reads::InTurn && turn);
+                        (if to_reader { &mut reader } else { &mut writer }).write_all(sent).await?;
+                    } else {
+                        writer.write_all(sent).await?;
+                        reader.write_all(sent).await?;
+                    }
+                }
+                n = writer.read(&mut answer) => {
+                    let n = n?;
+                    if n == 0 { return Ok(()) }
+                    client.write_all(&answer[..n]).await?;
+                }
+                n = reader.read(&mut other) => {
+                    let n = n?;
+                    if n == 0 { return Ok(()) }
+                    if begun { client.write_all(&other[..n]).await? } else { greeting.extend(&other[..n]) }
+                }
+            }
+        }
+    }
+    /// Whether a greeting is followed by a packet, which is the answer to the login.
+    fn is_ok(greeting: &[u8]) -> bool {
+        let Some([a, b, c, _]) = greeting.first_chunk() else { return false };
+        greeting.len() > 4 + u32::from_le_bytes([*a, *b, *c, 0]) as usize
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(serve(client, reads, is_mysql, [writer, reader]));
+        }
+    });
+    port
+}
+
+async fn r15_a_proxy_that_sends_reads_elsewhere_is_refused(database: TestDatabase) -> TestResult {
+    let mut url = url::Url::parse(&database.url)?;
+    let other = if is_mysql(&database.url) {
+        let other = Server::mariadb().await;
+        let name = name_of(&database.url);
+        let user = format!("CREATE USER {name}@'%'; GRANT ALL ON {name}.* TO {name}@'%'");
+        raw(&database.url, &user).await?;
+        raw(&other.url(), &format!("CREATE DATABASE {name}; {user}")).await?;
+        url.set_username(&name).unwrap();
+        url.set_password(None).unwrap();
+        url.set_query(Some("ssl-mode=disabled"));
+        other
+    } else {
+        let other = Server::postgres().await;
+        raw(&other.url(), &format!("CREATE DATABASE {}", name_of(&database.url))).await?;
+        url.set_query(Some("sslmode=disable"));
+        other
+    };
+    let writer = url.port().ok_or("a port")?;
+    for reads in [Reads::ToWriter, Reads::ToReader, Reads::InTurn] {
+        let port = proxy(reads, is_mysql(&database.url), writer, other.port()).await;
+        url.set_host(Some("127.0.0.1"))?;
+        url.set_port(Some(port)).unwrap();
+        let s = storage(url.as_str());
+        if reads == Reads::ToWriter {
+            s.migrate(Currency::USD).await?;
+            s.identity().await?;
+        } else {
+            assert_refused(&s.migrate(Currency::USD).await.unwrap_err(), "proxy");
+            assert_refused(&s.identity().await.unwrap_err(), "proxy");
+        }
+        s.close().await;
+    }
+    if is_mysql(&database.url) {
+        raw(&database.url, &format!("DROP USER {}@'%'", name_of(&database.url))).await?;
+    }
+    Ok(())
+}
+
+/// A new connection may lead to another server than the ones before: one that was restored from an old backup, or one
+/// of another shop.
+async fn r15_a_server_with_another_schema_or_database_is_refused(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    let s = storage(url);
+    s.migrate(Currency::USD).await?;
+    s.identity().await?;
+    for (sql, word) in [
+        ("UPDATE ecom_migrations SET version = -version WHERE version > 5", "schema"),
+        ("UPDATE ecom_migrations SET version = -version WHERE version < 0", ""),
+        ("UPDATE ecom_migrations SET checksum = REVERSE(checksum)", "schema"),
+        ("UPDATE ecom_migrations SET checksum = REVERSE(checksum)", ""),
+        // A newer release may have migrated it.
+        ("INSERT INTO ecom_migrations VALUES (999, 'later', '0', 0)", ""),
+        ("UPDATE ecom_meta SET value = CONCAT('x', value) WHERE name = 'identity'", "another database"),
+        ("UPDATE ecom_meta SET value = SUBSTRING(value, 2) WHERE name = 'identity'", ""),
+        ("ALTER TABLE ecom_migrations RENAME TO elsewhere", "schema"),
+        ("ALTER TABLE elsewhere RENAME TO ecom_migrations", ""),
+    ] {
+        raw(url, sql).await?;
+        kill_connections(url).await?;
+        // The first call may meet a connection that has died.
+        let _ = s.identity().await;
+        if word.is_empty() {
+            s.identity().await.map_err(|e| format!("{sql}: {e:?}"))?;
+        } else {
+            assert_refused(&s.identity().await.unwrap_err(), word);
+            assert_refused(&s.begin().await.err().ok_or("a transaction begins")?, word);
+        }
+    }
+    Ok(())
+}
+
+/// Shops that share connections are checked when a connection enters their schema.
+async fn r15_shops_on_shared_connections_refuse_another_schema_each(database: TestDatabase) -> TestResult {
+    let name = name_of(&database.url);
+    let schemas = ["a", "b"].map(|shop| format!("{name}_{shop}"));
+    let options = |schema: &str| {
+        let url = if is_mysql(&database.url) {
+            database.url.replace(&name, schema)
+        } else {
+            format!("{}?schema={schema}", database.url)
+        };
+        let mut options = ServerOptions::from_url(&url)?;
+        options.max_connections = 1;
+        Ok::<_, Error>(options)
+    };
+    let pool = ServerPool::new(options(&schemas[0])?)?;
+    let mut shops = Vec::new();
+    for schema in &schemas {
+        let s = SqlStorage::server_on(&pool, options(schema)?)?;
+        s.create_schema().await?;
+        s.migrate(Currency::USD).await?;
+        shops.push(s);
+    }
+    let statements = shops[0].statements();
+    for s in shops.iter().chain(&shops) {
+        s.identity().await?;
+    }
+    // To enter the schema, and to read: the check is a part of the first.
+    assert_eq!(shops[0].statements() - statements, 4);
+    raw(&database.url, &format!("UPDATE {}.ecom_migrations SET checksum = 'x'", schemas[1])).await?;
+    shops[0].identity().await?;
+    assert_refused(&shops[1].identity().await.unwrap_err(), "schema");
+    shops[0].identity().await?;
+    pool.close();
+    if is_mysql(&database.url) {
+        for schema in &schemas {
+            raw(&database.url, &format!("DROP DATABASE {schema}")).await?;
+        }
+    }
     Ok(())
 }
 
@@ -650,14 +879,19 @@ async fn a_database_that_cannot_hold_every_text_is_refused() -> TestResult {
     Ok(())
 }
 
-/// A standby may lag, so that no connection to one is used, also not after the server has changed its role.
+/// A standby may lag, so that no connection to one is used, also not after the server has changed its role. Once it was
+/// promoted, the old primary is refused: it lacks what was written since. The cluster is one server, whose directory
+/// stands for the old primary before the promotion, and again after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_standby_of_postgres_is_refused_until_it_is_promoted() -> TestResult {
+async fn r15_a_standby_and_then_the_old_primary_of_postgres_are_refused() -> TestResult {
     let mut server = Server::postgres().await;
     let s = storage(&server.url());
     s.migrate(Currency::USD).await?;
     s.identity().await?;
     server.stop().await;
+    let data = |name: &str| server.directory().join(name);
+    let (current, old) = (data("data"), data("old"));
+    assert!(Command::new("cp").arg("-a").args([&current, &old]).status()?.success());
     std::fs::write(server.directory().join("data/standby.signal"), "")?;
     server.start().await;
     // The first call finds that its connection is closed.
@@ -666,13 +900,26 @@ async fn a_standby_of_postgres_is_refused_until_it_is_promoted() -> TestResult {
         assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
         assert!(format!("{e:?}").contains("standby"), "{e:?}");
     }
+    // A host's connection is refused, too.
+    let shop = Shop::new(ShopParts::new(Arc::new(s.clone()), Arc::new(NoSearch)))?;
+    let mut host = PgConnection::connect(&server.url()).await?;
+    let e = begin_on_postgres(&shop, &mut host).await.unwrap_err();
+    assert!(e.code() == ErrorCode::Validation && e.to_string().contains("standby"), "{e:?}");
     raw(&server.url(), "SELECT pg_promote()").await?;
     s.identity().await?;
+    server.stop().await;
+    std::fs::remove_dir_all(&current)?;
+    std::fs::rename(&old, &current)?;
+    server.start().await;
+    let _ = s.identity().await;
+    assert_refused(&s.identity().await.unwrap_err(), "old primary");
+    // A process that knows no other primary cannot tell.
+    storage(&server.url()).identity().await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_replica_of_mariadb_is_refused_until_it_is_promoted() -> TestResult {
+async fn r15_a_replica_of_mariadb_is_refused_until_it_is_promoted() -> TestResult {
     let primary = Server::with(Kind::MariaDb, &["server-id=1", "log-bin=primary"]).await;
     let replica = Server::with(Kind::MariaDb, &["server-id=2", "log-bin=replica"]).await;
     let s = storage(&replica.url());
@@ -687,9 +934,11 @@ async fn a_replica_of_mariadb_is_refused_until_it_is_promoted() -> TestResult {
         ),
     )
     .await?;
-    let e = storage(&replica.url()).identity().await.unwrap_err();
-    assert!(e.code() == ErrorCode::Unavailable && format!("{e:?}").contains("replica"), "{e:?}");
-    raw(&replica.url(), "STOP SLAVE; SET GLOBAL read_only = 0").await?;
+    assert_refused(&storage(&replica.url()).identity().await.unwrap_err(), "replica");
+    // Its rows become older still if its replication stops.
+    raw(&replica.url(), "STOP SLAVE").await?;
+    assert_refused(&storage(&replica.url()).identity().await.unwrap_err(), "replica");
+    raw(&replica.url(), "SET GLOBAL read_only = 0").await?;
     storage(&replica.url()).identity().await?;
     Ok(())
 }
@@ -711,6 +960,14 @@ async fn a_node_of_galera_that_is_cut_off_is_unavailable() -> TestResult {
     }
     raw(&node.url(), "SET GLOBAL wsrep_reject_queries = 'NONE'").await?;
     s.identity().await?;
+    // Also if such nodes return old rows by default.
+    raw(&node.url(), "SET GLOBAL wsrep_dirty_reads = ON").await?;
+    raw(&node.url(), "SET GLOBAL wsrep_cluster_address = 'gcomm://127.0.0.1:1'").await?;
+    raw(&node.url(), "SELECT * FROM categories").await?;
+    for _ in 0..2 {
+        let e = s.identity().await.unwrap_err();
+        assert!(e.code() == ErrorCode::Unavailable && !e.outcome_unknown(), "{e:?}");
+    }
     Ok(())
 }
 

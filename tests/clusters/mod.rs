@@ -3,6 +3,7 @@
 
 mod galera;
 mod patroni;
+mod refused;
 mod search;
 mod sentinel;
 

@@ -51,6 +51,9 @@ pub(super) struct DependencyView {
     adapter: &'static str,
     /// How long the dependency took to respond, in milliseconds, rounded to 0.01.
     latency_ms: f64,
+    /// Why the server of the dependency is refused, although it responds, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
 }
 
 /// A pool of connections.
@@ -106,6 +109,7 @@ impl HealthView {
                     status: if d.up { "up" } else { "down" },
                     adapter: d.name,
                     latency_ms: (d.latency.as_secs_f64() * 100_000.0).round() / 100.0,
+                    refused: d.refused,
                 };
                 (name.to_owned(), view)
             })

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
+use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow};
 use sqlx::types::Json;
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row as _, SqlStr};
 
+use crate::sql::engine::check::{self, View};
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::options::SchemaName;
@@ -147,24 +148,74 @@ pub(crate) enum Node {
     },
 }
 
-/// Returns the kind of server that a connection leads to.
+/// Identifies the server, as its neighbours in a cluster do. MariaDB skips the comment.
+macro_rules! server {
+    () => {
+        "CONCAT_WS(' ', @@hostname, @@port, @@server_id /*!80000 , @@server_uuid */)"
+    };
+}
+
+/// Whether the server refuses writes, as a number. Newer servers have more words than ON for it.
+macro_rules! read_only {
+    () => {
+        "CAST(CAST(@@read_only AS CHAR) NOT IN ('0', 'OFF') OR @@innodb_read_only AS SIGNED)"
+    };
+}
+
+/// Finds nodes of Galera. Not every server has the variable.
+macro_rules! galera {
+    () => {
+        "SHOW VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'"
+    };
+}
+
+/// Returns the kind of server, from the rows of a text that ends with [`galera!`].
+fn node_of(rows: &[MySqlRow], full: usize) -> Node {
+    let is_galera = rows.last().is_some_and(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|n| n == "wsrep_on"));
+    if is_galera { Node::Galera { full } } else { Node::Alone }
+}
+
+/// Returns the kind of server that a connection of a host leads to.
 ///
 /// # Errors
-/// `Unavailable` if it is a replica of MariaDB, whose rows may be old. A server that is read-only for another reason
-/// may be read.
+/// `Unavailable` if the server is read-only.
 pub(crate) async fn node(c: &mut MySqlConnection, full: usize) -> DbResult<Node> {
-    let text = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on') AND Value = 'ON'";
+    let text = concat!("SELECT ", server!(), ", ", read_only!(), ", NULL, NULL; ", galera!());
     let rows = c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?;
-    let is_on =
-        |name: &str| rows.iter().any(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|found| found == name));
-    if is_on("read_only") {
-        let text = "SHOW GLOBAL STATUS WHERE Variable_name = 'Slaves_running' AND Value > 0";
-        if !c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?.is_empty() {
-            let source = "the server is a replica: the URL must lead to the server that writes".into();
-            return Err(DbError { kind: Kind::Unavailable, source });
-        }
+    if let Some(row) = rows.first() {
+        let view = view_of(row)?;
+        view.check(&view.server)?;
     }
-    Ok(if is_on("wsrep_on") { Node::Galera { full } } else { Node::Alone })
+    Ok(node_of(&rows, full))
+}
+
+/// Returns the name of the server to which transactions go. All statements are in one text, which no proxy splits.
+pub(crate) async fn server_of_transactions(c: &mut MySqlConnection) -> DbResult<String> {
+    let text = concat!("START TRANSACTION; SELECT ", server!(), "; ROLLBACK");
+    let rows = c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?;
+    Ok(rows.first().map(|row| text_of(row, 0)).transpose()?.flatten().unwrap_or_default())
+}
+
+/// Reads what a SELECT outside of a transaction shows about its server, with the values of `columns`, the
+/// [`schema_columns`](check::schema_columns), if they are given.
+pub(crate) async fn view(c: &mut MySqlConnection, columns: Option<&str>) -> DbResult<View> {
+    let base = concat!("SELECT ", server!(), ", ", read_only!(), ", ");
+    let text = format!("{base}{}", columns.unwrap_or("NULL, NULL"));
+    view_of(&c.fetch_one(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?)
+}
+
+fn view_of(row: &MySqlRow) -> DbResult<View> {
+    Ok(View {
+        server: text_of(row, 0)?.unwrap_or_default(),
+        is_read_only: row.try_get::<i64, _>(1).map_err(classify)? != 0,
+        // A replica whose replication has stopped looks like any other server that is read-only.
+        is_standby: false,
+        schema: (text_of(row, 2)?, text_of(row, 3)?),
+    })
+}
+
+fn text_of(row: &MySqlRow, column: usize) -> DbResult<Option<String>> {
+    row.try_get_unchecked(column).map_err(classify)
 }
 
 /// Opens a connection that keeps `kept` prepared statements.
@@ -174,27 +225,37 @@ pub(crate) async fn open(
     limit: Option<Duration>,
 ) -> DbResult<(MySqlConnection, Node)> {
     let mut c = options.connect().await.map_err(classify)?;
-    c.execute(sqlx::raw_sql(AssertSqlSafe(session(limit)))).await.map_err(classify)?;
-    let node = node(&mut c, kept).await?;
+    let text = format!("{}; {}", session(limit), galera!());
+    let node = node_of(&c.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?, kept);
     if matches!(node, Node::Galera { .. }) {
         if kept == 0 {
             let advice = "leads to a Galera cluster, which needs a `statement-cache-capacity` of more than 0";
             return Err(DbError { kind: Kind::Setup(advice), source: "no prepared statements are kept".into() });
         }
-        // A read sees what another process has written on another node before.
-        c.execute("SET SESSION wsrep_sync_wait = 1").await.map_err(classify)?;
+        // A read sees what another process has written on another node before. Dirty reads would neither wait for that
+        // nor be refused by a node that has lost its cluster.
+        let text = "SET SESSION wsrep_sync_wait = 1, wsrep_dirty_reads = OFF";
+        c.execute(sqlx::raw_sql(text)).await.map_err(classify)?;
     }
     Ok((c, node))
 }
 
 /// Makes a database the one of a connection. The server runs a prepared statement in the database in which it was
-/// prepared, so those of another database are closed.
-pub(crate) async fn enter(c: &mut MySqlConnection, schema: &SchemaName) -> DbResult<()> {
+/// prepared, so those of another database are closed. Returns the values of `columns`, the
+/// [`schema_columns`](check::schema_columns), if they are given.
+pub(crate) async fn enter(
+    c: &mut MySqlConnection,
+    schema: &SchemaName,
+    columns: Option<&str>,
+) -> DbResult<Option<check::Schema>> {
     c.clear_cached_statements().await.map_err(classify)?;
     // The name has letters, digits and underscores only.
-    let text = format!("USE `{}`", schema.as_str());
-    c.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
-    Ok(())
+    let mut text = format!("USE `{}`", schema.as_str());
+    if let Some(columns) = columns {
+        let _ = write!(text, "; SELECT {columns}");
+    }
+    let rows = c.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
+    rows.first().map(|row| Ok((text_of(row, 0)?, text_of(row, 1)?))).transpose()
 }
 
 /// Creates a database, if it does not exist.
@@ -324,9 +385,10 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
                 Some(1049) => Kind::Setup("names a database that the server does not have: create it first"),
                 // The server ends the connection, or a cluster loses a node, possibly in the middle of a commit.
                 Some(1053 | 1180 | 1927) => Kind::Lost,
-                // Too many connections, a node that a cluster has lost, disk or table full, read-only, interrupted, over
-                // the time limit.
-                Some(1021 | 1040 | 1047 | 1114 | 1203 | 1290 | 1317 | 1792 | 1836 | 1969 | 3024) => Kind::Unavailable,
+                Some(1290 | 1792 | 1836) => Kind::ReadOnly,
+                // Too many connections, a node that a cluster has lost, disk or table full, interrupted, over the time
+                // limit.
+                Some(1021 | 1040 | 1047 | 1114 | 1203 | 1317 | 1969 | 3024) => Kind::Unavailable,
                 _ => Kind::Other,
             },
         },

@@ -2,14 +2,16 @@
 
 pub(crate) mod row;
 
+use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::types::Json;
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, Row as _, SqlStr};
 
+use crate::sql::engine::check::{self, Timeline, View};
 use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::options::SchemaName;
@@ -48,7 +50,10 @@ static SETUP: Sql = Sql::new(
 static HOST_CHECK: Sql = Sql::new(
     "SELECT 'is in a transaction at the isolation level ' || \
      current_setting('transaction_isolation') || ': begin it at READ COMMITTED' \
-     WHERE current_setting('transaction_isolation') <> 'read committed'",
+     WHERE current_setting('transaction_isolation') <> 'read committed' \
+     UNION ALL \
+     SELECT 'is in a read-only transaction, or leads to a standby: use the server that writes' \
+     WHERE current_setting('transaction_read_only') = 'on'",
 );
 static ORDER_NUMBERS: Sql = Sql::new("SELECT nextval('order_numbers') FROM generate_series(1, $1)");
 static BILL_NUMBERS: Sql = Sql::new("SELECT nextval('bill_numbers') FROM generate_series(1, $1)");
@@ -151,12 +156,20 @@ pub(crate) fn in_schema(options: PgConnectOptions, schema: &SchemaName) -> PgCon
 }
 
 /// Makes a connection find the tables in a schema. The server plans the statements again that the connection has
-/// prepared for another schema.
-pub(crate) async fn enter(c: &mut PgConnection, schema: &SchemaName) -> DbResult<()> {
+/// prepared for another schema. Returns the values of `columns`, the [`schema_columns`](check::schema_columns), if they
+/// are given.
+pub(crate) async fn enter(
+    c: &mut PgConnection,
+    schema: &SchemaName,
+    columns: Option<&str>,
+) -> DbResult<Option<check::Schema>> {
     // The name has letters, digits and underscores only. Quotes keep it from being a word of the language.
-    let text = format!("SET search_path = \"{}\"", schema.as_str());
-    c.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
-    Ok(())
+    let mut text = format!("SET search_path = \"{}\"", schema.as_str());
+    if let Some(columns) = columns {
+        let _ = write!(text, "; SELECT {columns}");
+    }
+    let rows = c.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
+    rows.first().map(|row| Ok((text_of(row, 0)?, text_of(row, 1)?))).transpose()
 }
 
 /// Creates a schema, if it does not exist.
@@ -167,17 +180,61 @@ pub(crate) async fn create_schema(c: &mut PgConnection, schema: &SchemaName) -> 
 }
 
 /// Opens a connection.
-///
-/// # Errors
-/// `Unavailable` if the server is a standby: its rows may be old.
 pub(crate) async fn open(options: &PgConnectOptions) -> DbResult<PgConnection> {
-    let mut c = options.connect().await.map_err(classify)?;
-    let is_standby = c.fetch_one(sqlx::raw_sql("SELECT pg_is_in_recovery()")).await.map_err(classify)?;
-    if is_standby.try_get::<bool, _>(0).map_err(classify)? {
-        let source = "the server is a standby: the URL must lead to the primary".into();
-        return Err(DbError { kind: Kind::Unavailable, source });
-    }
-    Ok(c)
+    options.connect().await.map_err(classify)
+}
+
+/// Identifies the running server. Proxies may send a volatile function, such as `pg_is_in_recovery`, to the primary, and
+/// other reads elsewhere. All functions of this text and of [`view`] are stable.
+macro_rules! server {
+    () => {
+        "concat_ws(' ', host(inet_server_addr()), inet_server_port(), extract(epoch FROM pg_postmaster_start_time()))"
+    };
+}
+
+/// Returns the name of the server to which transactions go. All statements are in one text, which no proxy splits.
+pub(crate) async fn server_of_transactions(c: &mut PgConnection) -> DbResult<String> {
+    let text = concat!("BEGIN; SELECT ", server!(), "; ROLLBACK");
+    let rows = c.fetch_all(sqlx::raw_sql(text)).await.map_err(classify)?;
+    Ok(rows.first().map(|row| text_of(row, 0)).transpose()?.flatten().unwrap_or_default())
+}
+
+/// Reads what a SELECT outside of a transaction shows about its server, with the values of `columns`, the
+/// [`schema_columns`](check::schema_columns), if they are given.
+pub(crate) async fn view(c: &mut PgConnection, columns: Option<&str>) -> DbResult<View> {
+    // `in_hot_standby` exists since version 14.
+    let base = concat!(
+        "SELECT ",
+        server!(),
+        ", current_setting('transaction_read_only'), current_setting('in_hot_standby', true), ",
+    );
+    let text = format!("{base}{}", columns.unwrap_or("CAST(NULL AS TEXT), CAST(NULL AS TEXT)"));
+    let row = c.fetch_one(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(classify)?;
+    let is_on = |value: Option<String>| value.is_some_and(|value| value == "on");
+    Ok(View {
+        server: text_of(&row, 0)?.unwrap_or_default(),
+        is_read_only: is_on(text_of(&row, 1)?),
+        is_standby: is_on(text_of(&row, 2)?),
+        schema: (text_of(&row, 3)?, text_of(&row, 4)?),
+    })
+}
+
+/// Returns the timeline of the server. Engines that only speak the protocol of PostgreSQL have none.
+pub(crate) async fn timeline(c: &mut PgConnection) -> DbResult<Option<Timeline>> {
+    let text = "SELECT CAST(system_identifier AS TEXT), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) \
+                FROM pg_control_system()";
+    let row = match c.fetch_one(sqlx::raw_sql(text)).await {
+        Ok(row) => row,
+        Err(sqlx::Error::Database(_)) => return Ok(None),
+        Err(e) => return Err(classify(e)),
+    };
+    let (system, number) = (text_of(&row, 0)?, text_of(&row, 1)?);
+    let number = number.and_then(|hex| i64::from_str_radix(&hex, 16).ok());
+    Ok(system.zip(number).map(|(system, number)| Timeline { system, number }))
+}
+
+fn text_of(row: &PgRow, column: usize) -> DbResult<Option<String>> {
+    row.try_get(column).map_err(classify)
 }
 
 fn arguments(values: Vec<Value<'_>>) -> DbResult<PgArguments> {
@@ -252,10 +309,9 @@ pub(crate) fn classify(source: sqlx::Error) -> DbError {
                     Some(c) if c.starts_with("08") => Kind::Lost,
                     // The server ends the connection, possibly in the middle of a commit.
                     Some("57P01" | "57P02" | "57P05") => Kind::Lost,
-                    // Rolled back, cancelled, shutting down, read-only, or out of connections, resources or disk.
-                    Some(c) if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c == "25006" => {
-                        Kind::Unavailable
-                    }
+                    Some("25006") => Kind::ReadOnly,
+                    // Rolled back, cancelled, shutting down, or out of connections, resources or disk.
+                    Some(c) if c.starts_with("40") || c.starts_with("53") || c.starts_with("57") => Kind::Unavailable,
                     _ => Kind::Other,
                 },
             }

@@ -20,6 +20,9 @@ pub enum Kind {
     Contention,
     /// The server cannot be reached or has no space. Nothing was written, and a retry may succeed.
     Unavailable,
+    /// As `Unavailable`, because the server is read-only: it may have become a standby or replica.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    ReadOnly,
     /// As `Unavailable`, but if the statement was a commit, it may have taken effect.
     Lost,
     /// The database does not let the shop in, or not write. Contains a message for the setting that names the database,
@@ -114,6 +117,11 @@ impl From<DbError> for Error {
             Kind::Contention => Self::Contention { source: Some(e.source) },
             // The outcome is known, because writes take effect with their commit, for which `or_unknown` is used.
             Kind::Unavailable | Kind::Lost => Self::unavailable(Dependency::Database, e.source),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            Kind::ReadOnly => {
+                let advice = "leads to a server that is read-only: let it lead to the server that writes";
+                Self::unavailable(Dependency::Database, Advised { advice, source: e.source })
+            }
             Kind::Setup(advice) => Self::unavailable(Dependency::Database, Advised { advice, source: e.source }),
             Kind::Damaged(_) => {
                 Self::internal("using a database whose file is damaged: restore it from a backup", e.source)

@@ -9,6 +9,8 @@ use ecom_core::money::Currency;
 use ecom_core::{Error, Result};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::check::{self, Known};
 use crate::sql::engine::dialect::{Dialect, Sql, unnumbered};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -57,7 +59,7 @@ impl Losses {
         }
     }
 
-    /// Notes that a connection was lost.
+    /// Notes that a connection was lost, or that its server has become read-only.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn note(&self) {
         let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -79,6 +81,13 @@ pub struct Shared {
     limit: Option<Duration>,
     /// The losses of the pool, which storages that share a pool share too.
     pub losses: Arc<Losses>,
+    /// The servers to which the connections have led, which storages that share a pool share too.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub known: Arc<Known>,
+    /// The identity of the database; set by [`Storage::migrate`](ecom_core::port::Storage::migrate). From then on,
+    /// another database is refused, and one without the migrations of this release.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub identity: OnceLock<String>,
 }
 
 impl Shared {
@@ -94,7 +103,31 @@ impl Shared {
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             limit: None,
             losses: Arc::default(),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            known: Arc::default(),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            identity: OnceLock::new(),
         }
+    }
+
+    /// Returns a state for the connection of migrations: without a time limit, and without an expected schema.
+    pub fn for_migrations(&self) -> Self {
+        #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(unused_mut, reason = "no servers"))]
+        let mut shared = Self::new(self.dialect, None);
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        {
+            shared.known = self.known.clone();
+        }
+        shared
+    }
+
+    /// Notes the currency and the identity of the database, whose schema is that of this release.
+    pub fn migrated(&self, currency: Currency, identity: String) {
+        self.currency.get_or_init(|| currency);
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        self.identity.get_or_init(|| identity);
+        #[cfg(not(any(feature = "postgres", feature = "mysql")))]
+        drop(identity);
     }
 
     /// Sets a time limit for each statement.
@@ -114,7 +147,7 @@ impl Shared {
                 Err(DbError { kind: Kind::Lost, source: source.into() })
             }),
         };
-        if answer.as_ref().is_err_and(|e| e.kind == Kind::Lost) {
+        if answer.as_ref().is_err_and(|e| matches!(e.kind, Kind::Lost | Kind::ReadOnly)) {
             self.losses.note();
         }
         answer
@@ -324,19 +357,28 @@ impl<'c> Executor<'c> {
         self.send(Script::Rollback).await
     }
 
-    /// Makes a schema the one in which the connection finds the tables. If this fails, the connection must be closed.
+    /// Makes a schema the one in which the connection finds the tables. Once the identity of the database is known, this
+    /// also checks the database and its schema, in the same round trip. If this fails, the connection must be closed.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub async fn enter(&mut self, schema: &SchemaName) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *self.state = State::InFlight;
-        let answer = match &mut self.conn {
+        let identity = self.shared.identity.get();
+        let columns = identity.map(|_| check::schema_columns());
+        let entered = match &mut self.conn {
             #[cfg(feature = "sqlite")]
             // A file has no schemas.
-            ConnRef::Sqlite(_) | ConnRef::SqliteOfHost(_) => Ok(()),
+            ConnRef::Sqlite(_) | ConnRef::SqliteOfHost(_) => Ok(None),
             #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => self.shared.within(crate::postgres::enter(c, schema)).await,
+            ConnRef::Postgres(c) => self.shared.within(crate::postgres::enter(c, schema, columns)).await,
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c, _) => self.shared.within(crate::mysql::enter(c, schema)).await,
+            ConnRef::MySql(c, _) => self.shared.within(crate::mysql::enter(c, schema, columns)).await,
+        };
+        let answer = match (entered, identity) {
+            (Ok(Some(found)), Some(identity)) => check::check_schema(self.shared.dialect, identity, &found),
+            (Ok(_), _) => Ok(()),
+            (Err(e), Some(_)) => Err(check::no_schema(e)),
+            (Err(e), None) => Err(e),
         };
         *self.state = State::after(&answer);
         answer

@@ -1,5 +1,8 @@
 //! Migrations: forward only, recorded in tables with names of our own, so that they never collide with the host's.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::sync::OnceLock;
+
 use ecom_core::clock::Timestamp;
 use ecom_core::money::Currency;
 use ecom_core::{Conflict, Error, FieldCode, Result};
@@ -55,8 +58,21 @@ static IDENTIFY: Sql = Sql::new(
     "INSERT INTO ecom_meta (name, value) SELECT 'identity', $1 WHERE NOT EXISTS (SELECT 1 FROM ecom_meta WHERE name = \
      'identity')",
 );
-static CURRENCY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'currency'");
+static META: Sql = Sql::new("SELECT name, value FROM ecom_meta WHERE name IN ('currency', 'identity')");
 static SET_CURRENCY: Sql = Sql::new("INSERT INTO ecom_meta (name, value) VALUES ('currency', $1)");
+
+/// Returns the version of the newest migration of this release.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub fn newest_version() -> i64 {
+    MIGRATIONS.last().map_or(0, |m| m.version)
+}
+
+/// Returns the checksum of the newest migration of this release for the database with this slot.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub fn newest_checksum(slot: usize) -> &'static str {
+    static CHECKSUMS: [OnceLock<String>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+    CHECKSUMS[slot].get_or_init(|| MIGRATIONS.last().map_or_else(String::new, |m| checksum(m.texts[slot])))
+}
 
 /// FNV-1a, 64 bits: enough to detect that a file was edited after it was applied.
 fn checksum(text: &str) -> String {
@@ -68,8 +84,9 @@ fn checksum(text: &str) -> String {
 }
 
 /// Brings the schema up to this release and stores the shop's currency, in a transaction of its own, one process at a
-/// time. If it fails, the caller must close the connection, whose state is unknown.
-pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency: Currency) -> Result<()> {
+/// time. Returns the identity of the database, which is the given one if it has none yet. If it fails, the caller must
+/// close the connection, whose state is unknown.
+pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency: Currency) -> Result<String> {
     x.begin().await.map_err(DbError::at_start)?;
     if let Some(lock) = x.dialect().migration_lock {
         let locked = x.fetch_optional(lock, Vec::new()).await.map_err(DbError::at_start)?;
@@ -83,7 +100,7 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
         x.script(TABLES).await.map_err(DbError::at_start)?;
     }
     // Checked before any migration, since some databases commit a change of the schema at once.
-    let stored = stored_currency(x).await?;
+    let (stored, known) = stored(x).await?;
     let code = currency.to_string();
     if let Some(database) = stored.as_ref().filter(|stored| **stored != code) {
         return Err(Conflict::DatabaseCurrency { database: database.clone(), shop: code }.into());
@@ -114,29 +131,32 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
             }
         }
     }
-    x.execute(&IDENTIFY, vec![identity.to_string().into()]).await.map_err(DbError::at_start)?;
+    let identity = known.unwrap_or_else(|| identity.to_string());
+    x.execute(&IDENTIFY, vec![identity.as_str().into()]).await.map_err(DbError::at_start)?;
     if stored.is_none() {
         x.execute(&SET_CURRENCY, vec![code.into()]).await.map_err(DbError::at_start)?;
     }
     x.commit().await.map_err(DbError::at_start)?;
-    Ok(())
+    Ok(identity)
 }
 
-/// Returns whether the schema is that of this release and in this currency, so that there is nothing to migrate. It
-/// writes nothing and takes no lock.
+/// Returns the identity of the database if its schema is that of this release and in this currency, so that there is
+/// nothing to migrate. It writes nothing and takes no lock.
 ///
 /// # Errors
 /// `Validation` on field `database` if the setup of the database is wrong.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub async fn is_current(x: &mut Executor<'_>, currency: Currency) -> Result<bool> {
+pub async fn current(x: &mut Executor<'_>, currency: Currency) -> Result<Option<String>> {
     check_setup(x).await?;
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
-    let is_stored = stored_currency(x).await? == Some(currency.to_string());
+    let (stored, identity) = stored(x).await?;
+    let is_stored = stored == Some(currency.to_string());
     let slot = x.dialect().slot;
     let own = MIGRATIONS.iter().map(|m| (m.version, checksum(m.texts[slot])));
-    Ok(is_stored && own.eq(applied(x).await?))
+    let is_current = is_stored && own.eq(applied(x).await?);
+    Ok(identity.filter(|_| is_current))
 }
 
 async fn check_setup(x: &mut Executor<'_>) -> Result<()> {
@@ -148,8 +168,14 @@ async fn check_setup(x: &mut Executor<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn stored_currency(x: &mut Executor<'_>) -> Result<Option<String>> {
-    x.fetch_optional(&CURRENCY, Vec::new()).await.map_err(DbError::at_start)?.map(|r| r.string(0)).transpose()
+/// Returns the currency and the identity of the database, as far as it has them.
+async fn stored(x: &mut Executor<'_>) -> Result<(Option<String>, Option<String>)> {
+    let (mut currency, mut identity) = (None, None);
+    for row in x.fetch_all(&META, Vec::new()).await.map_err(DbError::at_start)? {
+        let found = if row.string(0)? == "currency" { &mut currency } else { &mut identity };
+        *found = Some(row.string(1)?);
+    }
+    Ok((currency, identity))
 }
 
 /// Returns the migrations that were applied, with their checksums, oldest first.

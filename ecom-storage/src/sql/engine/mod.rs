@@ -1,6 +1,8 @@
 //! The base of the repositories: connections, statements, values, errors and migrations.
 
 pub(crate) mod builder;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) mod check;
 pub(crate) mod columns;
 pub(crate) mod dialect;
 pub(crate) mod error;

@@ -67,6 +67,9 @@ pub struct ServerOptions {
     pub statement_timeout: Duration,
     /// The age at which a connection is replaced. Default one hour.
     pub max_lifetime: Duration,
+    /// The time after which a connection is checked again before it is used: whether it still leads to the same server,
+    /// and whether that server still writes. Default 5 s. Each check is a round trip, besides the statements.
+    pub check_interval: Duration,
     /// Whether the database is behind a pooler that assigns a server connection to each transaction. Such a pooler does
     /// not preserve the settings of a session, so the shop does not set any, and the role or the pooler must set them
     /// as docs/production.md describes.
@@ -199,6 +202,7 @@ impl ServerOptions {
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(5),
             max_lifetime: Duration::from_secs(3600),
+            check_interval: Duration::from_secs(5),
             transaction_pooler,
             ids: Arc::new(UuidV7Source::new(clock.clone())),
             clock,

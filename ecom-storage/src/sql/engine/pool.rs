@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::time::Instant;
 
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
@@ -12,12 +14,12 @@ use ecom_core::id::IdSource;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use ecom_core::port::PoolStatus;
 use ecom_core::{Dependency, Error, FieldCode, Result};
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use sqlx::Connection as _;
 use tokio::sync::OwnedSemaphorePermit;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use tokio::sync::Semaphore;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::check::{self, Known, View};
 use crate::sql::engine::dialect::Dialect;
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -26,9 +28,6 @@ use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::options::{SchemaName, ServerOptions};
 use crate::sql::engine::value::{Row, Value};
-
-/// A connection that has been idle for this long is pinged before it is used.
-const CHECK_AFTER: Duration = Duration::from_secs(30);
 
 /// An open connection.
 enum Open {
@@ -47,10 +46,15 @@ pub struct Conn {
     pub state: State,
     /// Whether a transaction was started and has not ended.
     pub in_transaction: bool,
-    /// When the connection was returned to the pool.
-    pub idle_since: Instant,
-    /// When the connection was last known to work.
+    /// When the connection and its server were last checked.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     checked_at: Instant,
+    /// The name of its server.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    server: String,
+    /// How often the primary had changed when it was opened.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    changes: u64,
     /// The schema in which it finds the tables, if it is one of a [`ServerPool`] and has entered one.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     schema: Option<SchemaName>,
@@ -58,13 +62,16 @@ pub struct Conn {
 
 impl Conn {
     fn new(open: Open) -> Self {
-        let now = Instant::now();
         Self {
             open,
             state: State::Idle,
             in_transaction: false,
-            idle_since: now,
-            checked_at: now,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            checked_at: Instant::now(),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            server: String::new(),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            changes: 0,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             schema: None,
         }
@@ -163,16 +170,81 @@ impl Conn {
         Ok(())
     }
 
-    async fn ping(&mut self) -> sqlx::Result<()> {
+    /// Reads what a SELECT outside of a transaction shows about the server of the connection, and about the schema if
+    /// that is asked for. A file has no server.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    async fn view(&mut self, with_schema: bool) -> DbResult<Option<View>> {
+        let columns = with_schema.then(check::schema_columns);
         match &mut self.open {
             #[cfg(feature = "sqlite")]
-            // No server can have closed it.
-            Open::Sqlite(_) => std::future::ready(Ok(())).await,
+            Open::Sqlite(_) => Ok(None),
             #[cfg(feature = "postgres")]
-            Open::Postgres(c) => c.ping().await,
+            Open::Postgres(c) => crate::postgres::view(c, columns).await.map(Some),
             #[cfg(feature = "mysql")]
-            Open::MySql(c, _) => c.ping().await,
+            Open::MySql(c, _) => crate::mysql::view(c, columns).await.map(Some),
         }
+    }
+
+    /// Returns the name of the server to which transactions go.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    async fn server_of_transactions(&mut self) -> DbResult<String> {
+        match &mut self.open {
+            #[cfg(feature = "sqlite")]
+            Open::Sqlite(_) => Ok(String::new()),
+            #[cfg(feature = "postgres")]
+            Open::Postgres(c) => crate::postgres::server_of_transactions(c).await,
+            #[cfg(feature = "mysql")]
+            Open::MySql(c, _) => crate::mysql::server_of_transactions(c).await,
+        }
+    }
+
+    /// Checks a connection that was just opened, see [`check`].
+    ///
+    /// # Errors
+    /// `Unavailable` if its server is refused.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    async fn check_first(&mut self, shared: &Shared) -> DbResult<()> {
+        self.changes = shared.known.changes();
+        let server = self.server_of_transactions().await?;
+        let is_known = shared.known.contains(&server);
+        for _ in 1..if is_known { 1 } else { check::READS_OF_A_NEW_SERVER } {
+            let Some(view) = self.view(false).await? else { return Ok(()) };
+            view.check(&server)?;
+        }
+        let identity = shared.identity.get();
+        let view = self.view(identity.is_some()).await;
+        let view = if identity.is_some() { view.map_err(check::no_schema) } else { view };
+        let Some(view) = view? else { return Ok(()) };
+        view.check(&server)?;
+        if let Some(identity) = identity {
+            check::check_schema(shared.dialect, identity, &view.schema)?;
+        }
+        if !is_known {
+            let timeline = match &mut self.open {
+                #[cfg(feature = "postgres")]
+                Open::Postgres(c) => crate::postgres::timeline(c).await?,
+                #[cfg(any(feature = "sqlite", feature = "mysql"))]
+                _ => None,
+            };
+            shared.known.add(server.clone(), timeline)?;
+            self.changes = shared.known.changes();
+        }
+        self.server = server;
+        Ok(())
+    }
+
+    /// Checks a connection that was checked before: it must still lead to the same server, and that server must still
+    /// write.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    async fn check_again(&mut self) -> DbResult<()> {
+        if let Some(view) = self.view(false).await? {
+            view.check(&self.server)?;
+        }
+        self.checked_at = Instant::now();
+        Ok(())
     }
 }
 
@@ -241,7 +313,12 @@ impl Opener {
         }
     }
 
-    pub(super) async fn open(&self) -> DbResult<Conn> {
+    /// Opens a connection, and checks its server.
+    ///
+    /// # Errors
+    /// `Unavailable` if the server is refused, see [`check`].
+    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(unused_variables, reason = "no servers"))]
+    pub(super) async fn open(&self, shared: &Shared) -> DbResult<Conn> {
         let open = match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite { options, role, slow } => {
@@ -255,11 +332,15 @@ impl Opener {
                 Open::MySql(c, node)
             }
         };
-        Ok(Conn::new(open))
+        #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(unused_mut, reason = "no servers"))]
+        let mut conn = Conn::new(open);
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        conn.check_first(shared).await?;
+        Ok(conn)
     }
 }
 
-/// Opens connections and checks idle ones.
+/// Opens connections and checks those that are used again.
 #[derive(Debug)]
 pub struct Opens {
     opener: Opener,
@@ -267,6 +348,9 @@ pub struct Opens {
     only_one: bool,
     /// Connections that are older than this are replaced.
     max_lifetime: Option<Duration>,
+    /// Connections whose last check is older than this are checked before they are used.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    check_interval: Duration,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -275,7 +359,7 @@ impl Manager for Opens {
     type Error = DbError;
 
     async fn create(&self) -> std::result::Result<Conn, DbError> {
-        self.opener.open().await
+        self.opener.open(&self.shared).await
     }
 
     async fn recycle(&self, conn: &mut Conn, metrics: &Metrics) -> RecycleResult<DbError> {
@@ -290,12 +374,16 @@ impl Manager for Opens {
         if self.max_lifetime.is_some_and(|l| metrics.age() > l) {
             return Err(RecycleError::message("too old"));
         }
-        // If another connection was lost since, the server may have closed all of them.
-        let lost = self.shared.losses.last().is_some_and(|lost| lost >= conn.checked_at);
-        if lost || conn.idle_since.elapsed() > CHECK_AFTER {
-            let lost = |e: sqlx::Error| DbError { kind: Kind::Unavailable, source: e.into() };
-            conn.ping().await.map_err(|e| RecycleError::Backend(lost(e)))?;
-            conn.checked_at = Instant::now();
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        {
+            if conn.changes != self.shared.known.changes() {
+                return Err(RecycleError::message("the database has another primary"));
+            }
+            // If another connection was lost since, the server may have closed all of them, or have another role.
+            let lost = self.shared.losses.last().is_some_and(|lost| lost >= conn.checked_at);
+            if lost || conn.checked_at.elapsed() > self.check_interval {
+                conn.check_again().await.map_err(RecycleError::Backend)?;
+            }
         }
         Ok(())
     }
@@ -334,7 +422,6 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut object) = self.object.take() else { return };
-        object.idle_since = Instant::now();
         object.roll_back_now();
         if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
             // Closing it ends its transaction and with that its locks.
@@ -393,6 +480,7 @@ pub struct ServerPool {
     wait: Duration,
     limit: Duration,
     losses: Arc<Losses>,
+    known: Arc<Known>,
     /// The turns of migrations, each of which has a connection of its own.
     migrations: Arc<Semaphore>,
 }
@@ -426,7 +514,7 @@ impl ServerPool {
         }
         let (slot, wait, limit) = (options.dialect.slot, options.acquire_timeout, options.statement_timeout);
         let shared = Arc::new(Shared::new(options.dialect, None).limited(limit));
-        let losses = shared.losses.clone();
+        let (losses, known) = (shared.losses.clone(), shared.known.clone());
         let mut opener = options.opener;
         opener.session(limit, false);
         match &mut opener {
@@ -438,10 +526,11 @@ impl ServerPool {
             #[cfg(any(feature = "sqlite", feature = "postgres"))]
             _ => {}
         }
-        let opens = Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared };
+        let max_lifetime = Some(options.max_lifetime);
+        let opens = Opens { opener, only_one: false, max_lifetime, check_interval: options.check_interval, shared };
         let pool = pool(opens, options.max_connections, wait)?;
         let migrations = Arc::new(Semaphore::new(MIGRATIONS_AT_ONCE));
-        Ok(Self { pool, slot, wait, limit, losses, migrations })
+        Ok(Self { pool, slot, wait, limit, losses, known, migrations })
     }
 
     /// Returns the state of the pool.
@@ -475,16 +564,16 @@ impl Part {
     }
 }
 
-/// The time limit for opening a connection and for pinging an idle one.
+/// The time limit for opening a connection and for checking one again.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
-const PING_LIMIT: Duration = Duration::from_secs(1);
+const CHECK_LIMIT: Duration = Duration::from_secs(1);
 
 fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
     // Opening a file has a limit of its own, the time for which another process may lock it.
     let create = if opens.shared.dialect.is_file { wait } else { OPEN_LIMIT.min(wait) };
     Pool::builder(opens)
         .max_size(size.max(1))
-        .timeouts(Timeouts { wait: Some(wait), create: Some(create), recycle: Some(PING_LIMIT) })
+        .timeouts(Timeouts { wait: Some(wait), create: Some(create), recycle: Some(CHECK_LIMIT) })
         // The connection that was used last has the warmest caches.
         .queue_mode(QueueMode::Lifo)
         .runtime(deadpool::Runtime::Tokio1)
@@ -514,7 +603,13 @@ impl SqlStorage {
             opener.begin_in(schema);
         }
         opener.session(options.statement_timeout, options.transaction_pooler);
-        let opens = Opens { opener, only_one: false, max_lifetime: Some(options.max_lifetime), shared: shared.clone() };
+        let opens = Opens {
+            opener,
+            only_one: false,
+            max_lifetime: Some(options.max_lifetime),
+            check_interval: options.check_interval,
+            shared: shared.clone(),
+        };
         let pool = pool(opens, options.max_connections, wait)?;
         Ok(Self {
             readers: pool.clone(),
@@ -556,6 +651,7 @@ impl SqlStorage {
         let schema = options.place()?;
         let mut shared = Shared::new(options.dialect, None).limited(pool.limit);
         shared.losses = pool.losses.clone();
+        shared.known = pool.known.clone();
         let mut migrations = options.direct.take().unwrap_or(options.opener);
         migrations.begin_in(&schema);
         let most = options.max_connections.clamp(1, pool.status().max.max(1));
@@ -638,6 +734,8 @@ impl SqlStorage {
             opener: Opener::Sqlite { options: options.clone(), role, slow: Arc::clone(&slow) },
             only_one,
             max_lifetime: None,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            check_interval: Duration::MAX,
             shared: shared.clone(),
         };
         let writer = pool(opens(Role::Writer), 1, wait)?;
@@ -665,7 +763,7 @@ impl SqlStorage {
             let mut lent = self.take(pool).await?;
             let mut entered = lent.conn().enter(&part.schema, &self.shared).await;
             if entered.as_ref().is_err_and(|e| e.kind == Kind::Lost) {
-                // The connection died while it was idle, and the pool pings the other connections from now on.
+                // The connection died while it was idle, and the pool checks the other connections from now on.
                 drop(lent);
                 lent = self.take(pool).await?;
                 entered = lent.conn().enter(&part.schema, &self.shared).await;
@@ -765,7 +863,7 @@ impl SqlStorage {
     pub(crate) async fn begin_on_writer(&self) -> Result<Lent> {
         let mut lent = self.writer().await?;
         match lent.begin(&self.shared).await {
-            // The connection died while it was idle. Nothing was written, and the pool pings the other connections from
+            // The connection died while it was idle. Nothing was written, and the pool checks the other connections from
             // now on.
             Err(e) if self.migrations.is_some() && e.kind == Kind::Lost => {
                 lent = self.writer().await?;

@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::dialect::Sql;
 use super::error::Kind;
-use super::executor::Shared;
 use super::migrate;
 use super::pool::{OPEN_LIMIT, Opens, SqlStorage};
 use super::unit_of_work::{PooledConnection, Transaction};
@@ -53,8 +52,8 @@ impl Storage for SqlStorage {
             Some(part) => {
                 // A shop that is only opened again needs no connection of its own.
                 let mut lent = self.lend(&self.readers).await?;
-                if migrate::is_current(&mut lent.conn().executor(&self.shared), currency).await? {
-                    self.shared.currency.get_or_init(|| currency);
+                if let Some(identity) = migrate::current(&mut lent.conn().executor(&self.shared), currency).await? {
+                    self.shared.migrated(currency, identity);
                     return Ok(());
                 }
                 drop(lent);
@@ -62,23 +61,24 @@ impl Storage for SqlStorage {
             }
         };
         if let Some(opener) = &self.migrations {
-            let open = tokio::time::timeout(OPEN_LIMIT, opener.open()).await;
+            // Without a time limit, and without a schema to check: it may have to be migrated.
+            let unlimited = self.shared.for_migrations();
+            let open = tokio::time::timeout(OPEN_LIMIT, opener.open(&unlimited)).await;
             let mut conn =
                 open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
                     Kind::Setup(_) => e.at_start(),
                     _ => Error::unavailable(Dependency::Database, e.source),
                 })?;
-            let unlimited = Shared::new(self.shared.dialect, None);
-            migrate::run(&mut conn.executor(&unlimited), now, identity, currency).await?;
-            self.shared.currency.get_or_init(|| currency);
+            let identity = migrate::run(&mut conn.executor(&unlimited), now, identity, currency).await?;
+            self.shared.migrated(currency, identity);
             return Ok(());
         }
         let mut lent = self.writer().await?;
         // Stays true if it fails, so that the connection is closed and the transaction with it.
         lent.conn().in_transaction = true;
-        migrate::run(&mut lent.conn().executor(&self.shared), now, identity, currency).await?;
+        let identity = migrate::run(&mut lent.conn().executor(&self.shared), now, identity, currency).await?;
         lent.conn().in_transaction = false;
-        self.shared.currency.get_or_init(|| currency);
+        self.shared.migrated(currency, identity);
         Ok(())
     }
 

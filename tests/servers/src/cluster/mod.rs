@@ -1,6 +1,7 @@
 //! Servers that replicate, with the proxies in front of them, as [docs/clusters.md](../../../docs/clusters.md)
 //! describes them.
 
+mod delayed;
 mod elasticsearch;
 mod galera;
 mod patroni;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Kind, Server};
 
+pub use delayed::Delayed;
 pub use elasticsearch::Elasticsearch;
 pub use galera::Galera;
 pub use patroni::Patroni;
