@@ -3,7 +3,6 @@
 
 mod galera;
 mod patroni;
-mod refused;
 mod search;
 mod sentinel;
 

@@ -70,8 +70,6 @@ pub enum Kind {
     Etcd,
     /// A proxy, HAProxy. Its setting is the text of the configuration file.
     HaProxy,
-    /// A proxy of PostgreSQL, Pgpool-II. Its setting is the text of the configuration file.
-    Pgpool,
     /// A Redis Sentinel. Its setting is the text of the configuration file.
     Sentinel,
 }
@@ -184,7 +182,7 @@ impl Server {
     pub fn url(&self) -> String {
         let port = self.port;
         match self.kind {
-            Kind::Postgres | Kind::Patroni | Kind::Pgpool => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
+            Kind::Postgres | Kind::Patroni => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
             Kind::MariaDb => format!("mysql://ecom:ecom@127.0.0.1:{port}/ecom"),
             Kind::Redis => match self.settings.iter().find_map(|s| s.strip_prefix("requirepass=")) {
                 Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
@@ -337,7 +335,7 @@ impl Server {
     }
 
     /// Returns a command that runs as the server's user and writes to its log.
-    pub(crate) fn command(&self, program: PathBuf) -> Command {
+    fn command(&self, program: PathBuf) -> Command {
         let log =
             || -> io::Result<File> { OpenOptions::new().create(true).append(true).open(self.directory().join("log")) };
         let mut command = Command::new(program);
@@ -392,7 +390,6 @@ impl Server {
             | Kind::Patroni
             | Kind::Etcd
             | Kind::HaProxy
-            | Kind::Pgpool
             | Kind::Sentinel => return,
         };
         let status = wait(&mut command.spawn().expect("the program starts"), START_LIMIT).await;
@@ -495,14 +492,6 @@ impl Server {
                 c.arg("-db").arg("-f").arg(self.configure("haproxy.cfg"));
                 c
             }
-            Kind::Pgpool => {
-                let mut c = self.command(program(self.kind, "pgpool"));
-                c.arg("-n").arg("-f").arg(self.configure("pgpool.conf"));
-                for (option, name) in [("-F", "pcp.conf"), ("-a", "pool_hba.conf")] {
-                    c.arg(option).arg(directory.join(name));
-                }
-                c
-            }
             Kind::Sentinel => {
                 let mut c = self.command(program(self.kind, "redis-server"));
                 c.arg(self.configure("sentinel.conf")).arg("--sentinel");
@@ -578,7 +567,7 @@ pub fn mails(directory: &Path) -> Vec<(String, Vec<String>, Vec<u8>)> {
 fn unprivileged(kind: Kind) -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd");
     let own = match kind {
-        Kind::Postgres | Kind::Patroni | Kind::Pgpool => "postgres",
+        Kind::Postgres | Kind::Patroni => "postgres",
         Kind::MariaDb => "mysql",
         Kind::Redis | Kind::Sentinel => "redis",
         Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch | Kind::Smtp | Kind::Etcd | Kind::HaProxy => {
@@ -613,7 +602,6 @@ pub(crate) fn program(kind: Kind, name: &str) -> PathBuf {
             Kind::Patroni => "patroni",
             Kind::Etcd => "etcd-server",
             Kind::HaProxy => "haproxy",
-            Kind::Pgpool => "pgpool2",
             Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch => "maven",
             Kind::Smtp => "python3-pip",
         };

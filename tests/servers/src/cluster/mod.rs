@@ -1,7 +1,6 @@
 //! Servers that replicate, with the proxies in front of them, as [docs/clusters.md](../../../docs/clusters.md)
 //! describes them.
 
-mod delayed;
 mod elasticsearch;
 mod galera;
 mod patroni;
@@ -11,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::{Kind, Server};
 
-pub use delayed::Delayed;
 pub use elasticsearch::Elasticsearch;
 pub use galera::Galera;
 pub use patroni::Patroni;
