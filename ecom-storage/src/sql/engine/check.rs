@@ -179,8 +179,8 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn on(system: &str, number: i64) -> Option<Timeline> {
-        Some(Timeline { system: system.to_owned(), number })
+    fn on(system: &str, number: i64) -> Timeline {
+        Timeline { system: system.to_owned(), number }
     }
 
     fn reason(result: DbResult<()>) -> &'static str {
@@ -191,19 +191,19 @@ mod tests {
     #[test]
     fn an_old_primary_is_refused_and_every_other_one_is_not() {
         let known = Known::default();
-        known.add("a".to_owned(), on("1", 3)).unwrap();
-        known.add("a again".to_owned(), on("1", 3)).unwrap();
+        known.add("a".to_owned(), Some(on("1", 3))).unwrap();
+        known.add("a again".to_owned(), Some(on("1", 3))).unwrap();
         assert!(known.contains("a") && known.changes() == 0);
-        known.add("b".to_owned(), on("1", 4)).unwrap();
+        known.add("b".to_owned(), Some(on("1", 4))).unwrap();
         // The connections and the servers of the old timeline are asked again.
         assert!(known.contains("b") && !known.contains("a") && known.changes() == 1);
-        assert_eq!(reason(known.add("a".to_owned(), on("1", 3))), OLD_PRIMARY);
+        assert_eq!(reason(known.add("a".to_owned(), Some(on("1", 3)))), OLD_PRIMARY);
         assert!(!known.contains("a") && known.contains("b") && known.changes() == 1);
         // Another cluster counts its timelines by itself. A server that reports none is not refused.
-        known.add("c".to_owned(), on("2", 1)).unwrap();
+        known.add("c".to_owned(), Some(on("2", 1))).unwrap();
         known.add("d".to_owned(), None).unwrap();
         assert_eq!(known.changes(), 2);
-        assert_eq!(reason(known.add("a".to_owned(), on("1", 3))), OLD_PRIMARY);
+        assert_eq!(reason(known.add("a".to_owned(), Some(on("1", 3)))), OLD_PRIMARY);
     }
 
     #[test]
