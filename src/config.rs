@@ -68,6 +68,7 @@
 //! | `ECOM_PASSWORD_HASHES` | half of the processors, at most 64 | 1–64 | how many passwords are hashed at a time |
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_ORDER_BATCH` | `256` | 1–1,000 | the maximum number of orders that share a commit |
+//! | `ECOM_LIVE_BUFFER` | `256` | 1–10,000 | the maximum number of events that wait for a live client; a client with more is dropped |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
@@ -82,6 +83,9 @@
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
 //! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it is closed, and up to 64 of them at a time get a 503 with `Retry-After` first. Each connection needs a file descriptor; the example server lowers this number to fit its limit of open files |
+//! | `ECOM_LIVE_CLIENTS` | `2000` | 0–1,000,000 | the maximum number of live clients (`/events`) at a time; a client beyond it gets a 503 with `Retry-After` |
+//! | `ECOM_LIVE_LIFETIME` | `3600` | 60–86,400 s | how long a stream of live events lasts; the client opens it again after its last event |
+//! | `ECOM_LIVE_HEARTBEAT` | `15` | 1–600 s | the longest time without a message on a stream of live events; keep it below the timeouts of proxies |
 //! | `ECOM_RATE_LIMIT` | `on` | `on`, `off` | whether the number of requests is limited; the following quotas are numbers of requests within a number of seconds, and `off` turns one off |
 //! | `ECOM_RATE_LIMIT_ADDRESS` | `100/60` | `off`, or 1–1,000,000 / 1–86,400 s | requests without a login, per client address; an address of IPv6 counts with its /64 network |
 //! | `ECOM_RATE_LIMIT_PRINCIPAL` | `1000/60` | the same | requests with a login, per user or key |
@@ -334,7 +338,8 @@ impl ServerConfig {
             .password_reset_ttl(r.seconds("ECOM_PASSWORD_RESET_TTL", defaults.password_reset_ttl, 300..=86_400))
             .password_hashes(r.count("ECOM_PASSWORD_HASHES", defaults.password_hashes, 64))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000))
-            .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000));
+            .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000))
+            .live_buffer(r.size("ECOM_LIVE_BUFFER", defaults.live_buffer, 1..=10_000));
 
         let http = r.http();
         r.check_reach(&http, &host);

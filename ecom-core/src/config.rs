@@ -49,6 +49,9 @@ pub struct ShopConfig {
     pub adjustment_batch: usize,
     /// The maximum number of orders that share one commit. 1–1,000, default 256.
     pub order_batch: usize,
+    /// How many events wait for a live subscription at most. If there are more, the subscription ends, so that nobody
+    /// waits for a slow receiver. 1–10,000, default 256.
+    pub live_buffer: usize,
     /// How long a cart is kept after its last change. 1 hour to 365 days, default 30 days.
     pub cart_ttl: Duration,
     /// How long a search waits for its engine. An engine that takes longer counts as down. 10 ms to 60 s, default 10 s.
@@ -117,6 +120,7 @@ impl Default for ShopConfig {
             idempotency_retention: Duration::from_secs(24 * 3600),
             adjustment_batch: 256,
             order_batch: 256,
+            live_buffer: 256,
             cart_ttl: Duration::from_secs(30 * 86_400),
             search_timeout: Duration::from_secs(10),
             search_log: true,
@@ -179,6 +183,7 @@ impl ShopConfig {
         within("index_batch", (1..=10_000).contains(&self.index_batch), "between 1 and 10000");
         within("adjustment_batch", (1..=1_000).contains(&self.adjustment_batch), "between 1 and 1000");
         within("order_batch", (1..=1_000).contains(&self.order_batch), "between 1 and 1000");
+        within("live_buffer", (1..=10_000).contains(&self.live_buffer), "between 1 and 10000");
         within("product_ttl", self.product_ttl <= Duration::from_secs(86_400), "at most one day");
         within("category_ttl", self.category_ttl <= Duration::from_secs(86_400), "at most one day");
         within("outbox_retention", self.outbox_retention >= Duration::from_secs(60), "at least one minute");

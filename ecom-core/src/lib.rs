@@ -34,6 +34,7 @@ mod domain {
         pub(crate) mod audit_log;
         pub(crate) mod idempotency;
         pub(crate) mod job;
+        pub(crate) mod live;
         pub(crate) mod mail;
         pub(crate) mod outbox;
         pub(crate) mod search_log;
@@ -86,6 +87,7 @@ mod service {
         pub(crate) mod one_time;
         pub(crate) mod password;
         pub(crate) mod role;
+        pub(crate) mod ticket;
         pub(crate) mod token;
         pub(crate) mod user;
     }
@@ -107,6 +109,7 @@ mod service {
         pub(crate) mod audit_log;
         pub(crate) mod idempotency;
         pub(crate) mod job;
+        pub(crate) mod live;
         pub(crate) mod outbox;
         pub(crate) mod search_log;
     }
@@ -155,7 +158,7 @@ pub mod access {
     pub use crate::domain::access::principal::{Login, Permission, Principal, UnknownPermission};
     pub use crate::domain::access::role::{BuiltInRole, Role, RoleInput, RolePatch};
     pub use crate::domain::access::secret::{Secret, SecretHash};
-    pub use crate::domain::access::session::{LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
+    pub use crate::domain::access::session::{LiveTicket, LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
     pub use crate::domain::access::user::{
         MAX_PASSWORD, MIN_PASSWORD, PasswordHash, ProfilePatch, User, UserAccount, UserFilter, UserInput, UserPatch,
     };
@@ -275,8 +278,13 @@ pub mod platform {
     pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
     pub use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
     pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobRejection, JobState};
+    pub use crate::domain::platform::live::{
+        LiveEnd, LiveEvent, LiveFilter, LiveKind, LiveLevel, LiveMessage, LiveStock,
+    };
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
-    pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition};
+    pub use crate::domain::platform::outbox::{
+        Event, EventBatch, EventKind, OutboxPosition, PriceChange, StockChange,
+    };
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;
@@ -286,6 +294,7 @@ pub mod platform {
     pub use crate::service::platform::audit_log::AuditLogService;
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};
     pub use crate::service::platform::job::JobService;
+    pub use crate::service::platform::live::{LiveEvents, LiveService};
     pub use crate::service::platform::outbox::EventLog;
     pub use crate::service::platform::search_log::SearchLogService;
 }

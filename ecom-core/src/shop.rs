@@ -37,6 +37,7 @@ use crate::service::platform::audit::AuditService;
 use crate::service::platform::audit_log::AuditLogService;
 use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::job::JobService;
+use crate::service::platform::live::{Live, LiveService};
 use crate::service::platform::outbox::EventLog;
 use crate::service::platform::search_log::{SearchCounts, SearchLogService};
 use crate::service::run::context::{Context, Shared};
@@ -223,6 +224,11 @@ impl<'a> ActingShop<'a> {
         EventLog::new(self.cx, self.who)
     }
 
+    /// Returns the service of live events.
+    pub const fn live(&self) -> LiveService<'a> {
+        LiveService::new(self.cx, self.who)
+    }
+
     /// Returns the service that audits the shop.
     pub const fn audit(&self) -> AuditService<'a> {
         AuditService::new(self.cx, self.who)
@@ -333,6 +339,7 @@ impl Shop {
                 searches: SearchCounts::default(),
                 forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
+                live: Live::default(),
                 naming: tokio::sync::Mutex::default(),
                 background: parking_lot::Mutex::default(),
                 identity: tokio::sync::OnceCell::default(),
@@ -464,6 +471,11 @@ impl Shop {
     /// Returns the event log, for consumers that store their position in it themselves.
     pub fn events(&self) -> EventLog<'_> {
         self.trusted().events()
+    }
+
+    /// Returns the service of live events.
+    pub fn live(&self) -> LiveService<'_> {
+        self.trusted().live()
     }
 
     /// Returns the service that audits the shop.

@@ -44,6 +44,14 @@ pub struct HttpConfig {
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
     /// routes of health. Default 1,000.
     pub max_requests: usize,
+    /// The maximum number of live clients (`/events`) at a time. A client beyond it gets a 503 with `Retry-After`.
+    /// Default 2,000.
+    pub live_clients: usize,
+    /// How long a stream of live events lasts. The client then opens it again, after its last event. Default 1 hour.
+    pub live_lifetime: Duration,
+    /// The longest time without a message on a stream of live events: then the server sends one without data, so that
+    /// proxies do not close the connection, and notices clients that are gone. Default 15 s.
+    pub live_heartbeat: Duration,
     /// The rate limits; `None` turns them off. They need a [`RateLimiter`](ecom_core::port::RateLimiter) in the shop.
     /// The routes of health are not limited, and requests without a principal are limited only if the server puts
     /// axum's `ConnectInfo<SocketAddr>` into their extensions, as [`serve`](crate::serve) does. Default: those of
@@ -95,6 +103,9 @@ impl Default for HttpConfig {
             cors_origins: Vec::new(),
             request_timeout: Duration::from_secs(30),
             max_requests: 1_000,
+            live_clients: 2_000,
+            live_lifetime: Duration::from_secs(3_600),
+            live_heartbeat: Duration::from_secs(15),
             rate_limits: Some(RateLimits::default()),
             numbers: false,
             root_routes: true,
@@ -127,12 +138,15 @@ pub(crate) struct App {
     pub admission: Admission,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,
+    /// A permit for each live client that may still come.
+    pub live: Arc<Semaphore>,
 }
 
 impl App {
     pub fn new(shop: Shop, config: HttpConfig, admission: Admission) -> Self {
         let places = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
-        Self { shop, config, admission, places }
+        let live = Arc::new(Semaphore::new(config.live_clients.min(Semaphore::MAX_PERMITS)));
+        Self { shop, config, admission, places, live }
     }
 }
 

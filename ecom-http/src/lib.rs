@@ -24,6 +24,7 @@ mod etag;
 mod extract;
 mod headers;
 mod idempotency;
+mod live;
 mod middleware;
 #[cfg(feature = "oidc")]
 mod oidc;

@@ -21,8 +21,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::header::HOST;
-use axum::http::{Request, Response, Version};
+use axum::http::header::{ACCEPT, HOST, UPGRADE};
+use axum::http::{HeaderValue, Request, Response, Version};
 use bytes::Bytes;
 use derive_setters::Setters;
 use ecom_core::clock::{Clock as _, SystemClock};
@@ -138,13 +138,16 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Stopped {
     let (phase, _) = watch::channel(Phase::Running);
+    let (begins, begun) = watch::channel(false);
     {
-        let accepting = accept(listener, router, &config, &phase);
+        let draining = Draining { begun, phase: phase.clone() };
+        let accepting = accept(listener, router, &config, &phase, draining);
         tokio::select! {
             () = accepting => {}
             () = shutdown => {}
         }
     }
+    begins.send_replace(true);
     phase.send_replace(Phase::Draining);
     let mut unanswered = 0;
     if tokio::time::timeout(config.shutdown_timeout, phase.closed()).await.is_err() {
@@ -153,6 +156,32 @@ pub async fn serve(
         phase.closed().await;
     }
     Stopped { unanswered }
+}
+
+/// Reports the shutdown of a server to the streams without an end, as an extension of requests that may begin one.
+#[derive(Debug, Clone)]
+pub(crate) struct Draining {
+    begun: watch::Receiver<bool>,
+    phase: watch::Sender<Phase>,
+}
+
+impl Draining {
+    /// Waits until the shutdown begins.
+    pub(crate) async fn begun(&mut self) {
+        let _ = self.begun.wait_for(|begun| *begun).await;
+    }
+
+    /// Returns a value for which the shutdown waits as for a connection: a connection that has become a WebSocket is
+    /// none of the server any more.
+    pub(crate) fn hold(&self) -> impl Send + Sync + use<> {
+        self.phase.subscribe()
+    }
+
+    /// Returns true for requests that may begin a stream.
+    fn concerns(request: &Request<Incoming>) -> bool {
+        let is_event_stream = |value: &HeaderValue| value.to_str().is_ok_and(|v| v.contains("text/event-stream"));
+        request.headers().contains_key(UPGRADE) || request.headers().get_all(ACCEPT).iter().any(is_event_stream)
+    }
 }
 
 /// The phases of a server, which its connections observe.
@@ -166,7 +195,13 @@ enum Phase {
 }
 
 /// Accepts connections without end.
-async fn accept(listener: TcpListener, router: Router, config: &ServeConfig, phase: &watch::Sender<Phase>) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    config: &ServeConfig,
+    phase: &watch::Sender<Phase>,
+    draining: Draining,
+) {
     let builder = Arc::new(builder(config));
     let limits = Limits::of(config);
     let places = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -202,7 +237,7 @@ async fn accept(listener: TcpListener, router: Router, config: &ServeConfig, pha
         };
         is_full = false;
         let activity = Arc::new(Activity::new());
-        let site = Site { router: router.clone(), ids: ids.clone() };
+        let site = Site { router: router.clone(), ids: ids.clone(), draining: draining.clone() };
         let io = TokioIo::new(Observed { stream, activity: activity.clone(), _place: place });
         tokio::spawn(connection(io, peer, builder.clone(), site, activity, limits, phase.subscribe()));
     }
@@ -260,6 +295,7 @@ async fn refuse(mut stream: TcpStream, _turn: OwnedSemaphorePermit, ids: Arc<Uui
 struct Site {
     router: Router,
     ids: Arc<UuidV7Source>,
+    draining: Draining,
 }
 
 impl Site {
@@ -321,7 +357,11 @@ async fn connection(
     let requests = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let handling = Handling::begin(&requests, request.version());
+        let stream_may_begin = Draining::concerns(&request);
         let mut request = request.map(|body| Upload::body(body, &requests));
+        if stream_may_begin {
+            request.extensions_mut().insert(site.draining.clone());
+        }
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = site.answer(request);
         async move {

@@ -212,6 +212,9 @@ impl Reader<'_> {
         let anonymous = if has_logins { defaults.anonymous.clone() } else { Principal::trusted("anonymous") };
         let timeout = self.seconds("ECOM_REQUEST_TIMEOUT", defaults.request_timeout, 1..=600);
         let max_requests = self.size("ECOM_MAX_REQUESTS", defaults.max_requests, 1..=1_000_000);
+        let live_clients = self.size("ECOM_LIVE_CLIENTS", defaults.live_clients, 0..=1_000_000);
+        let live_lifetime = self.seconds("ECOM_LIVE_LIFETIME", defaults.live_lifetime, 60..=86_400);
+        let live_heartbeat = self.seconds("ECOM_LIVE_HEARTBEAT", defaults.live_heartbeat, 1..=600);
         let rate_limits = self.rate_limits();
         let cors_origins: Vec<String> = self
             .text("ECOM_CORS_ORIGINS", "")
@@ -246,6 +249,9 @@ impl Reader<'_> {
             .cors_origins(cors_origins)
             .request_timeout(timeout)
             .max_requests(max_requests)
+            .live_clients(live_clients)
+            .live_lifetime(live_lifetime)
+            .live_heartbeat(live_heartbeat)
             .rate_limits(rate_limits)
             .numbers(numbers)
             .authentication(has_logins)

@@ -24,6 +24,7 @@ mod platform {
     pub(crate) mod audit;
     pub(crate) mod audit_log;
     pub(crate) mod job;
+    pub(crate) mod live;
     pub(crate) mod search_log;
 }
 mod search;
@@ -47,6 +48,7 @@ pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedItem, Ren
 pub(crate) use platform::audit::AuditView;
 pub(crate) use platform::audit_log::AuditLogEntryView;
 pub(crate) use platform::job::{JobView, VerifyInput};
+pub(crate) use platform::live::{LiveEventView, LiveTicketView};
 pub(crate) use platform::search_log::SearchTermView;
 pub(crate) use sales::bill::BillView;
 pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};

@@ -18,6 +18,7 @@ mod freshness;
 mod idempotency;
 mod imports;
 mod job;
+mod live;
 mod login;
 mod mail;
 #[cfg(feature = "oidc")]

@@ -68,6 +68,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(12, "0012_guest_answers"),
     migration!(13, "0013_job_rejections"),
     migration!(14, "0014_feeds"),
+    migration!(16, "0016_live"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

@@ -102,8 +102,16 @@ impl ApiKey {
 
 /// Returns the actor of an API key.
 pub(crate) fn actor_of(id: ApiKeyId) -> Actor {
-    Actor::new(format!("api_key:{id}"))
+    Actor::new(format!("{OF_KEYS}{id}"))
 }
+
+/// Returns the API key whose actor this is; `None` if it is that of something else.
+pub(crate) fn id_of(actor: &str) -> Option<ApiKeyId> {
+    actor.strip_prefix(OF_KEYS)?.parse().ok()
+}
+
+/// The beginning of the actors of API keys.
+const OF_KEYS: &str = "api_key:";
 
 /// An API key that was created, with its secret, which nobody can read again.
 #[derive(Debug, Clone)]

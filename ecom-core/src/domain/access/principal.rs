@@ -262,6 +262,14 @@ impl Principal {
         self.0.is_anonymous
     }
 
+    /// Returns the permissions of the principal; `None` if it may do everything.
+    pub(crate) fn permissions(&self) -> Option<impl Iterator<Item = Permission>> {
+        match &self.0.grants {
+            Grants::Everything => None,
+            Grants::Only(granted) => Some(granted.iter().copied()),
+        }
+    }
+
     /// Returns true if the principal has a permission.
     pub fn may(&self, permission: Permission) -> bool {
         match &self.0.grants {

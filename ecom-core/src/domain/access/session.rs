@@ -130,6 +130,23 @@ pub struct OneTimeToken {
     pub expires_at: Timestamp,
 }
 
+/// A ticket: a secret that is valid for a minute and opens one stream of live events. Browsers use it, because they
+/// cannot send a token in a header there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveTicket {
+    /// The hash of the ticket.
+    pub hash: SecretHash,
+    /// The principal of the ticket, as the library encodes it: at most 4,000 characters.
+    pub principal: String,
+    /// When the ticket expires.
+    pub expires_at: Timestamp,
+}
+
+impl LiveTicket {
+    /// How long a ticket is valid.
+    pub const TTL: Duration = Duration::from_secs(60);
+}
+
 /// The failed logins with one email address since the last successful one, whether or not a user has the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginFailures {

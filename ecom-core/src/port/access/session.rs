@@ -1,13 +1,13 @@
-//! Sessions, one-time tokens and failed logins.
+//! Sessions, one-time tokens, tickets and failed logins.
 
 use crate::clock::Timestamp;
 use crate::domain::access::secret::SecretHash;
-use crate::domain::access::session::{LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
+use crate::domain::access::session::{LiveTicket, LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
 use crate::error::Result;
 use crate::id::{SessionId, UserId};
 
 port! {
-    /// The sessions of users, and what precedes them: one-time tokens and failed logins.
+    /// The sessions of users, and what precedes them: one-time tokens and failed logins. Also the tickets of live events.
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait SessionRepository / ForwardSessions(&mut self): Send {
@@ -57,6 +57,16 @@ port! {
 
         /// Removes at most `limit` one-time tokens that expired before `before`. Returns how many.
         async fn trim_tokens(&mut self, before: Timestamp, limit: u32) -> Result<u64>;
+
+        /// Stores a ticket.
+        async fn put_ticket(&mut self, ticket: &LiveTicket) -> Result<()>;
+
+        /// Removes and returns the ticket with this hash, even if it has expired. Of several transactions that take it
+        /// at once, one gets it, and the others wait for its end and get nothing, unless it is rolled back.
+        async fn take_ticket(&mut self, hash: &SecretHash) -> Result<Option<LiveTicket>>;
+
+        /// Removes at most `limit` tickets that expired before `before`. Returns how many.
+        async fn trim_tickets(&mut self, before: Timestamp, limit: u32) -> Result<u64>;
 
         /// Returns the failed logins with an email address, of which `address` is the hash; `None` if there are none.
         /// They may be older than [`LoginFailures::KEPT`].

@@ -66,6 +66,10 @@ port! {
         /// Returns, for each of these carts from which an order was made, the cart and the order.
         async fn of_carts(&mut self, carts: &[CartId]) -> Result<Vec<(CartId, OrderId)>>;
 
+        /// Returns the customer of each of these orders that exists, soft-deleted ones included; `None` for an order of
+        /// a guest.
+        async fn customers(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, Option<CustomerId>)>>;
+
         /// Returns a page of orders with their lines, in two statements.
         async fn list(&mut self, filter: &OrderFilter, sort: OrderSort, paging: &Paging) -> Result<Page<Order>>;
 

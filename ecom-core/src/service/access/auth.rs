@@ -293,6 +293,28 @@ impl<'a> AuthService<'a> {
         }
     }
 
+    /// Returns the principal of a login.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if the session has ended, `Unavailable`.
+    pub(super) async fn of_login(&self, login: Login) -> Result<Principal> {
+        let grant = self.grant(login.session).await?.ok_or(Error::Unauthenticated)?;
+        if !grant.is_active || grant.user_id != login.user {
+            return Err(Error::Unauthenticated);
+        }
+        let roles = Roles::load(self.cx).await?.value;
+        Ok(Principal::logged_in(login, roles.permissions(&grant.roles), grant.customer_id))
+    }
+
+    /// Returns when a credential expires that this process has verified; `None` if it does not expire, or if the
+    /// process does not remember it.
+    pub fn expires_at(&self, credential: &Secret, principal: &Principal) -> Option<Timestamp> {
+        let (hash, logins) = (credential.hash().0, &self.cx.logins);
+        let of_token = logins.tokens.get(&hash).map(|token| token.verified.expires_at);
+        let of_issuer = || logins.identities.get(&hash).map(|known| known.identity.expires_at);
+        of_token.or_else(of_issuer).or_else(|| principal.expires_at())
+    }
+
     /// Returns what a session may do, through the cache.
     async fn grant(&self, id: SessionId) -> Result<Option<Arc<Cached<SessionGrant>>>> {
         let load = async {

@@ -89,7 +89,7 @@ impl Background {
     }
 
     /// Returns a new stop for work, which [`Self::end_all`] uses too.
-    fn stop(cx: &Context) -> (watch::Sender<bool>, watch::Receiver<bool>) {
+    pub(crate) fn stop(cx: &Context) -> (watch::Sender<bool>, watch::Receiver<bool>) {
         let (stop, stopped) = watch::channel(false);
         let mut all = cx.background.lock();
         all.retain(|other| other.receiver_count() > 0);

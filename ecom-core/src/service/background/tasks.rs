@@ -147,7 +147,7 @@ impl Work for Follower {
     }
 }
 
-/// Removes old events, jobs, sessions, one-time tokens and failed logins.
+/// Removes old events, jobs, sessions, one-time tokens, tickets and failed logins.
 struct Trim(Arc<Context>);
 
 impl Trim {
@@ -174,8 +174,9 @@ impl Work for Trim {
             let now = cx.now();
             let sessions = tx.sessions().trim(now - Session::KEPT, SWEPT_AT_ONCE).await?;
             let tokens = tx.sessions().trim_tokens(now, SWEPT_AT_ONCE).await?;
+            let tickets = tx.sessions().trim_tickets(now, SWEPT_AT_ONCE).await?;
             let failures = tx.sessions().trim_failures(now - LoginFailures::KEPT, SWEPT_AT_ONCE).await?;
-            Ok((sessions.max(tokens).max(failures), tx))
+            Ok((sessions.max(tokens).max(tickets).max(failures), tx))
         });
         let most = logins.await?.max(gone);
         Ok(most >= u64::from(SWEPT_AT_ONCE))

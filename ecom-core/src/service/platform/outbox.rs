@@ -114,7 +114,7 @@ impl<'a> EventLog<'a> {
     }
 
     /// Returns a connection, after all events that had committed have their positions.
-    async fn settled(&self) -> Result<Box<dyn Connection>> {
+    pub(super) async fn settled(&self) -> Result<Box<dyn Connection>> {
         loop {
             let mut db = self.cx.storage.connect().await?;
             if !db.outbox().pending().await? {

@@ -22,6 +22,7 @@ use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
 use crate::service::catalog::feed::Feed;
+use crate::service::platform::live::Live;
 use crate::service::platform::search_log::SearchCounts;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub forgotten: Mutex<Option<OutboxPosition>>,
     /// Wakes the followers of the log. Each follower keeps one wake-up while it works.
     pub events: watch::Sender<()>,
+    /// The subscriptions to live events in this process.
+    pub live: Live,
     /// Held by a write while it makes the next name, after another write took the one that it had made.
     pub naming: tokio::sync::Mutex<()>,
     /// Stops the background work that was started, for [`Shop::close`](crate::Shop::close).

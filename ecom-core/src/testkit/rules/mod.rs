@@ -20,6 +20,7 @@ mod input;
 mod jobs;
 mod keyed_orders;
 mod lists;
+mod live;
 mod logins;
 mod mails;
 mod oidc;
@@ -93,6 +94,7 @@ suite! {
         stock: __shop_stock,
         outbox: __shop_outbox,
         consumers: __shop_consumers,
+        live: __shop_live,
         index: __shop_index,
         jobs: __shop_jobs,
         search_settings: __shop_search_settings,

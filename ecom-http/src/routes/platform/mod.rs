@@ -3,6 +3,7 @@
 mod audit;
 mod audit_log;
 mod job;
+mod live;
 mod search_log;
 
 use utoipa_axum::routes;
@@ -15,10 +16,12 @@ pub(super) const AREA: Area = Area {
     routes,
     tags: &[
         Tag { name: "admin", text: "The operation of the shop", conflicts: &[] },
+        Tag { name: "events", text: "What happens in the shop, live", conflicts: &[] },
         Tag { name: "analytics", text: "What the shop has counted", conflicts: &[] },
     ],
     links: &[
         ("audit_log", "/admin/audit-log"),
+        ("events", "/events"),
         ("jobs", "/admin/jobs"),
         ("search_terms", "/analytics/search-terms"),
         ("zero_results", "/analytics/zero-results"),
@@ -36,6 +39,8 @@ fn routes() -> Routes {
         routes!(job::read),
         routes!(job::rejected),
         routes!(job::retry),
+        routes!(live::events),
+        routes!(live::ticket),
         routes!(search_log::popular),
         routes!(search_log::without_result),
     ]

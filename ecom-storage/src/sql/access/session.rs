@@ -1,7 +1,7 @@
-//! Sessions, one-time tokens and failed logins.
+//! Sessions, one-time tokens, tickets and failed logins.
 
 use async_trait::async_trait;
-use ecom_core::access::{LoginFailures, OneTimePurpose, OneTimeToken, SecretHash, Session, SessionEnd};
+use ecom_core::access::{LiveTicket, LoginFailures, OneTimePurpose, OneTimeToken, SecretHash, Session, SessionEnd};
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{SessionId, UserId};
 use ecom_core::port::SessionRepository;
@@ -55,6 +55,10 @@ static DELETE_TOKEN: Sql = Sql::new("DELETE FROM one_time_tokens WHERE hash = $1
 static DELETE_TOKENS: Sql = Sql::new("DELETE FROM one_time_tokens WHERE user_id = $1");
 static OLD_TOKENS: Sql =
     Sql::new("SELECT hash FROM one_time_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2");
+static PUT_TICKET: Sql = Sql::new("INSERT INTO live_tickets (hash, principal, expires_at) VALUES ($1, $2, $3)");
+static TICKET: Sql = Sql::new("SELECT hash, principal, expires_at FROM live_tickets WHERE hash = $1");
+static DELETE_TICKET: Sql = Sql::new("DELETE FROM live_tickets WHERE hash = $1");
+static OLD_TICKETS: Sql = Sql::new("SELECT hash FROM live_tickets WHERE expires_at < $1 ORDER BY expires_at LIMIT $2");
 static FAILURES: Sql = Sql::new("SELECT failures, last_at FROM login_failures WHERE address = $1");
 static ADD_FAILURE: Sql =
     Sql::new("INSERT INTO login_failures (address, failures, last_at) VALUES ($1, 1, $2) {add_failure}");
@@ -205,6 +209,26 @@ impl SessionRepository for SqlSessions<'_> {
     async fn trim_tokens(&mut self, before: Timestamp, limit: u32) -> Result<u64> {
         let hash = |r: &Row| r.bytes(0).map(|hash| hash.to_vec().into());
         self.trim_old(&OLD_TOKENS, ("one_time_tokens", "hash", "expires_at"), hash, before, limit).await
+    }
+
+    async fn put_ticket(&mut self, ticket: &LiveTicket) -> Result<()> {
+        let args = vec![ticket.hash.0.as_slice().into(), Value::from(&ticket.principal), ticket.expires_at.into()];
+        self.0.execute(&PUT_TICKET, args).await?;
+        Ok(())
+    }
+
+    async fn take_ticket(&mut self, hash: &SecretHash) -> Result<Option<LiveTicket>> {
+        let Some(row) = self.0.fetch_optional(&TICKET, vec![hash.0.as_slice().into()]).await? else { return Ok(None) };
+        let ticket =
+            LiveTicket { hash: read_hash(&row, 0)?, principal: row.string(1)?, expires_at: row.time(2)? };
+        // A row never changes. Of several transactions that have read it, one deletes it.
+        let deleted = self.0.execute(&DELETE_TICKET, vec![hash.0.as_slice().into()]).await?;
+        Ok((deleted > 0).then_some(ticket))
+    }
+
+    async fn trim_tickets(&mut self, before: Timestamp, limit: u32) -> Result<u64> {
+        let hash = |r: &Row| r.bytes(0).map(|hash| hash.to_vec().into());
+        self.trim_old(&OLD_TICKETS, ("live_tickets", "hash", "expires_at"), hash, before, limit).await
     }
 
     async fn failures(&mut self, address: &SecretHash) -> Result<Option<LoginFailures>> {

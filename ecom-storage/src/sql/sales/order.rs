@@ -612,6 +612,19 @@ impl OrderRepository for SqlOrders<'_> {
         Ok(out)
     }
 
+    async fn customers(&mut self, ids: &[OrderId]) -> Result<Vec<(OrderId, Option<CustomerId>)>> {
+        let mut out = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(MAX_LIST) {
+            let mut b = Builder::new("SELECT id, customer_id FROM orders WHERE id IN ");
+            b.list(chunk);
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                out.push((OrderId(row.uuid(0)?), row.opt_uuid(1)?.map(CustomerId)));
+            }
+        }
+        Ok(out)
+    }
+
     async fn list(&mut self, filter: &OrderFilter, sort: OrderSort, paging: &Paging) -> Result<Page<Order>> {
         let currency = self.0.currency()?;
         let (text, args) = list_statement(self.0.dialect(), filter, sort, paging)?;

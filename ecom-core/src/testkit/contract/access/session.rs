@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::access::secret::SecretHash;
-use crate::domain::access::session::{LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
+use crate::domain::access::session::{LiveTicket, LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
 use crate::domain::access::user::User;
 use crate::error::{Error, FieldCode, Result};
 use crate::id::{IdSource as _, SessionId};
@@ -33,6 +33,8 @@ suite! {
         a_token_that_is_taken_in_a_rolled_back_transaction_is_still_there,
         the_tokens_of_a_user_are_removed,
         old_tokens_are_removed,
+        a_ticket_is_taken_once,
+        old_tickets_are_removed,
         failed_logins_are_counted_by_address,
         failed_logins_at_once_are_all_counted,
         the_count_of_failed_logins_begins_again_after_a_day,
@@ -454,6 +456,54 @@ pub async fn old_tokens_are_removed(storage: &Arc<dyn Storage>) {
     }
     for (n, token) in tokens.into_iter().enumerate() {
         same(take(storage, &token).await, Some(token).filter(|_| n >= 3), contract, format_args!("token {n}"));
+    }
+}
+
+fn ticket(env: &Env, principal: &str) -> LiveTicket {
+    LiveTicket { hash: env.hash(), principal: principal.to_owned(), expires_at: env.now() }
+}
+
+async fn take_ticket(storage: &Arc<dyn Storage>, ticket: &LiveTicket) -> Option<LiveTicket> {
+    attempt!(storage, sessions.take_ticket(&ticket.hash)).unwrap()
+}
+
+/// Also of many transactions that take it at once.
+pub async fn a_ticket_is_taken_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let longest = format!("{{\"actor\":\"{}\"}}", "ä".repeat(3_988));
+    let tickets = [ticket(&env, "{}"), ticket(&env, &longest)];
+    for ticket in &tickets {
+        attempt!(storage, sessions.put_ticket(ticket)).unwrap();
+    }
+    for ticket in &tickets {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (storage, ticket) = (storage.clone(), ticket.clone());
+            tasks.spawn(async move { take_ticket(&storage, &ticket).await });
+        }
+        let found: Vec<LiveTicket> = tasks.join_all().await.into_iter().flatten().collect();
+        same(found, vec![ticket.clone()], "Of many that take a ticket at once, one gets it.", "eight at once");
+    }
+    same(take_ticket(storage, &ticket(&env, "{}")).await, None, "A ticket that nobody has made is not found.", "none");
+}
+
+/// Tickets that have not expired stay.
+pub async fn old_tickets_are_removed(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let start = env.now();
+    let mut tickets = Vec::new();
+    for days in 1..=3 {
+        let ticket = LiveTicket { expires_at: start + DAY * days, ..ticket(&env, "{}") };
+        attempt!(storage, sessions.put_ticket(&ticket)).unwrap();
+        tickets.push(ticket);
+    }
+    let contract = "`trim_tickets` removes tickets that expired before a time, at most so many, and returns how many.";
+    for (days, limit, gone) in [(1, 9, 0), (3, 0, 0), (3, 1, 1), (3, 9, 1)] {
+        let removed = attempt!(storage, sessions.trim_tickets(start + DAY * days, limit)).unwrap();
+        same(removed, gone, contract, format_args!("day {days}, at most {limit}"));
+    }
+    for (n, ticket) in tickets.into_iter().enumerate() {
+        same(take_ticket(storage, &ticket).await, Some(ticket).filter(|_| n == 2), contract, format_args!("ticket {n}"));
     }
 }
 

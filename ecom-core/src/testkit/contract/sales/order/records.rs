@@ -31,6 +31,7 @@ tests! {
         r02_soft_deleted_orders_are_hidden_unless_asked_for,
         every_version_has_an_entry_in_the_history,
         orders_are_found_by_the_carts_that_they_were_made_from,
+        the_customers_of_orders_are_read,
         ids_are_read_in_chunks,
         r45_orders_of_a_customer_are_erased_in_parts,
         r45_orders_of_guests_are_linked_to_a_customer_by_their_email,
@@ -316,6 +317,27 @@ pub async fn orders_are_found_by_the_carts_that_they_were_made_from(storage: &Ar
     expected.sort_unstable();
     assert_eq!(found, expected);
     assert_eq!(read!(storage, orders.of_carts(&[])), []);
+}
+
+/// Soft-deleted orders have their customers too, and orders of guests have none.
+pub async fn the_customers_of_orders_are_read(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let ada = customer(&env, storage, "ada@example.com").await;
+    let of_ada = || {
+        let mut record = env.order();
+        record.order.customer_id = Some(ada.id);
+        record
+    };
+    let orders = [of_ada(), deleted(&env, &of_ada()), env.order()];
+    env.insert_orders(storage, &orders).await.unwrap();
+    let mut asked: Vec<OrderId> = orders.iter().map(|record| record.order.id).collect();
+    asked.push(OrderId(env.ids.next()));
+    let mut found = read!(storage, orders.customers(&asked));
+    found.sort_unstable_by_key(|(id, _)| *id);
+    let mut expected = vec![(asked[0], Some(ada.id)), (asked[1], Some(ada.id)), (asked[2], None)];
+    expected.sort_unstable_by_key(|(id, _)| *id);
+    assert_eq!(found, expected);
+    assert_eq!(read!(storage, orders.customers(&[])), []);
 }
 
 /// Erased orders keep their numbers, lines, amounts, discounts and bills, and have an entry in their histories.

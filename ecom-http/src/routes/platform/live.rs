@@ -1,0 +1,216 @@
+//! Routes of live events.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::FromRequestParts;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::http::header::{ACCEPT, AUTHORIZATION, UPGRADE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use ecom_core::access::{Principal, Secret};
+use ecom_core::id::EventId;
+use ecom_core::platform::{LiveFilter, LiveKind};
+use ecom_core::{ErrorCode, FieldCode, ValidationErrors};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::dto::{Item, LiveEventView, LiveTicketView, json};
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{NoBody, Query, word};
+use crate::headers::private;
+use crate::idempotency::Post;
+use crate::live::{Stream, server_sent, web_socket};
+use crate::resource::Reply;
+use crate::serve::Draining;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The parameters of a stream.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LiveParams {
+    /// The kinds of events: `stock`, `prices`, `orders`, `products` and `categories`; several are repeated
+    /// (`kind=stock&kind=prices`). Without any, the stream has all kinds that the caller may see.
+    #[serde(default)]
+    kind: Vec<String>,
+    /// The ids of products, SKUs, orders or categories, at most 100; several are repeated. Without any, the stream has
+    /// the events of all of them.
+    #[serde(default)]
+    id: Vec<String>,
+    /// The id of the event after which the stream goes on. The header `Last-Event-ID` takes its place, which browsers
+    /// send when they open a stream again.
+    #[serde(default)]
+    last_event_id: Option<String>,
+    /// A ticket of `POST /events/ticket`, in place of the header `Authorization`, which browsers cannot send here.
+    #[serde(default)]
+    ticket: Option<String>,
+}
+
+/// The header with the last event, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct LastEventIdHeader {
+    /// The id of the event after which the stream goes on.
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<Uuid>,
+}
+
+/// How a client wants to get the events.
+pub(crate) enum Wanted {
+    /// As server-sent events.
+    ServerSent,
+    /// As messages of WebSocket.
+    WebSocket(WebSocketUpgrade),
+}
+
+impl FromRequestParts<Arc<App>> for Wanted {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> ApiResult<Self> {
+        if parts.headers.contains_key(UPGRADE) {
+            return match WebSocketUpgrade::from_request_parts(parts, app).await {
+                Ok(upgrade) => Ok(Self::WebSocket(upgrade)),
+                Err(_) => {
+                    let message = "the request does not begin a WebSocket (RFC 6455, 4.1)";
+                    Err(ApiError::new(ErrorCode::BadRequest, message).at("Upgrade", FieldCode::Malformed))
+                }
+            };
+        }
+        let is_wanted = |accepted: &str| {
+            let kind = accepted.split(';').next().unwrap_or_default();
+            kind.trim().eq_ignore_ascii_case("text/event-stream")
+        };
+        let mut accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        if accepted.any(|value| value.split(',').any(is_wanted)) {
+            return Ok(Self::ServerSent);
+        }
+        let message = "the response is a stream without an end: ask for it with `Accept: text/event-stream`, or begin a \
+                       WebSocket";
+        Err(ApiError::new(ErrorCode::BadRequest, message).at("Accept", FieldCode::Required))
+    }
+}
+
+/// Returns the credential of a request.
+fn credential(headers: &HeaderMap) -> Option<Secret> {
+    let (_, credential) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    Some(Secret::new(credential.trim()))
+}
+
+fn event_id(field: &str, text: &str, errors: &mut ValidationErrors) -> Option<EventId> {
+    let id = text.parse().ok();
+    if id.is_none() {
+        errors.push(field, FieldCode::Malformed, "must be the id of an event, a UUID");
+    }
+    id
+}
+
+/// Receive live events
+///
+/// A request with `Accept: text/event-stream` gets server-sent events, and a request that begins a WebSocket gets the
+/// same as messages. The data of a message is an event. Each event comes once, and the events of one aggregate come in
+/// their order; levels of stock are those of the time at which the event is sent.
+///
+/// Events of stock, prices and products are public if the product is active when the event is sent, and those of
+/// categories always are. Events of orders require `orders:read`; a customer gets those of its own orders. With
+/// `products:read` or `products:write`, the stream has all products.
+///
+/// A client that has lost the connection names the last event in `Last-Event-ID`, as browsers do by themselves, and
+/// misses nothing. If the log does not have that event any more, the stream begins with the message `reset`: the client
+/// reads again what it shows, and the stream has what happens from then on. From time to time, the stream sends the id
+/// of the last event that it has left out, without data (`position` of WebSocket). The nil UUID stands for the beginning
+/// of the log.
+///
+/// The message `end` names why the stream ends: `expired` (its longest duration is over, or the token has expired),
+/// `lagged` (the client was too slow), `revoked` (the session has ended, or permissions have changed), `unavailable`,
+/// `closed` or `shutdown`. The client can open the stream again after the last event. A WebSocket is closed with 1000,
+/// 1013, 1008, 1013, 1001 and 1001. Its messages are objects with `event`, `id` and `data`.
+#[utoipa::path(
+    get, path = "/events", tag = "events",
+    security((), ("bearer" = ["orders:read"]), ("bearer" = ["own"])), params(LiveParams, LastEventIdHeader),
+    responses(
+        (status = 200, description = "A stream of events", content_type = "text/event-stream", body = LiveEventView),
+        (status = 101, description = "A WebSocket"),
+    )
+)]
+pub(crate) async fn events(
+    reply: Reply,
+    wanted: Wanted,
+    Query((p,)): Query<(LiveParams,)>,
+    headers: HeaderMap,
+    draining: Option<Extension<Draining>>,
+) -> ApiResult {
+    let app = &reply.app;
+    let mut errors = ValidationErrors::default();
+    let kinds = p.kind.iter().filter_map(|k| word("kind", Some(k), LiveKind::ALL, LiveKind::as_str, &mut errors));
+    let kinds = kinds.collect();
+    let mut ids = HashSet::new();
+    for text in &p.id {
+        match text.parse::<Uuid>() {
+            Ok(id) => drop(ids.insert(id)),
+            Err(_) => errors.push("id", FieldCode::Malformed, "must be a UUID"),
+        }
+    }
+    let after = match (headers.get(LAST_EVENT_ID), &p.last_event_id) {
+        (Some(sent), _) => event_id("Last-Event-ID", sent.to_str().unwrap_or_default(), &mut errors),
+        (None, Some(text)) => event_id("last_event_id", text, &mut errors),
+        (None, None) => None,
+    };
+    errors.into_result()?;
+    // Before the ticket is taken, so that the client can try again with it.
+    let Ok(place) = app.live.clone().try_acquire_owned() else {
+        return Err(ApiError::new(ErrorCode::Unavailable, "the server has too many live clients; try again"));
+    };
+    let auth = app.shop.auth();
+    let now = app.shop.clock().now();
+    let mut until = now + app.config.live_lifetime;
+    let who: Principal = match p.ticket {
+        Some(_) if headers.contains_key(AUTHORIZATION) => {
+            let message = "cannot be combined with the header Authorization: send one of the two";
+            return Err(ApiError::field("ticket", FieldCode::Inconsistent, message));
+        }
+        Some(ticket) => auth.redeem_ticket(&Secret::new(ticket)).await?,
+        None => reply.shop().principal().clone(),
+    };
+    let of_token = credential(&headers).and_then(|credential| auth.expires_at(&credential, &who));
+    if let Some(end) = of_token.or_else(|| who.expires_at()) {
+        until = until.min(end);
+    }
+    let live = app.shop.acting_as(&who).live().subscribe(&LiveFilter { kinds, ids }, after).await?;
+    let stream = Stream {
+        live,
+        place,
+        clock: app.shop.clock().clone(),
+        until,
+        heartbeat: app.config.live_heartbeat,
+        numbers: app.config.numbers,
+        draining: draining.map(|Extension(draining)| draining),
+    };
+    Ok(match wanted {
+        Wanted::ServerSent => server_sent(stream),
+        Wanted::WebSocket(upgrade) => web_socket(upgrade, stream),
+    })
+}
+
+/// Create a ticket for live events
+///
+/// A browser cannot send a token in a header when it opens a stream. It sends the ticket as the parameter `ticket` of
+/// `/events` instead. A ticket opens one stream, within a minute.
+#[utoipa::path(
+    post, path = "/events/ticket", tag = "events", security(("bearer" = [])),
+    responses((status = 201, description = "The ticket", body = Item<LiveTicketView>))
+)]
+pub(crate) async fn ticket(
+    reply: Reply,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    keyed.refuse("the response has a secret, which is not stored: send the request without a key")?;
+    let shop = reply.shop();
+    let (ticket, expires_at) = shop.auth().issue_ticket(shop.principal()).await?;
+    let view = LiveTicketView { ticket: ticket.reveal(), expires_at };
+    Ok(private(json(StatusCode::CREATED, &Item::new(view, reply.target.path().to_owned()))?, None))
+}
