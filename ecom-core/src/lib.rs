@@ -158,7 +158,9 @@ pub mod access {
     pub use crate::domain::access::principal::{Login, Permission, Principal, UnknownPermission};
     pub use crate::domain::access::role::{BuiltInRole, Role, RoleInput, RolePatch};
     pub use crate::domain::access::secret::{Secret, SecretHash};
-    pub use crate::domain::access::session::{LiveTicket, LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd};
+    pub use crate::domain::access::session::{
+        LiveTicket, LoginFailures, OneTimePurpose, OneTimeToken, Session, SessionEnd,
+    };
     pub use crate::domain::access::user::{
         MAX_PASSWORD, MIN_PASSWORD, PasswordHash, ProfilePatch, User, UserAccount, UserFilter, UserInput, UserPatch,
     };
@@ -282,9 +284,7 @@ pub mod platform {
         LiveEnd, LiveEvent, LiveFilter, LiveKind, LiveLevel, LiveMessage, LiveStock,
     };
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
-    pub use crate::domain::platform::outbox::{
-        Event, EventBatch, EventKind, OutboxPosition, PriceChange, StockChange,
-    };
+    pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition, PriceChange, StockChange};
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse as _, Response};
 use ecom_core::clock::{SharedClock, Timestamp};
 use ecom_core::id::EventId;
 use ecom_core::platform::{LiveEnd, LiveEvents, LiveMessage};
-use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -20,7 +19,7 @@ use crate::serve::Draining;
 
 /// How long a client of server-sent events waits before it opens the stream again.
 const RECONNECT: Duration = Duration::from_secs(2);
-/// How long a client of WebSocket may take none of a message.
+/// How long a client of WebSocket may take none of a message, or answer no ping.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the end of a WebSocket may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,8 +79,8 @@ impl Why {
 
 /// What a stream sends next.
 enum Next {
-    /// Something for the client: the name of the message, the id after which it can go on, and the data.
-    Message { name: &'static str, id: Option<EventId>, data: Value },
+    /// Something for the client: the name of the message, the id after which it can go on, and the data, as JSON.
+    Message { name: &'static str, id: Option<EventId>, data: String },
     /// Nothing has happened for a while. The client can go on after this event.
     Heartbeat(Option<EventId>),
 }
@@ -116,11 +115,11 @@ impl Source {
             () = begun(draining) => return Some(self.end(Why::Shutdown)),
             message = live.next() => match message {
                 Some(LiveMessage::Event(event)) => {
-                    let data = serde_json::to_value(LiveEventView::of(&event, *numbers)).unwrap_or_default();
+                    let data = serde_json::to_string(&LiveEventView::of(&event, *numbers)).unwrap_or_default();
                     Next::Message { name: "message", id: Some(event.id), data }
                 }
                 Some(LiveMessage::Reset) => {
-                    Next::Message { name: "reset", id: live.passed(), data: json!({"reason": "trimmed"}) }
+                    Next::Message { name: "reset", id: live.passed(), data: reason("trimmed") }
                 }
                 Some(LiveMessage::End(why)) => return Some(self.end(Why::Shop(why))),
                 None => return Some(self.end(Why::Shop(LiveEnd::Closed))),
@@ -136,7 +135,7 @@ impl Source {
             tracing::info!("a live client was dropped, because it was too slow");
         }
         self.is_over = Some(why);
-        Next::Message { name: "end", id: None, data: json!({"reason": why.as_str()}) }
+        Next::Message { name: "end", id: None, data: reason(why.as_str()) }
     }
 }
 
@@ -149,7 +148,7 @@ pub(crate) fn server_sent(stream: Stream) -> Response {
         let event = match source.next().await? {
             Next::Heartbeat(id) => with_id(Event::default().comment(""), id),
             Next::Message { name, id, data } => {
-                let event = with_id(Event::default().data(data.to_string()), id);
+                let event = with_id(Event::default().data(data), id);
                 // Browsers pass events without a name to `onmessage`.
                 if name == "message" { event } else { event.event(name) }
             }
@@ -183,7 +182,7 @@ pub(crate) fn web_socket(upgrade: WebSocketUpgrade, stream: Stream) -> Response 
 
 /// Sends the events to a client until the stream ends or the client goes away.
 async fn serve(mut socket: WebSocket, mut source: Source) {
-    let mut is_heard = true;
+    let mut heard_at = Instant::now();
     let mut shown = source.stream.live.passed();
     let mut sent = send(&mut socket, &source, frame("position", shown, None)).await;
     while sent.is_ok() {
@@ -192,7 +191,7 @@ async fn serve(mut socket: WebSocket, mut source: Source) {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 // The client has nothing to say, except that it is there.
                 Some(Ok(_)) => {
-                    is_heard = true;
+                    heard_at = Instant::now();
                     continue;
                 }
             },
@@ -202,12 +201,11 @@ async fn serve(mut socket: WebSocket, mut source: Source) {
             None => break,
             Some(Next::Message { name, id, data }) => {
                 shown = id.or(shown);
-                send(&mut socket, &source, frame(name, id, Some(data))).await
+                send(&mut socket, &source, frame(name, id, Some(&data))).await
             }
-            // A client that has not answered the last ping is gone.
-            Some(Next::Heartbeat(_)) if !is_heard => return,
+            // A client that answers no pings is gone.
+            Some(Next::Heartbeat(_)) if heard_at.elapsed() > SEND_TIMEOUT + source.stream.heartbeat * 2 => return,
             Some(Next::Heartbeat(id)) => {
-                is_heard = false;
                 let is_new = id.is_some() && id != shown;
                 shown = id.or(shown);
                 let positioned =
@@ -229,16 +227,17 @@ async fn serve(mut socket: WebSocket, mut source: Source) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
 }
 
-/// Returns a message of WebSocket, whose fields are those of server-sent events.
-fn frame(name: &str, id: Option<EventId>, data: Option<Value>) -> Message {
-    let mut fields = json!({"event": name});
-    if let Some(id) = id {
-        fields["id"] = json!(id);
-    }
-    if let Some(data) = data {
-        fields["data"] = data;
-    }
-    Message::Text(fields.to_string().into())
+/// Returns the data of a message that is no event.
+fn reason(word: &str) -> String {
+    format!("{{\"reason\":\"{word}\"}}")
+}
+
+/// Returns a message of WebSocket, whose fields are those of server-sent events. Names and ids need no escapes, and the
+/// data is JSON.
+fn frame(name: &str, id: Option<EventId>, data: Option<&str>) -> Message {
+    let id = id.map(|id| format!(",\"id\":\"{id}\"")).unwrap_or_default();
+    let data = data.map(|data| format!(",\"data\":{data}")).unwrap_or_default();
+    Message::Text(format!("{{\"event\":\"{name}\"{id}{data}}}").into())
 }
 
 /// Sends a message. It fails if the client does not take it before the time is over, the subscription ends, or the

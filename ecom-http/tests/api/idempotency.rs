@@ -182,6 +182,7 @@ async fn r12_every_kind_of_post_is_answered_once() {
             && !path.contains("/auth/")
             && !path.ends_with("/users")
             && !path.ends_with("/api-keys")
+            && !path.ends_with("/events/ticket")
     };
     let document = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
     let mut posts: Vec<String> = Vec::new();

@@ -142,7 +142,12 @@ pub(crate) struct ReadEvent {
 
 impl ReadEvent {
     /// Returns an event with the product that it is about, as it is now.
-    pub fn new(position: OutboxPosition, event: Event, product: Option<&Product>, customer: Option<CustomerId>) -> Self {
+    pub fn new(
+        position: OutboxPosition,
+        event: Event,
+        product: Option<&Product>,
+        customer: Option<CustomerId>,
+    ) -> Self {
         let level = |sku: &Sku| LiveLevel { on_hand: sku.on_hand, available: sku.available() };
         let skus = product.into_iter().flat_map(|product| &product.skus);
         let levels: HashMap<SkuId, LiveLevel> = skus.map(|sku| (sku.id, level(sku))).collect();

@@ -20,7 +20,7 @@ use crate::domain::platform::live::{LiveEnd, LiveFilter, LiveMessage, LiveScope,
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::{Entity, Result};
 use crate::id::{CustomerId, EventId, OrderId, ProductId};
-use crate::port::storage::{Connection, Repositories as _};
+use crate::port::storage::Connection;
 use crate::service::background::Background;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
@@ -144,11 +144,8 @@ async fn read(cx: &Arc<Context>, after: OutboxPosition) -> Result<Read> {
     let is_torn = hole && after < db.outbox().horizon().await?;
     let unique = |ids: HashSet<ProductId>| ids.into_iter().collect::<Vec<_>>();
     let products = unique(batch.events.iter().filter_map(|(_, event)| ReadEvent::product_of(event)).collect());
-    let products = if products.is_empty() {
-        Vec::new()
-    } else {
-        db.products().get_many(&products, IncludeDeleted::Yes).await?
-    };
+    let products =
+        if products.is_empty() { Vec::new() } else { db.products().get_many(&products, IncludeDeleted::Yes).await? };
     let of_order = |event: &Event| (event.kind.entity() == Entity::Order).then_some(OrderId(event.aggregate_id));
     let orders: HashSet<OrderId> = batch.events.iter().filter_map(|(_, event)| of_order(event)).collect();
     let customers: HashMap<OrderId, Option<CustomerId>> = if orders.is_empty() {

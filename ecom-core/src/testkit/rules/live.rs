@@ -269,7 +269,8 @@ pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture
         found
     };
     use EventKind as K;
-    let words = |events: &[LiveEvent]| events.iter().map(|e| (e.kind, e.stock.len(), e.prices.len())).collect::<Vec<_>>();
+    let words =
+        |events: &[LiveEvent]| events.iter().map(|e| (e.kind, e.stock.len(), e.prices.len())).collect::<Vec<_>>();
     let stock = kinds(of(&[LiveKind::Stock]), 4).await;
     // The order of the two products of an order is not fixed.
     assert_eq!(

@@ -145,7 +145,8 @@ pub(crate) async fn events(
 ) -> ApiResult {
     let app = &reply.app;
     let mut errors = ValidationErrors::default();
-    let kinds = p.kind.iter().filter_map(|k| word("kind", Some(k), LiveKind::ALL, LiveKind::as_str, &mut errors));
+    let kinds =
+        p.kind.iter().filter_map(|k| word("kind", Some(k.as_str()), LiveKind::ALL, LiveKind::as_str, &mut errors));
     let kinds = kinds.collect();
     let mut ids = HashSet::new();
     for text in &p.id {

@@ -219,8 +219,7 @@ impl SessionRepository for SqlSessions<'_> {
 
     async fn take_ticket(&mut self, hash: &SecretHash) -> Result<Option<LiveTicket>> {
         let Some(row) = self.0.fetch_optional(&TICKET, vec![hash.0.as_slice().into()]).await? else { return Ok(None) };
-        let ticket =
-            LiveTicket { hash: read_hash(&row, 0)?, principal: row.string(1)?, expires_at: row.time(2)? };
+        let ticket = LiveTicket { hash: read_hash(&row, 0)?, principal: row.string(1)?, expires_at: row.time(2)? };
         // A row never changes. Of several transactions that have read it, one deletes it.
         let deleted = self.0.execute(&DELETE_TICKET, vec![hash.0.as_slice().into()]).await?;
         Ok((deleted > 0).then_some(ticket))

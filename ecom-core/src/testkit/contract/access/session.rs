@@ -503,7 +503,12 @@ pub async fn old_tickets_are_removed(storage: &Arc<dyn Storage>) {
         same(removed, gone, contract, format_args!("day {days}, at most {limit}"));
     }
     for (n, ticket) in tickets.into_iter().enumerate() {
-        same(take_ticket(storage, &ticket).await, Some(ticket).filter(|_| n == 2), contract, format_args!("ticket {n}"));
+        same(
+            take_ticket(storage, &ticket).await,
+            Some(ticket).filter(|_| n == 2),
+            contract,
+            format_args!("ticket {n}"),
+        );
     }
 }
 
