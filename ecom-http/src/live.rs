@@ -34,6 +34,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub(crate) struct Stream {
     pub live: LiveEvents,
     /// The place of the client among those of the process.
+    #[expect(dead_code, reason = "it is held for as long as the stream")]
     pub place: OwnedSemaphorePermit,
     pub clock: SharedClock,
     /// When the stream ends, by the clock of the shop.

@@ -234,7 +234,7 @@ impl LiveScope {
             }
             _ => false,
         };
-        shows.then(|| LiveEvent {
+        shows.then_some(LiveEvent {
             id: event.id,
             kind: event.kind,
             aggregate_id: event.aggregate_id,

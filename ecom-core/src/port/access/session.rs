@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::id::{SessionId, UserId};
 
 port! {
-    /// The sessions of users, and what precedes them: one-time tokens and failed logins. Also the tickets of live events.
+    /// The sessions of users, and what precedes them: one-time tokens and failed logins. Also the tickets of live
+    /// events.
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait SessionRepository / ForwardSessions(&mut self): Send {

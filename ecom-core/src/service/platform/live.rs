@@ -1,7 +1,7 @@
 //! Live events: subscriptions to what happens in the shop, in every process that has subscribers.
 //!
-//! One reader of the log in each process passes the events to all subscriptions of the process. A subscription that goes
-//! on after an earlier event first reads the log itself up to the place where it joins the reader. Its buffer is
+//! One reader of the log in each process passes the events to all subscriptions of the process. A subscription that
+//! goes on after an earlier event first reads the log itself up to the place where it joins the reader. Its buffer is
 //! bounded: nobody waits for a subscriber that does not take its events, and its subscription ends.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -381,7 +381,7 @@ impl LiveEvents {
             if behind {
                 if let Err(error) = self.catch_up().await {
                     tracing::warn!(%error, "the log could not be read for a live subscription");
-                    return self.end(LiveEnd::Unavailable);
+                    return Some(self.end(LiveEnd::Unavailable));
                 }
                 continue;
             }
@@ -391,7 +391,7 @@ impl LiveEvents {
             };
             let Some(read) = joined.events.recv().await else {
                 let why = joined.end.borrow().unwrap_or(LiveEnd::Closed);
-                return self.end(why);
+                return Some(self.end(why));
             };
             self.at = read.position;
             self.last = Some(read.event.id);
@@ -434,9 +434,9 @@ impl LiveEvents {
         self.last
     }
 
-    /// Returns a future that is ready once the shop has ended this subscription, even while messages wait in its buffer:
-    /// a server that still sends one to a slow client gives up then.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Returns a future that is ready once the shop has ended this subscription, even while messages wait in its
+    /// buffer: a server that still sends one to a slow client gives up then.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let end = self.joined.as_ref().map(|joined| joined.end.clone());
         async move {
             match end {
@@ -446,9 +446,9 @@ impl LiveEvents {
         }
     }
 
-    fn end(&mut self, why: LiveEnd) -> Option<LiveMessage> {
+    fn end(&mut self, why: LiveEnd) -> LiveMessage {
         self.is_over = true;
-        Some(LiveMessage::End(why))
+        LiveMessage::End(why)
     }
 
     /// Reads events that come before those of the reader of this process.
@@ -473,7 +473,7 @@ impl LiveEvents {
         for read in read.events.iter().filter(|read| read.position <= until) {
             if read.position > self.opened && self.scope.is_revoked_by(&read.event) {
                 let end = self.end(LiveEnd::Revoked);
-                self.ready.extend(end);
+                self.ready.push_back(end);
                 return Ok(());
             }
             self.ready.extend(self.scope.view(read).map(LiveMessage::Event));

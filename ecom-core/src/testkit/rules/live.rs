@@ -246,6 +246,8 @@ pub async fn a_slow_subscriber_is_dropped_and_nobody_waits(f: &ShopFixture) {
 
 /// Every kind, and the ids of a product, a SKU, an order and a category.
 pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture) {
+    use EventKind as K;
+
     let (a, b) = (stocked(f, "A", 9).await, stocked(f, "B", 9).await);
     let start = f.log().await.last().unwrap().id;
     let two = from(&json!({ "price": "3.00", "stock": 5 }));
@@ -268,7 +270,6 @@ pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture
         join(&mut live).await;
         found
     };
-    use EventKind as K;
     let words =
         |events: &[LiveEvent]| events.iter().map(|e| (e.kind, e.stock.len(), e.prices.len())).collect::<Vec<_>>();
     let stock = kinds(of(&[LiveKind::Stock]), 4).await;

@@ -88,8 +88,8 @@ impl FromRequestParts<Arc<App>> for Wanted {
         if accepted.any(|value| value.split(',').any(is_wanted)) {
             return Ok(Self::ServerSent);
         }
-        let message = "the response is a stream without an end: ask for it with `Accept: text/event-stream`, or begin a \
-                       WebSocket";
+        let message = "the response is a stream without an end: ask for it with `Accept: text/event-stream`, or begin \
+                       a WebSocket";
         Err(ApiError::new(ErrorCode::BadRequest, message).at("Accept", FieldCode::Required))
     }
 }
@@ -121,8 +121,8 @@ fn event_id(field: &str, text: &str, errors: &mut ValidationErrors) -> Option<Ev
 /// A client that has lost the connection names the last event in `Last-Event-ID`, as browsers do by themselves, and
 /// misses nothing. If the log does not have that event any more, the stream begins with the message `reset`: the client
 /// reads again what it shows, and the stream has what happens from then on. From time to time, the stream sends the id
-/// of the last event that it has left out, without data (`position` of WebSocket). The nil UUID stands for the beginning
-/// of the log.
+/// of the last event that it has left out, without data (`position` of WebSocket). The nil UUID stands for the
+/// beginning of the log.
 ///
 /// The message `end` names why the stream ends: `expired` (its longest duration is over, or the token has expired),
 /// `lagged` (the client was too slow), `revoked` (the session has ended, or permissions have changed), `unavailable`,
