@@ -34,4 +34,3 @@ mod search_log;
 mod search_outage;
 mod sku;
 mod support;
-mod tmp_rules;
