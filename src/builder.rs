@@ -10,6 +10,7 @@ use ecom_core::catalog::Feed;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
+use ecom_core::platform::JobQueue;
 use ecom_core::port::{
     Cache, KeySetSource, MailTemplates, Mailer, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage,
 };
@@ -133,6 +134,7 @@ pub struct ShopBuilder {
     /// The issuer, and the source of its keys unless they are fetched over HTTP.
     oidc: Option<(OidcConfig, Option<Arc<dyn KeySetSource>>)>,
     feeds: Vec<Feed>,
+    job_queues: Vec<JobQueue>,
     /// The errors of settings that could not become parts.
     #[cfg(feature = "config")]
     refused: Vec<Error>,
@@ -179,6 +181,7 @@ impl Default for ShopBuilder {
             secret_key: None,
             oidc: None,
             feeds: Vec::new(),
+            job_queues: Vec::new(),
             #[cfg(feature = "config")]
             refused: Vec::new(),
             config: ShopConfig::default(),
@@ -341,6 +344,13 @@ impl ShopBuilder {
         self
     }
 
+    /// Adds a queue of jobs of the application, whose jobs the background work of the shop runs. Every process that
+    /// enqueues its jobs, or runs them, registers it.
+    pub fn job_queue(mut self, queue: JobQueue) -> Self {
+        self.job_queues.push(queue);
+        self
+    }
+
     /// Sets the settings of the shop.
     pub fn config(mut self, config: ShopConfig) -> Self {
         self.config = config;
@@ -461,7 +471,7 @@ impl ShopBuilder {
             return Err(error);
         }
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
-        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, feeds, config, place, .. } = self;
+        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, feeds, job_queues, config, place, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -514,6 +524,7 @@ impl ShopBuilder {
             mailing,
             oidc,
             feeds,
+            job_queues,
             config,
         })
     }
@@ -536,6 +547,7 @@ impl ShopBuilder {
         };
         note(self.config.check())?;
         note(Feed::check_all(&self.feeds))?;
+        note(JobQueue::check_all(&self.job_queues))?;
         if let Some((config, keys)) = &self.oidc {
             note(config.check())?;
             if keys.is_none() && !cfg!(feature = "oidc") {

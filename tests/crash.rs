@@ -11,6 +11,8 @@ mod clusters;
 #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
 #[path = "crash/indexing.rs"]
 mod indexing;
+#[path = "crash/jobs.rs"]
+mod jobs;
 #[path = "crash/mails.rs"]
 mod mails;
 #[path = "crash/orders.rs"]
@@ -238,6 +240,9 @@ fn child() {
         }
         if role.starts_with("mails ") {
             return mails::child(&at, &role).await;
+        }
+        if role == "jobs work" {
+            return jobs::child(&at).await;
         }
         match role.as_str() {
             "work" => return work(&at).await,
@@ -606,6 +611,7 @@ macro_rules! on {
                 r14_of_two_processes_one_writes_the_index_and_the_other_takes_over,
                 r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,
                 a_job_of_a_killed_process_is_run_by_the_next_one,
+                jobs_of_killed_processes_take_effect_once,
                 r07_r12_killed_processes_sell_each_piece_once,
                 r07_r09_r10_r12_killed_processes_edit_and_cancel_and_lose_nothing,
                 r12_one_key_of_many_callers_in_killed_processes_makes_one_order,
@@ -626,6 +632,7 @@ macro_rules! on {
 
 /// The tests, each of which runs on each database.
 mod tests {
+    pub(crate) use super::jobs::jobs_of_killed_processes_take_effect_once;
     pub(crate) use super::orders::*;
     pub(crate) use super::{
         a_job_of_a_killed_process_is_run_by_the_next_one, r11_r14_kill_9_leaves_index_and_database_in_step,

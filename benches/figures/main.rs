@@ -1,11 +1,11 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
-//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `import`, `http`, `access`, `logins`,
-//! `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start it.
+//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `import`, `http`, `jobs`, `access`,
+//! `logins`, `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start it.
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
-//! it also runs `postgres`, `table-postgres`, `orders-postgres`, `orders-mysql`, `redis`, `engines` (or one of them,
-//! such as `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush to disk as
-//! in production. `size` creates a million products on each database, `orders-size` a million orders, and
+//! it also runs `postgres`, `table-postgres`, `orders-postgres`, `jobs-postgres`, `orders-mysql`, `redis`, `engines` (or
+//! one of them, such as `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush
+//! to disk as in production. `size` creates a million products on each database, `orders-size` a million orders, and
 //! `table-postgres` imports a million rows, which takes some minutes. So does `table`, which runs only if it is named.
 //!
 //! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
@@ -18,6 +18,7 @@ mod engines;
 mod gap;
 mod http;
 mod import;
+mod jobs;
 #[cfg(feature = "elasticsearch")]
 mod keeper;
 mod list;
@@ -108,6 +109,13 @@ fn main() {
     #[cfg(feature = "postgres")]
     if is("table-postgres") {
         runtime.block_on(table::on_postgres());
+    }
+    if is("jobs") {
+        runtime.block_on(jobs::on_sqlite());
+    }
+    #[cfg(feature = "postgres")]
+    if is("jobs-postgres") {
+        runtime.block_on(jobs::on_postgres());
     }
     #[cfg(feature = "postgres")]
     if is("orders-postgres") {

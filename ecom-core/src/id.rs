@@ -97,6 +97,10 @@ entities! {
     Setting = "setting", SettingId;
     /// A job of the queue.
     Job = "job", JobId;
+    /// The queue of a kind of jobs.
+    JobQueue = "job queue", JobQueueId;
+    /// A schedule that creates jobs.
+    JobSchedule = "job schedule", JobScheduleId;
     /// A feed: a source that is imported again and again.
     Feed = "feed", FeedId;
     /// An entry of the audit log.

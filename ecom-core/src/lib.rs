@@ -37,6 +37,7 @@ mod domain {
         pub(crate) mod live;
         pub(crate) mod mail;
         pub(crate) mod outbox;
+        pub(crate) mod schedule;
         pub(crate) mod search_log;
         pub(crate) mod setting;
     }
@@ -109,6 +110,7 @@ mod service {
         pub(crate) mod audit_log;
         pub(crate) mod idempotency;
         pub(crate) mod job;
+        pub(crate) mod job_queue;
         pub(crate) mod live;
         pub(crate) mod outbox;
         pub(crate) mod search_log;
@@ -119,6 +121,7 @@ mod service {
         pub(crate) mod compare;
         pub(crate) mod fallback;
         pub(crate) mod index;
+        pub(crate) mod jobs;
         pub(crate) mod query;
         pub(crate) mod settings;
         pub(crate) mod state;
@@ -279,12 +282,15 @@ pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
     pub use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
-    pub use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobRejection, JobState};
+    pub use crate::domain::platform::job::{
+        Job, JobCounters, JobFilter, JobKind, JobLease, JobPriority, JobQueueState, JobRejection, JobState,
+    };
     pub use crate::domain::platform::live::{
         LiveEnd, LiveEvent, LiveFilter, LiveKind, LiveLevel, LiveMessage, LiveStock,
     };
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition, PriceChange, StockChange};
+    pub use crate::domain::platform::schedule::{CronLine, ScheduleState};
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;
@@ -293,7 +299,10 @@ pub mod platform {
     pub use crate::service::platform::audit::AuditService;
     pub use crate::service::platform::audit_log::AuditLogService;
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};
-    pub use crate::service::platform::job::JobService;
+    pub use crate::service::platform::job::{JobQueueStatus, JobService};
+    pub use crate::service::platform::job_queue::{
+        AfterFailure, JobError, JobHandler, JobQueue, JobRun, NewJob, TransactionalJobHandler,
+    };
     pub use crate::service::platform::live::{LiveEvents, LiveService};
     pub use crate::service::platform::outbox::EventLog;
     pub use crate::service::platform::search_log::SearchLogService;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
+use crate::domain::platform::job::JobKind;
 use crate::error::{Conflict, Dependency, Error, FieldCode, RefusedServer, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
@@ -20,6 +21,7 @@ use crate::port::storage::{Storage, UnitOfWork};
 use crate::service::access::api_key::ApiKeyService;
 use crate::service::access::auth::{AuthService, Remembered};
 use crate::service::access::crypto::SecretKey;
+use crate::service::access::mail;
 use crate::service::access::oidc::{Oidc, OidcIssuer};
 use crate::service::access::password::Passwords;
 use crate::service::access::role::RoleService;
@@ -37,6 +39,7 @@ use crate::service::platform::audit::AuditService;
 use crate::service::platform::audit_log::AuditLogService;
 use crate::service::platform::idempotency::IdempotencyService;
 use crate::service::platform::job::JobService;
+use crate::service::platform::job_queue::{Handler, JobQueue, Queues, Runner};
 use crate::service::platform::live::{Live, LiveService};
 use crate::service::platform::outbox::EventLog;
 use crate::service::platform::search_log::{SearchCounts, SearchLogService};
@@ -49,6 +52,7 @@ use crate::service::sales::cart::CartService;
 use crate::service::sales::customer::{AddressService, CustomerService};
 use crate::service::sales::order::OrderService;
 use crate::service::search::index::IndexSyncService;
+use crate::service::search::jobs;
 use crate::service::search::query::SearchService;
 use crate::service::search::settings::SearchSettingsService;
 use crate::service::search::state::Indices;
@@ -79,6 +83,8 @@ pub struct ShopParts {
     pub mailing: Option<Mailing>,
     /// The sources that the shop imports again and again.
     pub feeds: Vec<Feed>,
+    /// The queues of the application's own jobs.
+    pub job_queues: Vec<JobQueue>,
     /// An issuer of OpenID Connect, whose tokens the shop accepts in addition to its own.
     pub oidc: Option<OidcIssuer>,
     /// The settings.
@@ -95,8 +101,8 @@ pub struct Mailing {
 }
 
 impl ShopParts {
-    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no feeds and
-    /// default settings.
+    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no feeds, no jobs of
+    /// the application and default settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
@@ -113,6 +119,7 @@ impl ShopParts {
             secret_key: None,
             mailing: None,
             feeds: Vec::new(),
+            job_queues: Vec::new(),
             oidc: None,
             config,
         }
@@ -299,6 +306,7 @@ impl Shop {
     pub fn new(parts: ShopParts) -> Result<Self> {
         parts.config.check()?;
         Feed::check_all(&parts.feeds)?;
+        JobQueue::check_all(&parts.job_queues)?;
         if let Some(issuer) = &parts.oidc {
             issuer.config.check()?;
             if issuer.config.issuer == parts.config.token_issuer {
@@ -318,8 +326,12 @@ impl Shop {
                 return Err(Error::Internal { context, source: None });
             }
         }
+        let mut own = jobs::queues();
+        own.push(JobQueue::of_shop(JobKind::IMPORT, Handler::Creator, Runner::Creator).max_attempts(1));
+        own.extend(parts.mailing.clone().map(mail::queue));
         Ok(Self {
             cx: Context::new(Shared {
+                queues: Queues::new(own, parts.job_queues),
                 passwords: Passwords::new(parts.config.password_hashes)?,
                 token_keys: TokenKeys::new(parts.secret_key),
                 oidc: parts.oidc.map(|issuer| Arc::new(Oidc::new(issuer))),

@@ -12,9 +12,9 @@ pub mod postgres;
 pub mod size;
 pub mod sqlite;
 
-pub use placing::{CALLERS, Prices, ROUNDS, audit, hot, place, prices, spread};
 #[cfg(feature = "postgres")]
-pub use placing::{Choice, order};
+pub use placing::Choice;
+pub use placing::{CALLERS, Prices, ROUNDS, audit, hot, order, place, prices, spread};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use placing::{SECONDS, number};
 #[cfg(all(feature = "postgres", feature = "mysql"))]

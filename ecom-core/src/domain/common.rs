@@ -239,17 +239,25 @@ impl Attributes {
     /// Pushes an error if the attributes are too large or too deeply nested, or if they contain NUL characters, which
     /// some databases cannot store.
     pub fn check(&self, field: &str, errors: &mut ValidationErrors) {
-        if self.0.is_empty() {
+        Self::check_map(&self.0, Self::MAX_BYTES, field, errors);
+    }
+
+    /// As [`Self::check`], for another JSON object of at most `max` bytes.
+    pub(crate) fn check_map(
+        map: &serde_json::Map<String, Value>,
+        max: usize,
+        field: &str,
+        errors: &mut ValidationErrors,
+    ) {
+        if map.is_empty() {
             return;
         }
-        match serde_json::to_string(&self.0) {
-            Ok(s) if s.len() > Self::MAX_BYTES => {
-                errors.out_of_bounds(field, format!("must have at most {} bytes as JSON", Self::MAX_BYTES));
-            }
+        match serde_json::to_string(map) {
+            Ok(s) if s.len() > max => errors.out_of_bounds(field, format!("must have at most {max} bytes as JSON")),
             Ok(_) => {
-                if depth(self.0.values()) > Self::MAX_DEPTH {
+                if depth(map.values()) > Self::MAX_DEPTH {
                     errors.out_of_bounds(field, format!("must be nested at most {} levels deep", Self::MAX_DEPTH));
-                } else if self.0.iter().any(|(k, v)| k.contains('\0') || has_nul(v)) {
+                } else if map.iter().any(|(k, v)| k.contains('\0') || has_nul(v)) {
                     errors.out_of_bounds(field, "must not contain NUL characters");
                 }
             }

@@ -47,7 +47,7 @@ pub(crate) use catalog::sku::{DimensionsView, SkuView};
 pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedItem, RenderedList, json};
 pub(crate) use platform::audit::AuditView;
 pub(crate) use platform::audit_log::AuditLogEntryView;
-pub(crate) use platform::job::{JobView, VerifyInput};
+pub(crate) use platform::job::{JobQueueView, JobView, VerifyInput};
 pub(crate) use platform::live::{LiveEventView, LiveTicketView};
 pub(crate) use platform::search_log::SearchTermView;
 pub(crate) use sales::bill::BillView;

@@ -19,6 +19,14 @@ pub(crate) enum Key {
 }
 
 impl Key {
+    /// Returns the text of the segment.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Id(id) => id.to_string(),
+            Self::Slug(text) => text,
+        }
+    }
+
     /// Returns the id, or an error of the parameter if it is a slug.
     fn uuid(self, parameter: &str) -> Result<Uuid, ApiError> {
         match self {

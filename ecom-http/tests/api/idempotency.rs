@@ -158,6 +158,12 @@ async fn r12_every_kind_of_post_is_answered_once() {
     kind("/admin/jobs/{id}/retry");
     api.parked(&job).await;
     twice(&api, &format!("/admin/jobs/{}/retry", id(&job)), 202, Value::Null).await;
+    kind("/admin/jobs/{id}/cancel");
+    twice(&api, &format!("/admin/jobs/{}/cancel", id(&job)), 200, Value::Null).await;
+    kind("/admin/job-queues/{kind}/pause");
+    twice(&api, "/admin/job-queues/mail/pause", 200, Value::Null).await;
+    kind("/admin/job-queues/{kind}/resume");
+    twice(&api, "/admin/job-queues/mail/resume", 200, Value::Null).await;
 
     kind("/admin/feeds/{name}/run");
     twice(&api, &format!("/admin/feeds/{FEED}/run"), 202, Value::Null).await;

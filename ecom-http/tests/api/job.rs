@@ -112,7 +112,8 @@ async fn jobs_are_listed_by_kind_and_state_with_both_pagings() {
         }
     }
     assert_eq!(found, all);
-    api.get("/admin/jobs?kind=fax").await.refused(400, "BAD_REQUEST", "kind");
+    assert_eq!(of("kind=fax").await, [""; 0]);
+    api.get("/admin/jobs?kind=Fax").await.refused(400, "BAD_REQUEST", "kind");
     api.get("/admin/jobs?state=done").await.refused(400, "BAD_REQUEST", "state");
     api.get("/admin/jobs?since=1").await.refused(400, "BAD_REQUEST", "since");
     api.get("/admin/jobs?cursor=x").await.refused(400, "BAD_REQUEST", "cursor");
@@ -180,6 +181,38 @@ async fn a_failed_job_is_run_again() {
 }
 
 #[tokio::test]
+async fn a_job_is_canceled_and_a_queue_is_paused() {
+    let api = Api::new().await;
+    let paused = kept_private(post(&api, "/admin/job-queues/reindex/pause", None).await.ok(200)).data();
+    let none = json!({"queued": 0, "running": 0, "succeeded": 0, "failed": 0, "canceled": 0});
+    assert_eq!(paused, json!({"kind": "reindex", "paused": true, "jobs": none}));
+    let job = enqueued(&api, "/admin/reindex", None).await;
+    let background = api.shop.start();
+    let verified = enqueued(&api, "/admin/verify", None).await;
+    ended(&api, &verified).await;
+    let list = kept_private(api.get("/admin/job-queues").await.ok(200));
+    assert_eq!(column(&list, "kind"), ["import", "mail", "reindex", "verify"]);
+    let of_reindex = list.data()[2].clone();
+    assert_eq!((&of_reindex["paused"], &of_reindex["jobs"]["queued"]), (&json!(true), &json!(1)), "{of_reindex}");
+    let canceled = kept_private(post(&api, &format!("/admin/jobs/{}/cancel", id(&job)), None).await.ok(200)).data();
+    assert_eq!((&canceled["state"], &canceled["updated_by"]), (&json!("canceled"), &json!("anonymous")));
+    assert!(canceled["finished_at"].is_string(), "{canceled}");
+    let resumed = post(&api, "/admin/job-queues/reindex/resume", None).await.ok(200).data();
+    assert_eq!((&resumed["paused"], &resumed["jobs"]["canceled"]), (&json!(false), &json!(1)));
+    enqueued(&api, &format!("/admin/jobs/{}/retry", id(&job)), None).await;
+    assert_eq!(ended(&api, &job).await["state"], "succeeded");
+    stop(background).await;
+    let cancel = format!("/admin/jobs/{}/cancel", id(&job));
+    post(&api, &cancel, None).await.refused(409, "STATE_CONFLICT", "");
+    post(&api, &cancel, Some(r#"{"now":true}"#)).await.refused(400, "BAD_REQUEST", "now");
+    post(&api, "/admin/job-queues/fax/pause", None).await.refused(404, "NOT_FOUND", "");
+    post(&api, "/admin/job-queues/import/pause", None).await.refused(409, "STATE_CONFLICT", "");
+    post(&api, "/admin/job-queues/mail/pause?now=1", None).await.refused(400, "BAD_REQUEST", "now");
+    api.get("/admin/job-queues?fields=size").await.refused(400, "BAD_REQUEST", "fields");
+    assert_eq!(column(&api.get("/admin/job-queues?fields=kind").await.ok(200), "kind").len(), 4);
+}
+
+#[tokio::test]
 async fn jobs_need_their_permissions() {
     let without = |missing| Principal::new("user:1", Permission::ALL.iter().copied().filter(move |p| *p != missing));
     let unknown = "/admin/jobs/01890000-0000-7000-8000-000000000000";
@@ -189,6 +222,10 @@ async fn jobs_need_their_permissions() {
         ("GET", "/admin/jobs".to_owned(), Permission::JobsRead),
         ("GET", unknown.to_owned(), Permission::JobsRead),
         ("POST", format!("{unknown}/retry"), Permission::JobsWrite),
+        ("POST", format!("{unknown}/cancel"), Permission::JobsWrite),
+        ("GET", "/admin/job-queues".to_owned(), Permission::JobsRead),
+        ("POST", "/admin/job-queues/mail/pause".to_owned(), Permission::JobsWrite),
+        ("POST", "/admin/job-queues/mail/resume".to_owned(), Permission::JobsWrite),
     ] {
         let api = Api::with(HttpConfig::default().anonymous(without(permission))).await;
         let refused = api.call(method, &format!("{API}{path}"), &[], None).await.refused(403, "FORBIDDEN", "");
@@ -203,9 +240,16 @@ async fn jobs_need_their_permissions() {
 async fn jobs_are_documented_and_linked() {
     let api = Api::new().await;
     let document = api.call("GET", "/openapi.json", &[], None).await.ok(200).json();
-    for path in ["/admin/reindex", "/admin/verify", "/admin/jobs/{id}/retry"] {
+    for (path, status) in [
+        ("/admin/reindex", "202"),
+        ("/admin/verify", "202"),
+        ("/admin/jobs/{id}/retry", "202"),
+        ("/admin/jobs/{id}/cancel", "200"),
+        ("/admin/job-queues/{kind}/pause", "200"),
+        ("/admin/job-queues/{kind}/resume", "200"),
+    ] {
         let operation = &document["paths"][format!("{API}{path}")]["post"];
-        assert!(operation["responses"]["202"]["headers"].get("Idempotency-Replayed").is_some(), "{path}: {operation}");
+        assert!(operation["responses"][status]["headers"].get("Idempotency-Replayed").is_some(), "{path}: {operation}");
         assert!(operation["responses"].get("409").is_some(), "{path}");
     }
     let parameters = &document["paths"][format!("{API}/admin/jobs")]["get"]["parameters"];

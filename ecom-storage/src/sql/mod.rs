@@ -68,6 +68,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(12, "0012_guest_answers"),
     migration!(13, "0013_job_rejections"),
     migration!(14, "0014_feeds"),
+    migration!(15, "0015_job_queue"),
     migration!(16, "0016_live"),
 ];
 
@@ -79,6 +80,8 @@ pub(crate) static TABLES: &[&dyn Described] = &[
     &catalog::product::PRODUCTS,
     &catalog::review::REVIEWS,
     &platform::job::JOBS,
+    &platform::job::QUEUES,
+    &platform::job::SCHEDULES,
     &catalog::sku::SKUS,
     &sales::customer::CUSTOMERS,
     &sales::cart::CARTS,

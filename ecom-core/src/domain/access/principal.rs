@@ -74,9 +74,9 @@ permissions! {
     SearchWrite = "search:write";
     /// Synchronize, rebuild and verify the search index.
     IndexWrite = "index:write";
-    /// Read jobs.
+    /// Read jobs and their queues.
     JobsRead = "jobs:read";
-    /// Run failed jobs again.
+    /// Enqueue jobs of the application, cancel jobs and run them again, and pause queues.
     JobsWrite = "jobs:write";
     /// Read what the shop has counted: the texts that are searched for.
     AnalyticsRead = "analytics:read";

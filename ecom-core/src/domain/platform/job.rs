@@ -4,7 +4,9 @@
 //! The functions here make the next state of a job from the one before. They do no I/O; the service and the worker
 //! write what they return.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,43 +15,80 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::domain::common::{Actor, Audit};
+use crate::domain::platform::idempotency::RequestHash;
 use crate::domain::words::words;
-use crate::id::JobId;
+use crate::error::{FieldCode, ValidationErrors};
+use crate::id::{JobId, JobQueueId};
 
-words! {
-    /// The operation that a job runs.
-    JobKind {
-        /// Builds the search index anew and then replaces it.
-        Reindex = "reindex",
-        /// Compares the search index with the database. The parameter `repair` is whether differences are repaired.
-        Verify = "verify",
-        /// Makes a mail to a user and sends it. The parameter `mail` is the kind of the mail, and `user` is the id of
-        /// the user.
-        Mail = "mail",
-        /// Imports a file or the body of a request. The process that has the source runs it at once, so that no import
-        /// is ever queued. The parameter `of` is the kind of the records, `source` the system that their ids belong
-        /// to, `file` the name of the source, `feed` the name of the feed, and `dry_run` whether nothing is written.
-        Import = "import",
+/// The kind of a job, such as `reindex`: the name of what it does. The jobs of a kind are a queue of their own.
+///
+/// Applications name the kinds of their jobs themselves ([`JobQueue`](crate::platform::JobQueue)). A name has 1 to 64
+/// of `a`–`z`, `0`–`9`, `-` and `_`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobKind(Cow<'static, str>);
+
+impl JobKind {
+    /// Builds the search index anew and then replaces it.
+    pub const REINDEX: Self = Self(Cow::Borrowed("reindex"));
+    /// Compares the search index with the database. The parameter `repair` is whether differences are repaired.
+    pub const VERIFY: Self = Self(Cow::Borrowed("verify"));
+    /// Makes a mail to a user and sends it. The parameter `mail` is the kind of the mail, and `user` is the id of the
+    /// user.
+    pub const MAIL: Self = Self(Cow::Borrowed("mail"));
+    /// Imports a file or the body of a request. The process that has the source runs it at once, so that no import is
+    /// ever queued. The parameter `of` is the kind of the records, `source` the system that their ids belong to, `file`
+    /// the name of the source, `feed` the name of the feed, and `dry_run` whether nothing is written.
+    pub const IMPORT: Self = Self(Cow::Borrowed("import"));
+
+    /// The kinds of the shop's own jobs, which applications cannot register or enqueue.
+    pub const OF_SHOP: &'static [Self] = &[Self::REINDEX, Self::VERIFY, Self::MAIL, Self::IMPORT];
+
+    /// The maximum length of a name, in characters.
+    pub const MAX: usize = 64;
+
+    /// Returns the kind with a name. [`Self::check`] checks the name.
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Pushes an error if the name is malformed.
+    pub fn check(&self, field: &str, errors: &mut ValidationErrors) {
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if !(1..=Self::MAX).contains(&self.0.len()) || !self.0.bytes().all(is_plain) {
+            errors.push(field, FieldCode::Malformed, "must be 1 to 64 of a-z, 0-9, - and _");
+        }
     }
 }
 
-impl JobKind {
-    /// The kinds that only a process that may write to the search index runs.
-    pub(crate) const OF_INDEX: &'static [Self] = &[Self::Reindex, Self::Verify];
-    /// The kinds that only a process with a mailer runs.
-    pub(crate) const OF_MAIL: &'static [Self] = &[Self::Mail];
-    /// The kinds that only the process that has created them can run.
-    pub(crate) const OF_CREATOR: &'static [Self] = &[Self::Import];
+impl From<&'static str> for JobKind {
+    fn from(name: &'static str) -> Self {
+        Self::new(name)
+    }
+}
 
-    /// Returns how many runs of a job can fail before it stays failed. Mails are tried for some six hours, because a
-    /// mail server can be down for longer than an index.
-    pub const fn max_attempts(self) -> u32 {
-        match self {
-            Self::Reindex | Self::Verify => Job::MAX_ATTEMPTS,
-            Self::Mail => 12,
-            // Nobody else has the source.
-            Self::Import => 1,
-        }
+impl fmt::Display for JobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+words! {
+    /// The place of a job in its queue. The due jobs of a higher priority begin first; those of one priority begin in
+    /// the order in which they became due. Queues do not wait for each other.
+    JobPriority {
+        /// The job begins after all others.
+        Low = "low",
+        /// The priority of a job that sets none.
+        Normal = "normal",
+        /// The job begins before all others.
+        High = "high",
     }
 }
 
@@ -64,6 +103,8 @@ words! {
         Succeeded = "succeeded",
         /// The job has failed and does not run again by itself. An operator can run it again.
         Failed = "failed",
+        /// An operator has canceled the job. An operator can run it again.
+        Canceled = "canceled",
     }
 }
 
@@ -77,8 +118,12 @@ pub struct Job {
     pub id: JobId,
     /// The operation.
     pub kind: JobKind,
-    /// The parameters of the operation.
+    /// The parameters of the operation: a JSON object of at most [`Self::MAX_PARAMETERS`] bytes.
     pub parameters: Map<String, Value>,
+    /// What no two waiting jobs of the kind have in common; `None` if the job is not unique.
+    pub unique_key: Option<String>,
+    /// The place in the queue.
+    pub priority: JobPriority,
     /// The state.
     pub state: JobState,
     /// What the current run, or else the last one, has counted so far.
@@ -93,7 +138,7 @@ pub struct Job {
     pub run_after: Timestamp,
     /// When the current run, or else the last one, has begun; `None` before the first run.
     pub started_at: Option<Timestamp>,
-    /// When the job has ended; `None` unless it has succeeded or failed.
+    /// When the job has ended; `None` unless it has succeeded or failed, or was canceled.
     pub finished_at: Option<Timestamp>,
     /// When and by whom the job was enqueued and last changed, and its version. The version increases with every change
     /// of the row, also with those of a worker.
@@ -124,7 +169,7 @@ pub struct JobRejection {
 }
 
 /// The filter of a list of jobs. A job must match every filter that is set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobFilter {
     /// The jobs of this kind.
     pub kind: Option<JobKind>,
@@ -132,16 +177,80 @@ pub struct JobFilter {
     pub state: Option<JobState>,
 }
 
-/// The pause before the second run of a job, in seconds. Each pause that follows is four times as long, up to
-/// [`MAX_PAUSE`].
-const FIRST_PAUSE: i64 = 5;
-/// The longest pause, in seconds.
-const MAX_PAUSE: i64 = 3_600;
+/// How often a job runs that keeps failing, and the pauses between its runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RetryPolicy {
+    /// How many runs of a job can fail before it stays failed.
+    pub max_attempts: u32,
+    /// The pause after the first run. Each pause that follows is four times as long.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub max_pause: Duration,
+}
+
+impl RetryPolicy {
+    /// The policy of a queue that sets none.
+    pub const DEFAULT: Self = Self {
+        max_attempts: Job::MAX_ATTEMPTS,
+        first_pause: Duration::from_secs(5),
+        max_pause: Duration::from_secs(3_600),
+    };
+
+    /// Returns the pause after a number of failed runs, or `None` if the job has failed too often.
+    pub fn pause(&self, attempts: u32) -> Option<Duration> {
+        let factor = 4_u32.saturating_pow(attempts.saturating_sub(1));
+        (attempts < self.max_attempts).then(|| self.first_pause.saturating_mul(factor).min(self.max_pause))
+    }
+}
+
+/// The state of a queue: the jobs of a kind. A queue without a state is not paused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobQueueState {
+    /// The id, which [`Self::id_of`] derives from the kind.
+    pub id: JobQueueId,
+    /// The kind of the jobs.
+    pub kind: JobKind,
+    /// Whether no job of the queue begins. Jobs that run go on.
+    pub paused: bool,
+    /// When and by whom the queue was first paused and last paused or resumed, and its version.
+    pub audit: Audit,
+}
+
+impl JobQueueState {
+    /// Returns the id of the queue of a kind.
+    pub fn id_of(kind: &JobKind) -> JobQueueId {
+        JobQueueId(named("job queue", kind.as_str()))
+    }
+
+    /// Returns the state of a queue that somebody pauses or resumes for the first time.
+    pub fn new(kind: JobKind, paused: bool, now: Timestamp, by: &Actor) -> Self {
+        Self { id: Self::id_of(&kind), kind, paused, audit: Audit::created(now, by) }
+    }
+
+    /// Returns the queue as it is paused or resumed.
+    pub(crate) fn set(&self, paused: bool, now: Timestamp, by: &Actor) -> Self {
+        let mut after = Self { paused, ..self.clone() };
+        after.audit.edited(now, by);
+        after
+    }
+}
+
+/// Returns an id that is derived from a name.
+pub(super) fn named(entity: &str, name: &str) -> Uuid {
+    let hash = RequestHash::of([entity.as_bytes(), name.as_bytes()]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
 
 impl Job {
-    /// How many runs of a job can fail before it stays failed, unless [`JobKind::max_attempts`] of its kind differs.
+    /// How many runs of a job can fail before it stays failed, unless its queue sets another number.
     pub const MAX_ATTEMPTS: u32 = 5;
-    /// How long a job is kept after it has ended: 30 days.
+    /// The maximum size of the parameters as JSON, in bytes: 64 KiB.
+    pub const MAX_PARAMETERS: usize = 64 << 10;
+    /// The maximum length of the unique key, in characters.
+    pub const MAX_UNIQUE_KEY: usize = 200;
+    /// How long a job is kept after it has ended, unless its queue sets another time: 30 days.
     pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
     /// The maximum length of the last error, in characters.
     pub const MAX_ERROR: usize = 1_000;
@@ -149,12 +258,14 @@ impl Job {
     /// the rejections beyond it.
     pub const MAX_REJECTIONS: usize = 16 << 20;
 
-    /// Returns a new job, which is due at once.
+    /// Returns a new job of normal priority, which is not unique and due at once.
     pub fn new(id: JobId, kind: JobKind, parameters: Map<String, Value>, now: Timestamp, by: &Actor) -> Self {
         Self {
             id,
             kind,
             parameters,
+            unique_key: None,
+            priority: JobPriority::Normal,
             state: JobState::Queued,
             counters: JobCounters::new(),
             attempts: 0,
@@ -173,11 +284,11 @@ impl Job {
         match self.state {
             JobState::Queued => Some(self.run_after),
             JobState::Running => Some(self.lease.map_or(self.run_after, |lease| lease.expires_at)),
-            JobState::Succeeded | JobState::Failed => None,
+            JobState::Succeeded | JobState::Failed | JobState::Canceled => None,
         }
     }
 
-    /// Returns true if the job waits for its first run. Of the jobs that do, no two have the same kind and parameters.
+    /// Returns true if the job waits for its first run. Of the jobs of a kind that do, no two have the same unique key.
     pub fn is_waiting(&self) -> bool {
         self.state == JobState::Queued && self.started_at.is_none()
     }
@@ -220,19 +331,24 @@ impl Job {
         Self { counters, last_error: None, finished_at: Some(now), ..self.then(JobState::Succeeded, now) }
     }
 
-    /// Returns the job after a run has failed. It runs again after a pause, unless the error is lasting or there were
-    /// too many runs.
-    pub(crate) fn failed(&self, error: &str, lasting: bool, counters: JobCounters, now: Timestamp) -> Self {
-        let last_error = Some(error.chars().take(Self::MAX_ERROR).collect());
-        if lasting || self.attempts >= self.kind.max_attempts() {
-            return Self { counters, last_error, finished_at: Some(now), ..self.then(JobState::Failed, now) };
+    /// Returns the job after a run has failed. It runs again after `pause`, or stays failed if that is `None`.
+    pub(crate) fn failed(&self, error: &str, pause: Option<Duration>, counters: JobCounters, now: Timestamp) -> Self {
+        // Some databases cannot store NUL characters.
+        let last_error = Some(error.chars().filter(|c| *c != '\0').take(Self::MAX_ERROR).collect());
+        match pause {
+            None => Self { counters, last_error, finished_at: Some(now), ..self.then(JobState::Failed, now) },
+            Some(pause) => Self { counters, last_error, run_after: now + pause, ..self.then(JobState::Queued, now) },
         }
-        let pause = (FIRST_PAUSE * 4_i64.pow(self.attempts.saturating_sub(1).min(8))).min(MAX_PAUSE);
-        let run_after = now + chrono::TimeDelta::seconds(pause);
-        Self { counters, last_error, run_after, ..self.then(JobState::Queued, now) }
     }
 
-    /// Returns a failed job as an operator runs it again. It keeps its last error until it has succeeded.
+    /// Returns the job as an operator cancels it.
+    pub(crate) fn canceled(&self, now: Timestamp, by: &Actor) -> Self {
+        let mut after = Self { finished_at: Some(now), ..self.then(JobState::Canceled, now) };
+        after.audit.updated_by = by.clone();
+        after
+    }
+
+    /// Returns a failed or canceled job as an operator runs it again. It keeps its last error until it has succeeded.
     pub(crate) fn retried(&self, now: Timestamp, by: &Actor) -> Self {
         let mut after = Self { attempts: 0, run_after: now, ..self.then(JobState::Queued, now) };
         after.audit.updated_by = by.clone();
@@ -253,7 +369,7 @@ mod tests {
     }
 
     fn job() -> Job {
-        Job::new(JobId(Uuid::from_u128(1)), JobKind::Reindex, Map::new(), at(0), &Actor::new("user:1"))
+        Job::new(JobId(Uuid::from_u128(1)), JobKind::REINDEX, Map::new(), at(0), &Actor::new("user:1"))
     }
 
     #[test]
@@ -278,7 +394,9 @@ mod tests {
         let mut job = job();
         let mut pauses = Vec::new();
         loop {
-            job = job.claimed(lease(7, 30), at(0)).failed("down", false, JobCounters::new(), at(0));
+            let running = job.claimed(lease(7, 30), at(0));
+            let pause = RetryPolicy::DEFAULT.pause(running.attempts);
+            job = running.failed("down", pause, JobCounters::new(), at(0));
             if job.state == JobState::Failed {
                 break;
             }
@@ -293,11 +411,42 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_error_is_not_tried_again_and_a_long_one_is_cut() {
+    fn a_job_without_another_run_stays_failed_and_a_long_error_is_cut() {
         let running = job().claimed(lease(7, 30), at(0));
-        let failed = running.failed(&"ä".repeat(5_000), true, JobCounters::new(), at(1));
+        let failed = running.failed(&"ä\0".repeat(5_000), None, JobCounters::new(), at(1));
         assert_eq!((failed.state, failed.attempts), (JobState::Failed, 1));
         assert_eq!(failed.last_error.unwrap().chars().count(), Job::MAX_ERROR);
+    }
+
+    #[test]
+    fn pauses_end_at_the_longest_one() {
+        let policy = RetryPolicy { max_attempts: 40, max_pause: Duration::from_secs(60), ..RetryPolicy::DEFAULT };
+        let pauses = [1, 2, 3, 39].map(|attempts| policy.pause(attempts).unwrap().as_secs());
+        assert_eq!((pauses, policy.pause(40)), ([5, 20, 60, 60], None));
+    }
+
+    #[test]
+    fn a_canceled_job_has_no_lease_and_can_run_again() {
+        let canceled = job().claimed(lease(7, 30), at(0)).canceled(at(1), &Actor::new("user:2"));
+        assert_eq!((canceled.state, canceled.lease, canceled.due_at()), (JobState::Canceled, None, None));
+        assert_eq!((canceled.finished_at, canceled.audit.updated_by.as_str()), (Some(at(1)), "user:2"));
+        assert!(!canceled.is_held_by(Uuid::from_u128(7)));
+        assert_eq!(canceled.retried(at(2), &Actor::system()).due_at(), Some(at(2)));
+    }
+
+    #[test]
+    fn a_kind_is_a_plain_name() {
+        let is_good = |name: &'static str| {
+            let mut errors = ValidationErrors::default();
+            JobKind::new(name).check("kind", &mut errors);
+            errors.0.is_empty()
+        };
+        assert!(is_good("crm-sync_2"));
+        for bad in
+            ["", "CRM", "a b", "größe", "a/b", "x23456789012345678901234567890123456789012345678901234567890abcdef"]
+        {
+            assert!(!is_good(bad), "{bad}");
+        }
     }
 
     #[test]

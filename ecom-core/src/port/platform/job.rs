@@ -1,9 +1,10 @@
 //! The queue of jobs.
 
 use crate::clock::Timestamp;
-use crate::domain::platform::job::{Job, JobFilter, JobKind, JobRejection};
+use crate::domain::platform::job::{Job, JobFilter, JobKind, JobQueueState, JobRejection, JobState};
+use crate::domain::platform::schedule::ScheduleState;
 use crate::error::Result;
-use crate::id::JobId;
+use crate::id::{JobId, JobQueueId, JobScheduleId};
 use crate::paging::{Page, Paging, Total};
 
 port! {
@@ -14,8 +15,8 @@ port! {
         /// Inserts a job.
         ///
         /// # Errors
-        /// `DUPLICATE` on `kind` if it waits for its first run ([`Job::is_waiting`]), as another job of the same kind
-        /// with the same parameters does.
+        /// `DUPLICATE` on `unique_key` if it waits for its first run ([`Job::is_waiting`]), as another job of the same
+        /// kind with the same unique key does.
         async fn insert(&mut self, job: &Job) -> Result<()>;
 
         /// Returns one job.
@@ -24,17 +25,20 @@ port! {
         /// Locks a job until the end of the transaction, and returns it as it is then.
         async fn lock(&mut self, id: JobId) -> Result<Option<Job>>;
 
-        /// Returns the queued jobs of a kind, oldest first, at most 100.
-        async fn queued(&mut self, kind: JobKind) -> Result<Vec<Job>>;
+        /// As [`Self::lock`], for several jobs, in the order of their ids.
+        async fn lock_many(&mut self, ids: &[JobId]) -> Result<Vec<Job>>;
+
+        /// Returns a queued job of a kind with this unique key, if there is one.
+        async fn queued(&mut self, kind: &JobKind, unique_key: &str) -> Result<Option<Job>>;
 
         /// Returns whether a job of one of these kinds is due at `now` ([`Job::due_at`]). One statement, which takes no
         /// lock.
         async fn is_due(&mut self, kinds: &[JobKind], now: Timestamp) -> Result<bool>;
 
-        /// Locks a job of one of these kinds that is due at `now` until the end of the transaction, and returns it: the
-        /// one that has been due for the longest time, without those that other transactions have locked. Returns
-        /// `None` if there is none.
-        async fn lock_due(&mut self, kinds: &[JobKind], now: Timestamp) -> Result<Option<Job>>;
+        /// Locks at most `limit` jobs of a kind that are due at `now` until the end of the transaction, and returns
+        /// them, without those that other transactions have locked. Those of the highest priority come first, and of
+        /// one priority, those that have been due for the longest time.
+        async fn lock_due(&mut self, kind: &JobKind, now: Timestamp, limit: u32) -> Result<Vec<Job>>;
 
         /// Writes `after` over `before`.
         ///
@@ -58,8 +62,47 @@ port! {
         /// it is set.
         async fn rejections(&mut self, id: JobId, after: Option<u64>, limit: u32) -> Result<Vec<JobRejection>>;
 
-        /// Removes at most `limit` jobs that ended before `before`, whether they succeeded or failed, with their
-        /// rejections. Returns how many jobs.
-        async fn trim(&mut self, before: Timestamp, limit: u32) -> Result<u64>;
+        /// Removes at most `limit` jobs that ended before `before`, whether they succeeded, failed or were canceled, with
+        /// their rejections; only those of a kind if it is set. Returns how many jobs.
+        async fn trim(&mut self, kind: Option<&JobKind>, before: Timestamp, limit: u32) -> Result<u64>;
+
+        /// Returns how many jobs of each kind are in each state, sorted by kind, without those of which there are none.
+        async fn tally(&mut self) -> Result<Vec<(JobKind, JobState, u64)>>;
+
+        /// Returns the states of all queues that have one, sorted by kind.
+        async fn queues(&mut self) -> Result<Vec<JobQueueState>>;
+
+        /// Locks the state of a queue until the end of the transaction, and returns it as it is then.
+        async fn lock_queue(&mut self, id: JobQueueId) -> Result<Option<JobQueueState>>;
+
+        /// Inserts the state of a queue.
+        ///
+        /// # Errors
+        /// `DUPLICATE` on `kind` if the queue has a state already.
+        async fn insert_queue(&mut self, state: &JobQueueState) -> Result<()>;
+
+        /// Writes `after` over `before`.
+        ///
+        /// # Errors
+        /// `VERSION_CONFLICT` if the row has another version than `before`, `NotFound` if it does not exist.
+        async fn update_queue(&mut self, before: &JobQueueState, after: &JobQueueState) -> Result<()>;
+
+        /// Returns the states of all schedules that have one, sorted by name.
+        async fn schedules(&mut self) -> Result<Vec<ScheduleState>>;
+
+        /// Locks the state of a schedule until the end of the transaction, and returns it as it is then.
+        async fn lock_schedule(&mut self, id: JobScheduleId) -> Result<Option<ScheduleState>>;
+
+        /// Inserts the state of a schedule.
+        ///
+        /// # Errors
+        /// `DUPLICATE` on `name` if the schedule has a state already.
+        async fn insert_schedule(&mut self, state: &ScheduleState) -> Result<()>;
+
+        /// Writes `after` over `before`.
+        ///
+        /// # Errors
+        /// `VERSION_CONFLICT` if the row has another version than `before`, `NotFound` if it does not exist.
+        async fn update_schedule(&mut self, before: &ScheduleState, after: &ScheduleState) -> Result<()>;
     }
 }

@@ -1,5 +1,5 @@
 //! Mails about users. A consumer of the log of events ([`Mails`]) creates a job for each event that asks for a mail,
-//! and the worker of the jobs makes the token and sends the mail ([`send`]). So the token is in no event and in no job,
+//! and the worker of the jobs makes the token and sends the mail ([`SendMail`]). So the token is in no event and in no job,
 //! and a mail is sent only after the transaction that asks for it.
 //!
 //! A mail may be sent twice: the process can die after the mail server has taken the mail, and before that is recorded.
@@ -24,14 +24,18 @@ use crate::id::{JobId, UserId};
 use crate::port::mailer::MailError;
 use crate::port::storage::Repositories as _;
 use crate::service::background::consumer::Consumer;
-use crate::service::background::worker::{Failure, Progress};
+use crate::service::platform::job_queue::{Handler, JobError, JobHandler, JobQueue, JobRun, Runner};
 use crate::service::run::context::Context;
+use crate::shop::Mailing;
 
 /// The parameters of a job that sends a mail.
 const MAIL: &str = "mail";
 const USER: &str = "user";
-/// The event that asked for the mail. It makes the parameters of each job unique.
+/// The event that asked for the mail.
 const EVENT: &str = "event";
+
+/// How many runs of a mail can fail before it stays failed.
+pub(crate) const MAX_ATTEMPTS: u32 = 12;
 
 /// Creates a job for each event that asks for a mail. The job has the id of the event, so that an event that is
 /// delivered again creates no second job.
@@ -80,7 +84,7 @@ impl Consumer for Mails {
                 let parameters: Map<String, Value> =
                     parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 // The job has the time of the event, from which the age of the mail is counted.
-                let mut job = Job::new(id, JobKind::Mail, parameters, event.occurred_at, &Actor::system());
+                let mut job = Job::new(id, JobKind::MAIL, parameters, event.occurred_at, &Actor::system());
                 job.run_after = now;
                 tx.jobs().insert(&job).await?;
                 tx.wake();
@@ -96,32 +100,51 @@ fn is_old(cx: &Context, mail: MailKind, asked_at: Timestamp, now: Timestamp) -> 
     asked_at + cx.config.one_time_ttl(mail.purpose()) <= now
 }
 
-/// Makes the mail of a job and sends it. It counts `sent`, or `skipped` for a mail that has become pointless: because
-/// it was asked for long ago, or because the user is blocked, deleted or erased, has verified its address, or has set
-/// another password since. Returns false if this process sends no mails.
-///
-/// # Errors
-/// Those of the mailer and of the templates, and `Unavailable`.
-pub(crate) async fn send(cx: &Arc<Context>, job: &Job, progress: &Progress) -> Result<bool, Failure> {
-    let Some(mailing) = &cx.mailing else { return Ok(false) };
-    let text = |name: &str| job.parameters.get(name).and_then(Value::as_str);
-    let (Some(kind), Some(id)) = (text(MAIL).and_then(MailKind::parse), text(USER).and_then(|id| id.parse().ok()))
-    else {
-        return Err(Error::Internal { context: "this release does not know the mail of the job", source: None }.into());
-    };
-    let Some((user, token, expires_at)) = prepare(cx, job, kind, id).await? else {
-        progress.add("skipped", 1);
-        return Ok(true);
-    };
-    let content = content(cx, kind, &user, token, expires_at);
-    let texts = mailing.templates.render(&content)?;
-    let refused = |error: Error| MailError::permanent("the mail is not valid").source(error);
-    let to = MailAddress::new(&user.email, shown_name(&user)).map_err(refused)?;
-    let message = MailMessage::new(cx.ids.next(), cx.config.mail_from.clone(), to, texts, cx.now()).map_err(refused)?;
-    mailing.mailer.send(&message).await?;
-    progress.add("sent", 1);
-    tracing::info!(job = %job.id, mail = kind.as_str(), user = %user.id, "a mail was sent");
-    Ok(true)
+/// Sends the mails of jobs. It counts `sent`, or `skipped` for a mail that has become pointless: because it was asked for
+/// long ago, or because the user is blocked, deleted or erased, has verified its address, or has set another password
+/// since.
+#[derive(Debug)]
+struct SendMail(Mailing);
+
+/// Returns the queue of mails. They are tried for some six hours, because a mail server can be down for longer than an
+/// index, and a slow answer of the mail server does not hold up the other mails.
+pub(crate) fn queue(mailing: Mailing) -> JobQueue {
+    let handler = Handler::Plain(Arc::new(SendMail(mailing)));
+    JobQueue::of_shop(JobKind::MAIL, handler, Runner::Worker).max_attempts(MAX_ATTEMPTS).at_once(4)
+}
+
+#[async_trait]
+impl JobHandler for SendMail {
+    async fn run(&self, run: &JobRun) -> Result<(), JobError> {
+        let (cx, job, mailing) = (&run.cx, run.job(), &self.0);
+        let text = |name: &str| job.parameters.get(name).and_then(Value::as_str);
+        let (Some(kind), Some(id)) = (text(MAIL).and_then(MailKind::parse), text(USER).and_then(|id| id.parse().ok()))
+        else {
+            return Err(JobError::permanent("this release does not know the mail of the job"));
+        };
+        let Some((user, token, expires_at)) = prepare(cx, job, kind, id).await? else {
+            run.count("skipped", 1);
+            return Ok(());
+        };
+        let content = content(cx, kind, &user, token, expires_at);
+        let texts = mailing.templates.render(&content)?;
+        let refused = |error: Error| MailError::permanent("the mail is not valid").source(error);
+        let to = MailAddress::new(&user.email, shown_name(&user)).map_err(refused)?;
+        let from = cx.config.mail_from.clone();
+        let message = MailMessage::new(cx.ids.next(), from, to, texts, cx.now()).map_err(refused)?;
+        mailing.mailer.send(&message).await?;
+        run.count("sent", 1);
+        tracing::info!(job = %job.id, mail = kind.as_str(), user = %user.id, "a mail was sent");
+        Ok(())
+    }
+}
+
+impl From<MailError> for JobError {
+    fn from(error: MailError) -> Self {
+        let message = error.to_string();
+        let failed = if error.is_permanent { Self::permanent(message) } else { Self::new(message) };
+        failed.source(error)
+    }
 }
 
 /// Makes the token of a mail and stores its hash. Returns the user, the token and the time at which it expires; `None`

@@ -3,6 +3,7 @@
 pub(crate) mod consumer;
 mod feeds;
 pub(crate) mod lease;
+mod schedules;
 pub(crate) mod tasks;
 mod work;
 pub(crate) mod worker;

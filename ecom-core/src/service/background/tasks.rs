@@ -14,17 +14,19 @@ use tokio::time::Instant;
 use super::Pass;
 use super::feeds::Poll;
 use super::lease::{Held, acquire, keep, pace, release};
+use super::schedules::Schedules;
 use super::work::Work;
-use super::worker;
+use super::worker::{self, Worker};
 use crate::domain::access::principal::Principal;
 use crate::domain::access::session::{LoginFailures, Session};
 use crate::domain::platform::idempotency::RequestHash;
-use crate::domain::platform::job::{Job, JobKind};
+use crate::domain::platform::job::Job;
 use crate::error::{BoxError, Result, WithCauses};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::access::mail::Mails;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
+use crate::service::platform::job_queue::Runner;
 use crate::service::run::context::Context;
 use crate::service::sales::cart::CartService;
 use crate::service::search::index::IndexSync;
@@ -102,19 +104,16 @@ impl Follower {
         Ok(())
     }
 
-    /// Runs a job of the index if one is due, and returns true if there may be more. The index follows the log
+    /// Runs the jobs of the index that are due, one of each kind, and returns true if there may be more. The index follows the log
     /// meanwhile, as far as the job lets it.
     async fn run_job(&self) -> Result<bool> {
         let cx = &self.cx;
-        if self.is_fallback
-            || !worker::is_due(cx, JobKind::OF_INDEX).await?
-            || !cx.indices.main.provider.acquire_writer().await?
-        {
+        if self.is_fallback || !worker::index_is_due(cx).await? || !cx.indices.main.provider.acquire_writer().await? {
             return Ok(false);
         }
         let over = Notify::new();
         let job = async {
-            let ran = worker::run_one(cx, JobKind::OF_INDEX, &self.stopped).await;
+            let ran = worker::run_of_index(cx, &self.stopped).await;
             over.notify_one();
             ran
         };
@@ -164,11 +163,16 @@ impl Work for Trim {
         });
         let gone = gone.await?;
         tracing::debug!(gone, "old events removed");
-        let gone = cx.write_at_length(|mut tx| async move {
-            let done = tx.jobs().trim(cx.now() - Job::KEPT, SWEPT_AT_ONCE).await?;
-            Ok((done, tx))
-        });
-        let gone = gone.await?;
+        let shorter = cx.queues.all().iter().filter(|queue| queue.kept < Job::KEPT);
+        let kinds = shorter.map(|queue| (Some(queue.kind()), queue.kept));
+        let mut gone = 0;
+        for (kind, kept) in kinds.chain([(None, Job::KEPT)]) {
+            let trimmed = cx.write_at_length(|mut tx| async move {
+                let done = tx.jobs().trim(kind, cx.now() - kept, SWEPT_AT_ONCE).await?;
+                Ok((done, tx))
+            });
+            gone = trimmed.await?.max(gone);
+        }
         tracing::debug!(gone, "old jobs removed");
         let logins = cx.write_at_length(|mut tx| async move {
             let now = cx.now();
@@ -268,30 +272,6 @@ impl Work for TrimSearches {
     }
 }
 
-/// Sends the mails of jobs.
-struct SendMails {
-    cx: Arc<Context>,
-    stopped: watch::Receiver<bool>,
-}
-
-impl SendMails {
-    /// How many mails a process sends at a time, so that a slow answer of the mail server does not hold up the others.
-    const AT_ONCE: usize = 4;
-}
-
-#[async_trait]
-impl Work for SendMails {
-    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
-        let kinds = JobKind::OF_MAIL;
-        if !worker::is_due(&self.cx, kinds).await? {
-            return Ok(false);
-        }
-        let workers = (0..Self::AT_ONCE).map(|_| worker::run_one(&self.cx, kinds, &self.stopped));
-        let ran = futures::future::join_all(workers).await.into_iter().collect::<Result<Vec<bool>>>()?;
-        Ok(ran.contains(&true))
-    }
-}
-
 /// A task; see [`run`].
 type Running = futures::future::BoxFuture<'static, bool>;
 
@@ -344,8 +324,15 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>, pass: Opti
     if cx.mailing.is_some() {
         let mails: Arc<dyn Consumer> = Arc::new(Mails(cx.clone()));
         tasks.add(of_consumer(cx, &*mails), Follow::new(cx.clone(), mails));
-        let send = Task { name: "mails".to_owned(), leased: false, every: cx.config.poll_interval, woken: true };
-        tasks.add(send, SendMails { cx: cx.clone(), stopped: stopped.clone() });
+    }
+    if cx.queues.of(Runner::Worker).next().is_some() {
+        let jobs = Task { name: "jobs".to_owned(), leased: false, every: cx.config.poll_interval, woken: true };
+        tasks.add(jobs, Worker::new(cx, stopped));
+    }
+    if cx.queues.all().iter().any(|queue| !queue.schedules.is_empty()) {
+        let every = cx.config.poll_interval;
+        let schedules = Task { name: "schedules".to_owned(), leased: false, every, woken: false };
+        tasks.add(schedules, Schedules::new(cx));
     }
     // The process that writes invalidates the cache itself; these tasks are for the writes of others.
     let mut tell = |shared: bool| {

@@ -1,26 +1,42 @@
 //! Jobs: enqueues operations that take long, and shows what became of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::platform::job::{Job, JobFilter, JobKind, JobRejection, JobState};
+use crate::domain::platform::job::{Job, JobFilter, JobKind, JobQueueState, JobRejection, JobState};
 use crate::error::{Conflict, Entity, Error, FieldCode, Result};
 use crate::id::JobId;
 use crate::paging::{Page, Paging, Total};
+use crate::port::platform::job::JobRepository;
 use crate::port::search::NoSearch;
 use crate::port::storage::Repositories as _;
+use crate::service::platform::job_queue::{JobQueue, NewJob};
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
 
-/// The service of the jobs of a shop: operations that take long, and mails. The background work runs them
-/// ([`Shop::start`](crate::Shop::start)), in any process of the shop that can.
+/// A queue with the numbers of its jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobQueueStatus {
+    /// The kind of the jobs.
+    pub kind: JobKind,
+    /// Whether no job of the queue begins.
+    pub paused: bool,
+    /// The number of jobs in each state, by [`JobState::as_str`].
+    pub jobs: BTreeMap<&'static str, u64>,
+}
+
+/// The service of the jobs of a shop: operations that take long, mails, and the jobs of the application
+/// ([`JobQueue`]). The background work runs them ([`Shop::start`](crate::Shop::start)), in any process of the shop that
+/// can.
 ///
 /// A worker holds a lease while it runs a job, and writes its counters as it goes. If its process dies, another one
 /// runs the job again from the beginning, once the lease has run out. A run that fails because a backend is down is
-/// repeated after a pause that grows. After [`JobKind::max_attempts`] runs, or after an error that lasts, the job stays
-/// failed, until [`JobService::retry`] runs it again.
+/// repeated after a pause that grows. After as many runs as its queue allows, or after an error that lasts, the job
+/// stays failed, until [`JobService::retry`] runs it again.
 ///
 /// The processes of a shop can each have an index of their own, in a directory that they do not share. A job then works
 /// on the index of the process that takes it, and not on the others.
@@ -69,7 +85,7 @@ impl<'a> JobService<'a> {
     /// As [`Self::enqueue_reindex`].
     pub async fn enqueue_reindex_in(&self, tx: &mut Tx<'_>) -> Result<Job> {
         self.check_index()?;
-        self.enqueue_in(tx, JobKind::Reindex, Map::new()).await
+        self.enqueue_of_index(tx, JobKind::REINDEX, Map::new()).await
     }
 
     /// Enqueues a comparison of index and database, as
@@ -91,7 +107,7 @@ impl<'a> JobService<'a> {
     /// As [`Self::enqueue_verify`].
     pub async fn enqueue_verify_in(&self, tx: &mut Tx<'_>, repair: bool) -> Result<Job> {
         self.check_index()?;
-        self.enqueue_in(tx, JobKind::Verify, Map::from_iter([("repair".to_owned(), json!(repair))])).await
+        self.enqueue_of_index(tx, JobKind::VERIFY, Map::from_iter([("repair".to_owned(), json!(repair))])).await
     }
 
     /// Refuses a principal who may not write the index, and a shop without one, whose jobs no process would run.
@@ -100,18 +116,73 @@ impl<'a> JobService<'a> {
         if self.cx.indices.main.provider.name() == NoSearch::NAME { Err(NoSearch::lacks()) } else { Ok(()) }
     }
 
-    async fn enqueue_in(&self, tx: &mut Tx<'_>, kind: JobKind, parameters: Map<String, Value>) -> Result<Job> {
+    /// Enqueues a job of the application, whose queue it has registered with `ShopBuilder::job_queue`. If a job of the
+    /// kind with the same unique key is queued already, it is returned, and no other one is made. The permission is
+    /// `jobs:write`.
+    ///
+    /// ```
+    /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
+    /// use ecom_core::platform::NewJob;
+    ///
+    /// let mut tx = shop.begin().await?;
+    /// // … writes of the application, of which the job is a part …
+    /// let job = shop.jobs().enqueue_in(&mut tx, &NewJob::new("crm-sync").parameter("customer", "4711")).await?;
+    /// tx.commit().await?.run().await;
+    /// println!("{}", shop.jobs().get(job.id).await?.state.as_str());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Validation` if the kind is not registered, if the parameters have more than 64 KiB, or if another field is out
+    /// of bounds. `Unavailable`.
+    pub async fn enqueue(&self, job: &NewJob) -> Result<Job> {
+        self.check(job)?;
+        self.cx.write(|mut tx| async move { Ok((self.enqueue_in(&mut tx, job).await?, tx)) }).await
+    }
+
+    /// [`Self::enqueue`] inside a transaction: the job exists if the transaction is committed.
+    ///
+    /// # Errors
+    /// As [`Self::enqueue`].
+    pub async fn enqueue_in(&self, tx: &mut Tx<'_>, job: &NewJob) -> Result<Job> {
+        self.check(job)?;
+        self.insert(tx, job).await
+    }
+
+    fn check(&self, job: &NewJob) -> Result<()> {
+        self.who.require(Permission::JobsWrite)?;
+        job.check(&self.cx.queues, self.cx.now())
+    }
+
+    /// Enqueues a job of the index, of which no two with the same parameters wait.
+    async fn enqueue_of_index(&self, tx: &mut Tx<'_>, kind: JobKind, parameters: Map<String, Value>) -> Result<Job> {
+        // The release before has compared the parameters as this text.
+        let key = Value::Object(parameters.clone()).to_string();
+        self.insert(tx, &NewJob::new(kind).parameters(parameters).unique_key(key)).await
+    }
+
+    async fn insert(&self, tx: &mut Tx<'_>, new: &NewJob) -> Result<Job> {
         tx.started();
         tx.wake();
-        let queued = tx.jobs().queued(kind).await?;
-        if let Some(queued) = queued.into_iter().find(|job| job.parameters == parameters) {
+        let queued = match &new.unique_key {
+            Some(key) => tx.jobs().queued(&new.kind, key).await?,
+            None => None,
+        };
+        if let Some(queued) = queued {
             return tx.ended(Ok(queued));
         }
+        let now = self.cx.now();
         let id = JobId(self.cx.ids.next());
-        let job = Job::new(id, kind, parameters, self.cx.now(), self.who.actor());
+        let job = Job {
+            unique_key: new.unique_key.clone(),
+            priority: new.priority,
+            run_after: new.run_at.unwrap_or(now + new.delay).max(now),
+            ..Job::new(id, new.kind.clone(), new.parameters.clone(), now, self.who.actor())
+        };
         let inserted = tx.jobs().insert(&job).await;
         // Another transaction has enqueued the same job meanwhile, which the next try finds.
-        tx.or_next_name(inserted, |field| field == "kind")?;
+        tx.or_next_name(inserted, |field| field == "unique_key")?;
         tx.ended(Ok(job))
     }
 
@@ -161,10 +232,11 @@ impl<'a> JobService<'a> {
         Ok((page, total))
     }
 
-    /// Runs a failed job again, with as many attempts as a new one.
+    /// Runs a failed or canceled job again, with as many attempts as a new one.
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` if the job has not failed, or if it is an import, `Unavailable`.
+    /// `NotFound`, `STATE_CONFLICT` if the job has neither failed nor was canceled, or if it is an import,
+    /// `Unavailable`.
     pub async fn retry(&self, id: JobId) -> Result<Job> {
         self.who.require(Permission::JobsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.retry_in(&mut tx, id).await?, tx)) }).await
@@ -178,11 +250,12 @@ impl<'a> JobService<'a> {
         self.who.require(Permission::JobsWrite)?;
         tx.started();
         let before = tx.jobs().lock(id).await?.ok_or_else(|| Error::not_found(Entity::Job, id))?;
-        if before.state != JobState::Failed {
-            let message = format!("job {id} is {}: only a failed job can be run again", before.state.as_str());
+        if !matches!(before.state, JobState::Failed | JobState::Canceled) {
+            let state = before.state.as_str();
+            let message = format!("job {id} is {state}: only a failed or canceled job can be run again");
             return Err(Conflict::State { message }.into());
         }
-        if JobKind::OF_CREATOR.contains(&before.kind) {
+        if before.kind == JobKind::IMPORT {
             let message = format!("job {id} cannot be run again: repeat the import that it belongs to");
             return Err(Conflict::State { message }.into());
         }
@@ -190,5 +263,138 @@ impl<'a> JobService<'a> {
         tx.jobs().update(&before, &after).await?;
         tx.wake();
         tx.ended(Ok(after))
+    }
+
+    /// Cancels a job that is queued or running. A run ends when its worker next renews its lease, at the latest after a
+    /// third of [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl), and what it has done by then stays; one
+    /// with a transactional handler is rolled back. A job that was canceled already is returned as it is. The permission
+    /// is `jobs:write`.
+    ///
+    /// # Errors
+    /// `NotFound`, `STATE_CONFLICT` if the job has ended, or if it is an import, `Unavailable`.
+    pub async fn cancel(&self, id: JobId) -> Result<Job> {
+        self.who.require(Permission::JobsWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.cancel_in(&mut tx, id).await?, tx)) }).await
+    }
+
+    /// [`Self::cancel`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::cancel`].
+    pub async fn cancel_in(&self, tx: &mut Tx<'_>, id: JobId) -> Result<Job> {
+        self.who.require(Permission::JobsWrite)?;
+        tx.started();
+        let before = tx.jobs().lock(id).await?.ok_or_else(|| Error::not_found(Entity::Job, id))?;
+        let refused = match before.state {
+            JobState::Canceled => return tx.ended(Ok(before)),
+            JobState::Succeeded | JobState::Failed => Some("it has ended"),
+            JobState::Queued | JobState::Running if before.kind == JobKind::IMPORT => {
+                Some("an import ends with the request or the feed that it belongs to")
+            }
+            JobState::Queued | JobState::Running => None,
+        };
+        if let Some(why) = refused {
+            let message = format!("job {id} cannot be canceled: {why}");
+            return Err(Conflict::State { message }.into());
+        }
+        let after = before.canceled(self.cx.now(), self.who.actor());
+        tx.jobs().update(&before, &after).await?;
+        tx.ended(Ok(after))
+    }
+
+    /// Returns the queues of the shop and those of which there are jobs, sorted by kind, with the numbers of their jobs.
+    /// The permission is `jobs:read`.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn queues(&self) -> Result<Vec<JobQueueStatus>> {
+        self.who.require(Permission::JobsRead)?;
+        let mut db = self.cx.storage.connect().await?;
+        self.status(&mut *db.jobs(), None).await
+    }
+
+    /// Pauses a queue: none of its jobs begins until [`Self::resume`], in any process, from the next poll on
+    /// ([`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval)). Jobs that run go on, and others can be
+    /// enqueued. The permission is `jobs:write`.
+    ///
+    /// # Errors
+    /// `NotFound` if the shop has no such queue and no job of the kind, `STATE_CONFLICT` for imports, which are never
+    /// queued, `Unavailable`.
+    pub async fn pause(&self, kind: &JobKind) -> Result<JobQueueStatus> {
+        self.who.require(Permission::JobsWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.pause_in(&mut tx, kind).await?, tx)) }).await
+    }
+
+    /// [`Self::pause`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::pause`].
+    pub async fn pause_in(&self, tx: &mut Tx<'_>, kind: &JobKind) -> Result<JobQueueStatus> {
+        self.set_paused(tx, kind, true).await
+    }
+
+    /// Resumes a queue. The permission is `jobs:write`.
+    ///
+    /// # Errors
+    /// As [`Self::pause`].
+    pub async fn resume(&self, kind: &JobKind) -> Result<JobQueueStatus> {
+        self.who.require(Permission::JobsWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.resume_in(&mut tx, kind).await?, tx)) }).await
+    }
+
+    /// [`Self::resume`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::resume`].
+    pub async fn resume_in(&self, tx: &mut Tx<'_>, kind: &JobKind) -> Result<JobQueueStatus> {
+        self.set_paused(tx, kind, false).await
+    }
+
+    async fn set_paused(&self, tx: &mut Tx<'_>, kind: &JobKind, paused: bool) -> Result<JobQueueStatus> {
+        self.who.require(Permission::JobsWrite)?;
+        if *kind == JobKind::IMPORT {
+            let message = "imports are never queued, so that their queue cannot be paused".to_owned();
+            return Err(Conflict::State { message }.into());
+        }
+        tx.started();
+        let (id, now, by) = (JobQueueState::id_of(kind), self.cx.now(), self.who.actor());
+        let before = tx.jobs().lock_queue(id).await?;
+        match &before {
+            Some(before) if before.paused != paused => {
+                tx.jobs().update_queue(before, &before.set(paused, now, by)).await?;
+            }
+            Some(_) => {}
+            None => {
+                let inserted = tx.jobs().insert_queue(&JobQueueState::new(kind.clone(), paused, now, by)).await;
+                // Another transaction has inserted it meanwhile, which the next try finds.
+                tx.or_next_name(inserted, |field| field == "kind")?;
+            }
+        }
+        let status = self.status(&mut *tx.jobs(), Some(kind)).await?.pop();
+        let is_known = before.is_some()
+            || self.cx.queues.get(kind).is_some()
+            || JobKind::OF_SHOP.contains(kind)
+            || status.as_ref().is_some_and(|status| status.jobs.values().any(|n| *n > 0));
+        let status = status.filter(|_| is_known).ok_or_else(|| Error::not_found(Entity::JobQueue, id))?;
+        tx.wake();
+        tx.ended(Ok(status))
+    }
+
+    /// Returns the status of one queue, or of all.
+    async fn status(&self, jobs: &mut dyn JobRepository, only: Option<&JobKind>) -> Result<Vec<JobQueueStatus>> {
+        let (states, tally) = (jobs.queues().await?, jobs.tally().await?);
+        let known = self.cx.queues.all().iter().map(JobQueue::kind).chain(JobKind::OF_SHOP);
+        let found = tally.iter().map(|(kind, ..)| kind).chain(states.iter().map(|state| &state.kind));
+        let kinds: BTreeSet<&JobKind> =
+            known.chain(found).filter(|kind| only.is_none_or(|only| only == *kind)).collect();
+        let status = |kind: &JobKind| {
+            let mut jobs: BTreeMap<&'static str, u64> = JobState::ALL.iter().map(|state| (state.as_str(), 0)).collect();
+            for (_, state, n) in tally.iter().filter(|(of, ..)| of == kind) {
+                jobs.insert(state.as_str(), *n);
+            }
+            let paused = states.iter().any(|state| state.kind == *kind && state.paused);
+            JobQueueStatus { kind: kind.clone(), paused, jobs }
+        };
+        Ok(kinds.into_iter().map(status).collect())
     }
 }

@@ -22,6 +22,7 @@ use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
 use crate::service::catalog::feed::Feed;
+use crate::service::platform::job_queue::Queues;
 use crate::service::platform::live::Live;
 use crate::service::platform::search_log::SearchCounts;
 use crate::service::sales::order::place::Placing;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub mailing: Option<Mailing>,
     /// The sources that the background work polls.
     pub feeds: Vec<Feed>,
+    /// The queues of jobs.
+    pub queues: Queues,
     pub config: ShopConfig,
     /// Adjustments of stock that wait for the next commit.
     pub adjustments: Queue<Posting>,

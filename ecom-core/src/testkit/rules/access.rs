@@ -19,7 +19,7 @@ use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, JobId, RoleId, UserId};
 use crate::paging::Paging;
-use crate::platform::{AuditLogFilter, JobFilter, OutboxPosition, SearchLogRange};
+use crate::platform::{AuditLogFilter, JobFilter, JobKind, NewJob, OutboxPosition, SearchLogRange};
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
     CartLineInput, CartLinePatch, CartPatch, CheckoutInput, CustomerFilter, CustomerInput, CustomerSort,
@@ -324,10 +324,17 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let any_job = JobId(Uuid::nil());
     refused("read a job", P::JobsRead, jobs.get(any_job).await.map(drop));
     refused("rejections of a job", P::JobsRead, jobs.rejections(any_job, None, 1).await.map(drop));
+    refused("list queues of jobs", P::JobsRead, jobs.queues().await.map(drop));
     refused("list jobs", P::JobsRead, jobs.list(&JobFilter::default(), &page).await.map(drop));
     refused("list feeds", P::JobsRead, f.shop.acting_as(&who).feeds().list().await.map(drop));
     let who = without(P::JobsWrite);
-    refused("run a job again", P::JobsWrite, f.shop.acting_as(&who).jobs().retry(any_job).await.map(drop));
+    let jobs = f.shop.acting_as(&who).jobs();
+    let (any_kind, new_job) = (JobKind::MAIL, NewJob::new("any"));
+    refused("run a job again", P::JobsWrite, jobs.retry(any_job).await.map(drop));
+    refused("cancel a job", P::JobsWrite, jobs.cancel(any_job).await.map(drop));
+    refused("enqueue a job", P::JobsWrite, jobs.enqueue(&new_job).await.map(drop));
+    refused("pause a queue", P::JobsWrite, jobs.pause(&any_kind).await.map(drop));
+    refused("resume a queue", P::JobsWrite, jobs.resume(&any_kind).await.map(drop));
     let who = without(P::AnalyticsRead);
     let log = f.shop.acting_as(&who).search_log();
     let range = SearchLogRange::last(1, f.clock.now().date_naive());
@@ -441,6 +448,10 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("enqueue a reindex in", P::IndexWrite, jobs.enqueue_reindex_in(&mut tx).await.map(drop));
     refused("enqueue a verify in", P::IndexWrite, jobs.enqueue_verify_in(&mut tx, true).await.map(drop));
     refused("run a job again in", P::JobsWrite, jobs.retry_in(&mut tx, any_job).await.map(drop));
+    refused("cancel a job in", P::JobsWrite, jobs.cancel_in(&mut tx, any_job).await.map(drop));
+    refused("enqueue a job in", P::JobsWrite, jobs.enqueue_in(&mut tx, &new_job).await.map(drop));
+    refused("pause a queue in", P::JobsWrite, jobs.pause_in(&mut tx, &any_kind).await.map(drop));
+    refused("resume a queue in", P::JobsWrite, jobs.resume_in(&mut tx, &any_kind).await.map(drop));
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 

@@ -181,7 +181,7 @@ async fn imported(f: &ShopFixture, version: &str) -> FeedState {
 
 /// Returns the jobs of imports, oldest first.
 async fn jobs(f: &ShopFixture) -> Vec<Job> {
-    let filter = JobFilter { kind: Some(JobKind::Import), state: None };
+    let filter = JobFilter { kind: Some(JobKind::IMPORT), state: None };
     let mut jobs = f.shop.jobs().list(&filter, &Paging::first(100)).await.unwrap().0.items;
     jobs.reverse();
     jobs

@@ -154,7 +154,7 @@ pub async fn an_import_as_a_job_keeps_its_counters_and_what_it_refuses(f: &ShopF
         let job = f.shop.jobs().get(run.job).await.unwrap();
         assert_eq!(
             (job.kind, job.state, job.last_error, job.lease),
-            (JobKind::Import, JobState::Succeeded, None, None)
+            (JobKind::IMPORT, JobState::Succeeded, None, None)
         );
         let counters = [("read", 6), ("rejected", 3), (result, 3)].map(|(name, n)| (name.to_owned(), n));
         assert_eq!(job.counters, counters.into_iter().collect());
@@ -170,7 +170,7 @@ pub async fn an_import_as_a_job_keeps_its_counters_and_what_it_refuses(f: &ShopF
         let text: String = kept.iter().flat_map(|r| [r.letter.as_str(), "\n"]).collect();
         assert_eq!(text.as_bytes(), *letters.lock(), "the dead letters of the options are the same");
     }
-    let kept = f.shop.jobs().list(&JobFilter { kind: Some(JobKind::Import), state: None }, &Paging::first(10)).await;
+    let kept = f.shop.jobs().list(&JobFilter { kind: Some(JobKind::IMPORT), state: None }, &Paging::first(10)).await;
     let last = kept.unwrap().0.items.remove(0);
     let letters = f.shop.jobs().rejections(last.id, None, 10).await.unwrap();
     let lines: String = letters.iter().flat_map(|r| [r.letter.as_str(), "\n"]).collect();
@@ -239,7 +239,7 @@ pub async fn the_import_of_a_dead_process_is_a_failed_job(f: &ShopFixture) {
         tokio::spawn(
             async move { shop.import().as_job(ImportKind::Products, records, options, |_| {}).await.map(drop) },
         );
-    let filter = JobFilter { kind: Some(JobKind::Import), state: Some(JobState::Running) };
+    let filter = JobFilter { kind: Some(JobKind::IMPORT), state: Some(JobState::Running) };
     let running = async || f.shop.jobs().list(&filter, &Paging::first(1)).await.unwrap().0.items;
     until("the import has a job", async || !running().await.is_empty()).await;
     let job = running().await.remove(0);

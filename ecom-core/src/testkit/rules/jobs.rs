@@ -100,7 +100,7 @@ pub async fn a_reindex_runs_in_the_background_and_reports(f: &ShopFixture) {
     f.delete(&gone, DeleteMode::Soft).await.unwrap();
     let shop = f.shop.acting_as(me());
     let queued = shop.jobs().enqueue_reindex().await.unwrap();
-    assert_eq!((queued.kind, queued.state, queued.attempts), (JobKind::Reindex, JobState::Queued, 0));
+    assert_eq!((&queued.kind, queued.state, queued.attempts), (&JobKind::REINDEX, JobState::Queued, 0));
     assert_eq!((&queued.lease, queued.started_at, queued.finished_at), (&None, None, None));
     assert_eq!(&queued.audit.created_by, me().actor());
     assert_eq!(get(f, queued.id).await, queued);
@@ -435,7 +435,7 @@ pub async fn an_error_that_lasts_and_a_panic_are_not_repeated(f: &ShopFixture) {
 pub async fn a_job_that_kills_its_workers_is_parked(f: &ShopFixture) {
     three_products(f).await;
     let now = f.clock.now();
-    let mut job = Job::new(JobId(f.shop.ids().next()), JobKind::Reindex, Map::new(), now, me().actor());
+    let mut job = Job::new(JobId(f.shop.ids().next()), JobKind::REINDEX, Map::new(), now, me().actor());
     let lease = JobLease { holder: f.shop.ids().next(), expires_at: now + LONG };
     job = Job { attempts: Job::MAX_ATTEMPTS - 1, ..job.claimed(lease, now) };
     attempt!(f.storage, jobs.insert(&job)).unwrap();

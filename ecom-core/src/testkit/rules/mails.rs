@@ -130,7 +130,7 @@ impl Mailed {
     }
 
     async fn jobs(&self) -> Vec<Job> {
-        let filter = JobFilter { kind: Some(JobKind::Mail), state: None };
+        let filter = JobFilter { kind: Some(JobKind::MAIL), state: None };
         self.shop.jobs().list(&filter, &Paging::first(1_000)).await.unwrap().0.items
     }
 
@@ -299,7 +299,7 @@ pub async fn a_mail_that_is_refused_for_good_is_parked_and_can_be_run_again(f: &
     .await;
     let jobs = m.jobs().await;
     let parked = jobs.iter().find(|job| job.state == JobState::Failed).unwrap();
-    assert_eq!(parked.attempts, JobKind::Mail.max_attempts());
+    assert_eq!(parked.attempts, crate::service::access::mail::MAX_ATTEMPTS);
     m.background.shutdown().await;
 }
 

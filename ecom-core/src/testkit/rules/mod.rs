@@ -17,6 +17,7 @@ mod idempotency;
 mod imports;
 mod index;
 mod input;
+mod job_queues;
 mod jobs;
 mod keyed_orders;
 mod lists;
@@ -97,6 +98,7 @@ suite! {
         live: __shop_live,
         index: __shop_index,
         jobs: __shop_jobs,
+        job_queues: __shop_job_queues,
         search_settings: __shop_search_settings,
         search_cache: __shop_search_cache,
         search_fallback: __shop_search_fallback,

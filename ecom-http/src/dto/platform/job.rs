@@ -1,22 +1,29 @@
 //! The representation of jobs.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use ecom_core::platform::{Job, JobCounters, JobKind, JobState};
+use ecom_core::platform::{Job, JobCounters, JobKind, JobPriority, JobQueueStatus, JobState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// A job: an operation that takes long.
+/// A job: an operation that takes long, or that happens later.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct JobView<'a> {
     /// The id of the job.
     pub id: Uuid,
-    /// The operation.
-    pub kind: JobKind,
+    /// The operation: `reindex`, `verify`, `mail`, `import`, or the kind of a job of the application.
+    #[schema(value_type = String, example = "reindex")]
+    pub kind: &'a JobKind,
     /// The parameters of the operation, such as `repair` of `verify`.
     #[schema(value_type = Object, example = json!({"repair": true}))]
     pub parameters: &'a Map<String, Value>,
-    /// The state. A job that has failed does not run again by itself.
+    /// What no two waiting jobs of the kind have in common; null if the job is not unique.
+    pub unique_key: Option<&'a str>,
+    /// The place in the queue. Due jobs of a higher priority begin first.
+    pub priority: JobPriority,
+    /// The state. A job that has failed or was canceled does not run again by itself.
     pub state: JobState,
     /// The counters of the current run, or of the last one: `read`, `written` and `refused` of a reindex; `compared`,
     /// `missing`, `stale`, `extra`, `repaired` and `refused` of a verify; `sent` or `skipped` of a mail; `read`,
@@ -38,7 +45,7 @@ pub(crate) struct JobView<'a> {
     /// When the current run, or else the last one, has begun (RFC 3339, UTC); null before the first run.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub started_at: Option<DateTime<Utc>>,
-    /// When the job has succeeded or failed (RFC 3339, UTC); null before.
+    /// When the job has succeeded or failed, or was canceled (RFC 3339, UTC); null before.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub finished_at: Option<DateTime<Utc>>,
     /// The version, which increases with every change.
@@ -60,6 +67,8 @@ impl<'a> JobView<'a> {
         "id",
         "kind",
         "parameters",
+        "unique_key",
+        "priority",
         "state",
         "counters",
         "attempts",
@@ -79,8 +88,10 @@ impl<'a> JobView<'a> {
     pub(crate) fn of(job: &'a Job) -> Self {
         Self {
             id: job.id.0,
-            kind: job.kind,
+            kind: &job.kind,
             parameters: &job.parameters,
+            unique_key: job.unique_key.as_deref(),
+            priority: job.priority,
             state: job.state,
             counters: &job.counters,
             attempts: job.attempts,
@@ -95,6 +106,31 @@ impl<'a> JobView<'a> {
             created_by: job.audit.created_by.as_str(),
             updated_by: job.audit.updated_by.as_str(),
         }
+    }
+}
+
+/// A queue of jobs: those of one kind.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct JobQueueView<'a> {
+    /// The kind of the jobs.
+    #[schema(value_type = String, example = "mail")]
+    pub kind: &'a JobKind,
+    /// Whether no job of the queue begins.
+    pub paused: bool,
+    /// The number of jobs in each state.
+    #[schema(
+        value_type = std::collections::HashMap<String, u64>,
+        example = json!({"queued": 2, "running": 1, "succeeded": 310, "failed": 0, "canceled": 0})
+    )]
+    pub jobs: &'a BTreeMap<&'static str, u64>,
+}
+
+impl<'a> JobQueueView<'a> {
+    pub(crate) const FIELDS: &'static [&'static str] = &["kind", "paused", "jobs"];
+
+    /// Returns the representation.
+    pub(crate) fn of(queue: &'a JobQueueStatus) -> Self {
+        Self { kind: &queue.kind, paused: queue.paused, jobs: &queue.jobs }
     }
 }
 

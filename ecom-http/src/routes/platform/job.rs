@@ -1,17 +1,18 @@
 //! Routes of jobs.
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse as _;
 use ecom_core::id::JobId;
-use ecom_core::platform::{Job, JobFilter, JobKind, JobState};
+use ecom_core::platform::{Job, JobFilter, JobKind, JobQueueStatus, JobState};
 use ecom_core::{Error, ValidationErrors};
 use serde::Deserialize;
 
-use crate::dto::{Item, JobView, List, VerifyInput};
+use crate::dto::{Item, JobQueueView, JobView, List, VerifyInput, json};
 use crate::error::ApiResult;
 use crate::etag::Stamp;
-use crate::extract::{ById, Cursor, Id, NoBody, OptionalJson, Pages, Picked, Query, word};
+use crate::extract::{ById, Cursor, Id, Key, NoBody, OptionalJson, Pages, Picked, Query, word};
 use crate::headers::private;
 use crate::idempotency::Post;
 use crate::openapi::NotModified;
@@ -38,10 +39,10 @@ impl Resource for Job {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct JobParams {
-    /// Lists only jobs of this kind: `reindex`, `verify`, `mail` or `import`.
+    /// Lists only jobs of this kind: `reindex`, `verify`, `mail`, `import`, or a kind of the application.
     #[serde(default)]
     kind: Option<String>,
-    /// Lists only jobs in this state: `queued`, `running`, `succeeded` or `failed`.
+    /// Lists only jobs in this state: `queued`, `running`, `succeeded`, `failed` or `canceled`.
     #[serde(default)]
     state: Option<String>,
 }
@@ -98,7 +99,10 @@ pub(crate) async fn list(
     Query((pages, cursor, picked, p)): Query<(Pages, Cursor, Picked, JobParams)>,
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
-    let kind = word("kind", p.kind.as_deref(), JobKind::ALL, JobKind::as_str, &mut errors);
+    let kind = p.kind.map(JobKind::new);
+    if let Some(kind) = &kind {
+        kind.check("kind", &mut errors);
+    }
     let state = word("state", p.state.as_deref(), JobState::ALL, JobState::as_str, &mut errors);
     let part = pages.check_with(&cursor, "created_desc", &reply.app.config, &mut errors);
     let format = reply.format::<Job>(&picked, &mut errors);
@@ -144,9 +148,9 @@ pub(crate) async fn rejected(reply: Reply, Id(id): Id<JobId>, Query(()): Query<(
     Ok(private((headers, Body::from_stream(rest)).into_response(), None))
 }
 
-/// Run a failed job again
+/// Run a job again
 ///
-/// The job gets as many attempts as a new one. An import cannot be run again, because its source is gone: repeat the
+/// The job must have failed or been canceled. It gets as many attempts as a new one. An import cannot be run again, because its source is gone: repeat the
 /// import.
 #[utoipa::path(
     post, path = "/admin/jobs/{id}/retry", tag = "admin", security(("bearer" = ["jobs:write"])), params(ById),
@@ -162,4 +166,95 @@ pub(crate) async fn retry(
     let within = |mut tx| async { Ok((jobs.retry_in(&mut tx, id).await?, tx)) };
     let render = |job: &_| reply.accepted::<Job>(job);
     Ok(keyed.answer(&reply, jobs.retry(id), within, render).await?)
+}
+
+/// Cancel a job
+///
+/// A queued job does not run. The run of a running job ends within a few seconds, and what it has done by then stays,
+/// unless the job runs in a transaction. An import cannot be canceled. If the job was canceled already, nothing changes.
+#[utoipa::path(
+    post, path = "/admin/jobs/{id}/cancel", tag = "admin", security(("bearer" = ["jobs:write"])), params(ById),
+    responses((status = 200, description = "The canceled job", body = Item<JobView>))
+)]
+pub(crate) async fn cancel(
+    reply: Reply,
+    Id(id): Id<JobId>,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    let jobs = reply.shop().jobs();
+    let within = |mut tx| async { Ok((jobs.cancel_in(&mut tx, id).await?, tx)) };
+    let render = |job: &_| reply.written::<Job>(job, &());
+    Ok(keyed.answer(&reply, jobs.cancel(id), within, render).await?)
+}
+
+/// The kind of jobs in a path, for the documentation.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the derive")]
+pub(crate) struct ByKind {
+    /// The kind of the jobs, such as `mail`.
+    kind: String,
+}
+
+impl Shown for JobQueueStatus {
+    const FIELDS: &'static [&'static str] = JobQueueView::FIELDS;
+    type View<'a> = JobQueueView<'a>;
+
+    fn view(&self, _: &Format) -> JobQueueView<'_> {
+        JobQueueView::of(self)
+    }
+}
+
+/// Returns the response with one queue.
+fn queue(reply: &Reply, status: &JobQueueStatus) -> ApiResult {
+    let path = format!("{}{}/admin/job-queues", reply.target.base(), reply.app.config.api_prefix);
+    Ok(private(json(StatusCode::OK, &Item::new(JobQueueView::of(status), path))?, None))
+}
+
+/// List the queues of jobs
+///
+/// Lists the kinds of jobs with the numbers of jobs in each state.
+#[utoipa::path(
+    get, path = "/admin/job-queues", tag = "admin", security(("bearer" = ["jobs:read"])), params(Picked),
+    responses((status = 200, description = "All queues", body = List<JobQueueView>))
+)]
+pub(crate) async fn queues(reply: Reply, Query((picked,)): Query<(Picked,)>) -> ApiResult {
+    let format = reply.only_format::<JobQueueStatus>(&picked)?;
+    let queues = reply.shop().jobs().queues().await?;
+    Ok(private(reply.all(queues.iter(), &format)?, None))
+}
+
+/// Pause a queue of jobs
+///
+/// None of its jobs begins until the queue is resumed. Jobs that run go on.
+#[utoipa::path(
+    post, path = "/admin/job-queues/{kind}/pause", tag = "admin", security(("bearer" = ["jobs:write"])),
+    params(ByKind), responses((status = 200, description = "The paused queue", body = Item<JobQueueView>))
+)]
+pub(crate) async fn pause(
+    reply: Reply,
+    key: Key,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    let (jobs, kind) = (reply.shop().jobs(), JobKind::new(key.into_text()));
+    let within = |mut tx| async { Ok((jobs.pause_in(&mut tx, &kind).await?, tx)) };
+    Ok(keyed.answer(&reply, jobs.pause(&kind), within, |status| queue(&reply, status)).await?)
+}
+
+/// Resume a queue of jobs
+#[utoipa::path(
+    post, path = "/admin/job-queues/{kind}/resume", tag = "admin", security(("bearer" = ["jobs:write"])),
+    params(ByKind), responses((status = 200, description = "The queue", body = Item<JobQueueView>))
+)]
+pub(crate) async fn resume(
+    reply: Reply,
+    key: Key,
+    Query(()): Query<()>,
+    Post { body: NoBody, keyed }: Post<NoBody>,
+) -> ApiResult {
+    let (jobs, kind) = (reply.shop().jobs(), JobKind::new(key.into_text()));
+    let within = |mut tx| async { Ok((jobs.resume_in(&mut tx, &kind).await?, tx)) };
+    Ok(keyed.answer(&reply, jobs.resume(&kind), within, |status| queue(&reply, status)).await?)
 }

@@ -2,7 +2,7 @@
 
 use ecom_core::access::{OneTimePurpose, SessionEnd};
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
-use ecom_core::platform::{JobKind, JobState, SettingName};
+use ecom_core::platform::{JobPriority, JobState, SettingName};
 use ecom_core::sales::{
     AdjustmentKind, BillKind, BillStatus, CartState, ChangeKind, DeliveryMethod, LineKind, OrderStatus, PaymentType,
 };
@@ -84,7 +84,7 @@ stored!(LineKind { Sku = 0, Custom = 1, Fee = 2 });
 stored!(AdjustmentKind { Manual = 0, Promotion = 1 });
 stored!(ChangeKind by its words);
 stored!(SettingName by its words);
-stored!(JobKind by its words);
+stored!(JobPriority { Low = -1, Normal = 0, High = 1 });
 stored!(JobState by its words);
 stored!(SessionEnd by its words);
 stored!(OneTimePurpose by its words);

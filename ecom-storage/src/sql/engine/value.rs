@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use chrono::NaiveDate;
 use ecom_core::clock::Timestamp;
 use ecom_core::id::{
-    AddressId, ApiKeyId, AuditLogEntryId, BillId, CartId, CategoryId, CustomerId, EventId, FeedId, JobId,
-    OrderAdjustmentId, OrderId, OrderLineId, ProductId, ReviewId, RoleId, SessionId, SettingId, SkuId, StockMovementId,
-    UserId,
+    AddressId, ApiKeyId, AuditLogEntryId, BillId, CartId, CategoryId, CustomerId, EventId, FeedId, JobId, JobQueueId,
+    JobScheduleId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, ReviewId, RoleId, SessionId, SettingId, SkuId,
+    StockMovementId, UserId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{BoxError, Error, Result};
@@ -118,6 +118,8 @@ from! {
     EventId => Uuid, v => v.0;
     FeedId => Uuid, v => v.0;
     JobId => Uuid, v => v.0;
+    JobQueueId => Uuid, v => v.0;
+    JobScheduleId => Uuid, v => v.0;
     AuditLogEntryId => Uuid, v => v.0;
     UserId => Uuid, v => v.0;
     Timestamp => Time, v => v;

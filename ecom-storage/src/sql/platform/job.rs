@@ -1,15 +1,16 @@
 //! The queue of jobs.
 //!
-//! The column `due_at` is the time from which a worker can take the row, whether it is queued or its lease has run out,
-//! so that one index finds the next job.
-
-use std::collections::BTreeMap;
+//! The column `due_at` is the time from which a worker can take the row, whether it is queued or its lease has run out.
+//! One index has the rows of each kind by priority and by this time, so that each statement that takes jobs reads only
+//! rows that are due, however many others wait, are delayed or have ended.
 
 use async_trait::async_trait;
 use ecom_core::clock::Timestamp;
-use ecom_core::id::JobId;
+use ecom_core::id::{JobId, JobQueueId, JobScheduleId};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
-use ecom_core::platform::{Job, JobFilter, JobKind, JobLease, JobRejection, RequestHash};
+use ecom_core::platform::{
+    Job, JobFilter, JobKind, JobLease, JobPriority, JobQueueState, JobRejection, JobState, RequestHash, ScheduleState,
+};
 use ecom_core::port::JobRepository;
 use ecom_core::{Entity, Error, Result};
 
@@ -26,8 +27,10 @@ pub static JOBS: Table<Job> = Table {
     entity: Entity::Job,
     columns: &[
         Column::fixed("id", |j| j.id.into()),
-        Column::fixed("kind", |j| j.kind.into()),
+        Column::fixed("kind", |j| j.kind.as_str().into()),
         Column::json("parameters", |j| Value::json(&j.parameters)),
+        Column::fixed("unique_key", |j| j.unique_key.as_deref().into()),
+        Column::fixed("priority", |j| j.priority.into()),
         Column::field("state", |j| j.state.into()),
         Column::json("counters", |j| Value::json(&j.counters)),
         Column::field("attempts", |j| i64::from(j.attempts).into()),
@@ -44,8 +47,48 @@ pub static JOBS: Table<Job> = Table {
     unique: &[Unique {
         index: "jobs_waiting",
         columns: &["waiting"],
+        field: "unique_key",
+        value: |j| j.unique_key.clone(),
+    }],
+    parent: None,
+};
+
+/// The columns of the states of queues.
+pub static QUEUES: Table<JobQueueState> = Table {
+    name: "job_queues",
+    entity: Entity::JobQueue,
+    columns: &[
+        Column::fixed("id", |q| q.id.into()),
+        Column::fixed("kind", |q| q.kind.as_str().into()),
+        Column::field("paused", |q| i32::from(q.paused).into()),
+        Column::Audit(|q| &q.audit),
+    ],
+    unique: &[Unique {
+        index: "job_queues_kind",
+        columns: &["kind"],
         field: "kind",
-        value: |j| Some(j.kind.as_str().to_owned()),
+        value: |q| Some(q.kind.as_str().to_owned()),
+    }],
+    parent: None,
+};
+
+/// The columns of the states of schedules.
+pub static SCHEDULES: Table<ScheduleState> = Table {
+    name: "job_schedules",
+    entity: Entity::JobSchedule,
+    columns: &[
+        Column::fixed("id", |s| s.id.into()),
+        Column::fixed("name", |s| s.name.as_str().into()),
+        Column::field("cron", |s| s.cron.as_str().into()),
+        Column::field("next_at", |s| s.next_at.into()),
+        Column::field("fired_at", |s| s.fired_at.into()),
+        Column::Audit(|s| &s.audit),
+    ],
+    unique: &[Unique {
+        index: "job_schedules_name",
+        columns: &["name"],
+        field: "name",
+        value: |s| Some(s.name.clone()),
     }],
     parent: None,
 };
@@ -67,11 +110,20 @@ static REJECTIONS: Table<JobRejection> = Table {
 static WRITES: Versioned<Job> = Versioned::new(&JOBS);
 static GET: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs WHERE id = $1");
 static SELECT: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs");
-static ENDED: Sql = Sql::of(
+static QUEUED: Sql = Sql::of(
     &JOBS,
-    "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed') AND finished_at < $1 ORDER BY id LIMIT $2",
+    "SELECT {*} FROM jobs WHERE waiting = $1 \
+     UNION ALL SELECT {*} FROM jobs WHERE kind = $2 AND unique_key = $3 AND state = 'queued' AND waiting IS NULL",
 );
-static QUEUED: Sql = Sql::of(&JOBS, "SELECT {*} FROM jobs WHERE kind = $1 AND state = 'queued' ORDER BY id LIMIT 100");
+static TALLY: Sql = Sql::of(&JOBS, "SELECT kind, state, COUNT(*) FROM jobs GROUP BY kind, state ORDER BY kind, state");
+
+static QUEUE_WRITES: Versioned<JobQueueState> = Versioned::new(&QUEUES);
+static ALL_QUEUES: Sql = Sql::of(&QUEUES, "SELECT {*} FROM job_queues ORDER BY kind");
+static GET_QUEUE: Sql = Sql::of(&QUEUES, "SELECT {*} FROM job_queues WHERE id = $1");
+
+static SCHEDULE_WRITES: Versioned<ScheduleState> = Versioned::new(&SCHEDULES);
+static ALL_SCHEDULES: Sql = Sql::of(&SCHEDULES, "SELECT {*} FROM job_schedules ORDER BY name");
+static GET_SCHEDULE: Sql = Sql::of(&SCHEDULES, "SELECT {*} FROM job_schedules WHERE id = $1");
 
 static REJECTED: Sql = Sql::of(
     &REJECTIONS,
@@ -93,13 +145,38 @@ fn read_rejection(r: &Row) -> Result<JobRejection> {
     })
 }
 
-/// Returns the hash of kind and parameters of a job that waits for its first run, which no other such job has.
+/// Returns the hash of a kind and a unique key.
+fn unique_hash(kind: &JobKind, key: &str) -> Vec<u8> {
+    RequestHash::of([kind.as_str(), key].map(str::as_bytes)).as_bytes().to_vec()
+}
+
+/// Returns the hash of kind and unique key of a job that waits for its first run, which no other such job has.
 fn waiting(job: &Job) -> Option<Vec<u8>> {
-    // A map of which the database has returned the fields in another order has the same hash.
-    let parameters: BTreeMap<_, _> = job.parameters.iter().collect();
-    let text = serde_json::to_vec(&parameters).unwrap_or_default();
-    let hash = RequestHash::of([job.kind.as_str().as_bytes(), &text]);
-    job.is_waiting().then(|| hash.as_bytes().to_vec())
+    job.unique_key.as_ref().filter(|_| job.is_waiting()).map(|key| unique_hash(&job.kind, key))
+}
+
+fn read_kind(r: &Row, at: usize) -> Result<JobKind> {
+    Ok(JobKind::new(r.string(at)?))
+}
+
+fn read_queue(r: &Row) -> Result<JobQueueState> {
+    Ok(JobQueueState {
+        id: JobQueueId(r.uuid(const { QUEUES.at("id") })?),
+        kind: read_kind(r, const { QUEUES.at("kind") })?,
+        paused: r.i32(const { QUEUES.at("paused") })? != 0,
+        audit: read_audit(r, const { QUEUES.at("created_at") })?,
+    })
+}
+
+fn read_schedule(r: &Row) -> Result<ScheduleState> {
+    Ok(ScheduleState {
+        id: JobScheduleId(r.uuid(const { SCHEDULES.at("id") })?),
+        name: r.string(const { SCHEDULES.at("name") })?,
+        cron: r.string(const { SCHEDULES.at("cron") })?,
+        next_at: r.time(const { SCHEDULES.at("next_at") })?,
+        fired_at: r.opt_time(const { SCHEDULES.at("fired_at") })?,
+        audit: read_audit(r, const { SCHEDULES.at("created_at") })?,
+    })
 }
 
 fn read_job(r: &Row) -> Result<Job> {
@@ -108,8 +185,10 @@ fn read_job(r: &Row) -> Result<Job> {
     let expires_at = r.opt_time(const { JOBS.at("lease_expires_at") })?;
     Ok(Job {
         id: JobId(r.uuid(const { JOBS.at("id") })?),
-        kind: r.stored(const { JOBS.at("kind") })?,
+        kind: read_kind(r, const { JOBS.at("kind") })?,
         parameters: r.json(const { JOBS.at("parameters") })?,
+        unique_key: r.opt_string(const { JOBS.at("unique_key") })?,
+        priority: r.stored(const { JOBS.at("priority") })?,
         state: r.stored(const { JOBS.at("state") })?,
         counters: r.json(const { JOBS.at("counters") })?,
         attempts: u32::try_from(attempts).map_err(|e| Error::internal("reading a row", e))?,
@@ -122,17 +201,14 @@ fn read_job(r: &Row) -> Result<Job> {
     })
 }
 
-/// Adds the conditions that a job has one of these kinds and is due.
-fn due(b: &mut Builder<'_>, kinds: &[JobKind], now: Timestamp) {
-    let words: Vec<&str> = kinds.iter().map(|kind| kind.disk()).collect();
-    b.push(" WHERE due_at <= ").bind(now).push(" AND kind IN ").list(&words);
-}
+/// The priorities, the highest one first.
+const PRIORITIES: [JobPriority; 3] = [JobPriority::High, JobPriority::Normal, JobPriority::Low];
 
 /// Adds the conditions of a filter.
 fn filtered(b: &mut Builder<'_>, filter: &JobFilter) {
     b.push(" WHERE 1 = 1");
-    if let Some(kind) = filter.kind {
-        b.push(" AND kind = ").bind(kind);
+    if let Some(kind) = &filter.kind {
+        b.push(" AND kind = ").bind(kind.as_str().to_owned());
     }
     if let Some(state) = filter.state {
         b.push(" AND state = ").bind(state);
@@ -159,34 +235,54 @@ impl JobRepository for SqlJobs<'_> {
         self.get(id).await
     }
 
-    async fn queued(&mut self, kind: JobKind) -> Result<Vec<Job>> {
-        self.0.fetch_all(&QUEUED, vec![kind.into()]).await?.iter().map(read_job).collect()
+    async fn lock_many(&mut self, ids: &[JobId]) -> Result<Vec<Job>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        lock_rows(&mut self.0, "jobs", "id", ids).await?;
+        let mut b = Builder::on(&SELECT, self.0.dialect());
+        b.push(" WHERE id IN ").list(ids).push(" ORDER BY id");
+        let (text, args) = b.done();
+        self.0.fetch_all(text, args).await?.iter().map(read_job).collect()
+    }
+
+    async fn queued(&mut self, kind: &JobKind, unique_key: &str) -> Result<Option<Job>> {
+        let args = vec![unique_hash(kind, unique_key).into(), kind.as_str().into(), unique_key.into()];
+        let rows = self.0.fetch_all(&QUEUED, args).await?;
+        rows.first().map(read_job).transpose()
     }
 
     async fn is_due(&mut self, kinds: &[JobKind], now: Timestamp) -> Result<bool> {
         if kinds.is_empty() {
             return Ok(false);
         }
-        let mut b = Builder::new("SELECT 1 FROM jobs");
-        due(&mut b, kinds, now);
-        b.limit(1);
+        let words: Vec<&str> = kinds.iter().map(JobKind::as_str).collect();
+        let mut b = Builder::new("SELECT 1 FROM jobs WHERE kind IN ");
+        b.list(&words).push(" AND priority IN ").list(&PRIORITIES).push(" AND due_at <= ").bind(now).limit(1);
         let (text, args) = b.done();
         Ok(self.0.fetch_optional(text, args).await?.is_some())
     }
 
-    async fn lock_due(&mut self, kinds: &[JobKind], now: Timestamp) -> Result<Option<Job>> {
-        if kinds.is_empty() {
-            return Ok(None);
+    async fn lock_due(&mut self, kind: &JobKind, now: Timestamp, limit: u32) -> Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        // A statement for each priority, since the index has no order of time over all of them.
+        for priority in PRIORITIES {
+            let left = limit.saturating_sub(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
+            if left == 0 {
+                break;
+            }
+            let mut b = Builder::on(&SELECT, self.0.dialect());
+            b.push(" WHERE kind = ").bind(kind.as_str()).push(" AND priority = ").bind(priority);
+            b.push(" AND due_at <= ").bind(now).push(" ORDER BY due_at, id").limit(i64::from(left));
+            if !self.0.dialect().for_update.is_empty() {
+                b.push(self.0.dialect().for_update).push(" SKIP LOCKED");
+            }
+            let (text, args) = b.done();
+            for row in self.0.fetch_all(text, args).await? {
+                jobs.push(read_job(&row)?);
+            }
         }
-        let mut b = Builder::on(&SELECT, self.0.dialect());
-        due(&mut b, kinds, now);
-        b.push(" ORDER BY due_at, id").limit(1);
-        if !self.0.dialect().for_update.is_empty() {
-            b.push(self.0.dialect().for_update).push(" SKIP LOCKED");
-        }
-        let (text, args) = b.done();
-        let row = self.0.fetch_optional(text, args).await?;
-        row.as_ref().map(read_job).transpose()
+        Ok(jobs)
     }
 
     async fn update(&mut self, before: &Job, after: &Job) -> Result<()> {
@@ -229,17 +325,65 @@ impl JobRepository for SqlJobs<'_> {
         self.0.fetch_all(&REJECTED, args).await?.iter().map(read_rejection).collect()
     }
 
-    async fn trim(&mut self, before: Timestamp, limit: u32) -> Result<u64> {
+    async fn trim(&mut self, kind: Option<&JobKind>, before: Timestamp, limit: u32) -> Result<u64> {
         // Two statements, since MySQL allows no limit in a subquery.
-        let rows = self.0.fetch_all(&ENDED, vec![before.into(), i64::from(limit).into()]).await?;
+        let mut b = Builder::new("SELECT id FROM jobs WHERE finished_at < ");
+        b.bind(before);
+        if let Some(kind) = kind {
+            b.push(" AND kind = ").bind(kind.as_str());
+        }
+        b.push(" ORDER BY finished_at").limit(i64::from(limit));
+        let (text, args) = b.done();
+        let rows = self.0.fetch_all(text, args).await?;
         let ids = rows.iter().map(|r| r.uuid(0)).collect::<Result<Vec<_>>>()?;
         if ids.is_empty() {
             return Ok(0);
         }
         // A job that is retried meanwhile has ended no longer.
-        let mut b = Builder::new("DELETE FROM jobs WHERE state IN ('succeeded', 'failed') AND id IN ");
-        b.list(&ids);
+        let mut b = Builder::new("DELETE FROM jobs WHERE finished_at < ");
+        b.bind(before).push(" AND id IN ").list(&ids);
         let (text, args) = b.done();
         Ok(self.0.execute(text, args).await?)
+    }
+
+    async fn tally(&mut self) -> Result<Vec<(JobKind, JobState, u64)>> {
+        let rows = self.0.fetch_all(&TALLY, vec![]).await?;
+        rows.iter().map(|r| Ok((read_kind(r, 0)?, r.stored(1)?, r.count(2)?))).collect()
+    }
+
+    async fn queues(&mut self) -> Result<Vec<JobQueueState>> {
+        self.0.fetch_all(&ALL_QUEUES, vec![]).await?.iter().map(read_queue).collect()
+    }
+
+    async fn lock_queue(&mut self, id: JobQueueId) -> Result<Option<JobQueueState>> {
+        lock_rows(&mut self.0, "job_queues", "id", &[id]).await?;
+        let row = self.0.fetch_optional(&GET_QUEUE, vec![id.into()]).await?;
+        row.as_ref().map(read_queue).transpose()
+    }
+
+    async fn insert_queue(&mut self, state: &JobQueueState) -> Result<()> {
+        QUEUES.insert(&mut self.0, &[state]).await
+    }
+
+    async fn update_queue(&mut self, before: &JobQueueState, after: &JobQueueState) -> Result<()> {
+        QUEUE_WRITES.update(&mut self.0, before, after).await
+    }
+
+    async fn schedules(&mut self) -> Result<Vec<ScheduleState>> {
+        self.0.fetch_all(&ALL_SCHEDULES, vec![]).await?.iter().map(read_schedule).collect()
+    }
+
+    async fn lock_schedule(&mut self, id: JobScheduleId) -> Result<Option<ScheduleState>> {
+        lock_rows(&mut self.0, "job_schedules", "id", &[id]).await?;
+        let row = self.0.fetch_optional(&GET_SCHEDULE, vec![id.into()]).await?;
+        row.as_ref().map(read_schedule).transpose()
+    }
+
+    async fn insert_schedule(&mut self, state: &ScheduleState) -> Result<()> {
+        SCHEDULES.insert(&mut self.0, &[state]).await
+    }
+
+    async fn update_schedule(&mut self, before: &ScheduleState, after: &ScheduleState) -> Result<()> {
+        SCHEDULE_WRITES.update(&mut self.0, before, after).await
     }
 }

@@ -32,7 +32,7 @@ pub struct ImportRun {
 
 impl ImportService<'_> {
     /// Imports records of a kind, as [`Self::products`] and the methods of the other kinds do, and keeps a job for it.
-    /// The job has the kind [`JobKind::Import`] and the counters of the report. It keeps the products and categories
+    /// The job has the kind [`JobKind::IMPORT`] and the counters of the report. It keeps the products and categories
     /// that were refused, up to [`Job::MAX_REJECTIONS`] bytes, in addition to the dead letters of the options; the
     /// counter `rejections_not_kept` counts the others. It has failed if the import fails or ends early. If the process dies,
     /// the job fails once its lease has run out, provided that a process runs the background work of the shop.
@@ -72,7 +72,7 @@ impl ImportService<'_> {
     /// # Errors
     /// `Unavailable`.
     pub(crate) async fn begin_job(&self, parameters: Map<String, Value>) -> Result<Held> {
-        begin_here(self.cx, self.who, JobKind::Import, parameters).await
+        begin_here(self.cx, self.who, JobKind::IMPORT, parameters).await
     }
 
     /// Runs an import as a job of [`Self::begin_job`].

@@ -38,7 +38,7 @@ fn new(name: &str) -> FeedState {
 /// Inserts a job that the state can name.
 async fn job(storage: &Arc<dyn Storage>, n: u128) -> JobId {
     let id = JobId(Uuid::from_u128(n));
-    let job = Job::new(id, JobKind::Import, Map::new(), at(0), &Actor::system());
+    let job = Job::new(id, JobKind::IMPORT, Map::new(), at(0), &Actor::system());
     let job = job.claimed(JobLease { holder: Uuid::from_u128(n), expires_at: at(1) }, at(0));
     attempt!(storage, jobs.insert(&job)).unwrap();
     attempt!(storage, jobs.update(&job, &job.succeeded(job.counters.clone(), at(1)))).unwrap();
@@ -104,7 +104,12 @@ pub async fn a_state_outlives_the_job_of_its_import(storage: &Arc<dyn Storage>) 
     let job = job(storage, 1).await;
     let after = before.importing(&[1], None, job, Duration::from_secs(300), at(2));
     attempt!(storage, feeds.update(&before, &after)).unwrap();
-    same(attempt!(storage, jobs.trim(at(100), 10)).unwrap(), 1, "A job that a feed names is removed.", "`jobs.trim`");
+    same(
+        attempt!(storage, jobs.trim(None, at(100), 10)).unwrap(),
+        1,
+        "A job that a feed names is removed.",
+        "`jobs.trim`",
+    );
     let rest = FeedState { last_job: None, ..after };
     same(read!(storage, feeds.get(before.id)), Some(rest), "A state outlives its job.", "`get`");
 }

@@ -8,7 +8,10 @@ use serde_json::{Map, json};
 
 use crate::clock::Timestamp;
 use crate::domain::common::Actor;
-use crate::domain::platform::job::{Job, JobCounters, JobFilter, JobKind, JobLease, JobRejection, JobState};
+use crate::domain::platform::job::{
+    Job, JobCounters, JobFilter, JobKind, JobLease, JobPriority, JobQueueState, JobRejection, JobState,
+};
+use crate::domain::platform::schedule::{CronLine, ScheduleState};
 use crate::error::{Error, ErrorCode, FieldCode};
 use crate::id::{IdSource as _, JobId};
 use crate::paging::{Keyset, Page, Paging, SortKey};
@@ -23,24 +26,30 @@ suite! {
     job_suite, job: fixture => &fixture.storage, __job_tests: [
         a_job_is_read_as_it_was_written,
         r01_a_job_of_another_version_is_not_overwritten,
-        of_equal_jobs_one_waits_for_its_first_run,
-        queued_jobs_are_found_by_kind,
+        of_jobs_with_one_key_one_waits_for_its_first_run,
+        a_queued_job_is_found_by_its_key,
         a_due_job_is_found_and_the_longest_due_comes_first,
+        due_jobs_of_a_higher_priority_come_first,
         a_locked_job_is_skipped_by_others,
         of_many_workers_each_takes_other_jobs,
         a_list_filters_by_kind_and_state_and_pages_both_ways,
         a_cursor_of_another_list_is_refused,
         old_jobs_that_have_ended_are_removed,
         rejections_are_read_in_order_and_go_with_their_job,
+        jobs_are_counted_by_kind_and_state,
+        the_state_of_a_queue_is_stored_once,
+        the_state_of_a_schedule_is_stored_once,
     ]
 }
 
 const TTL: Duration = Duration::from_secs(30);
+/// The pause after a failed run.
+const PAUSE: Option<Duration> = Some(Duration::from_secs(5));
 
-/// Returns a job that waits for its first run, unlike all others, because its parameters have its number.
+/// Returns a job that waits for its first run. Its number is its unique key.
 fn numbered(env: &Env, kind: JobKind, n: u32) -> Job {
     let parameters = Map::from_iter([("n".to_owned(), json!(n))]);
-    Job::new(JobId(env.ids.next()), kind, parameters, env.now(), &env.actor)
+    Job { unique_key: Some(n.to_string()), ..Job::new(JobId(env.ids.next()), kind, parameters, env.now(), &env.actor) }
 }
 
 fn lease(env: &Env, expires_at: Timestamp) -> JobLease {
@@ -66,23 +75,26 @@ pub async fn a_job_is_read_as_it_was_written(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let contract = "A job is read as it was written.";
     let parameters = json!({ "repair": true, "z": [1, null, { "ü": "🛋" }], "a": "b" }).as_object().unwrap().clone();
-    let mut job = Job::new(JobId(env.ids.next()), JobKind::Verify, parameters, env.now(), &Actor::new("Grüße 🛒"));
+    let mut job = Job::new(JobId(env.ids.next()), JobKind::VERIFY, parameters, env.now(), &Actor::new("Grüße 🛒"));
+    job.unique_key = Some("🛋".repeat(Job::MAX_UNIQUE_KEY));
+    job.priority = JobPriority::High;
     insert(storage, &job).await;
     same(read!(storage, jobs.get(job.id)), Some(job.clone()), contract, "queued");
     let counters = JobCounters::from([("written".to_owned(), 0), ("größe".to_owned(), u64::from(u32::MAX) * 1_000)]);
     let running = claimed(&env, &job);
     let renewed = running.renewed(running.lease.unwrap(), counters.clone(), env.now());
     let long = "ä\"\\🛋".repeat(250);
-    let paused = renewed.failed(&long, false, counters.clone(), env.now());
+    let paused = renewed.failed(&long, PAUSE, counters.clone(), env.now());
     holds(paused.last_error.as_ref().is_some_and(|e| e.chars().count() == Job::MAX_ERROR), contract, "the test itself");
     let again = claimed(&env, &paused);
-    let failed = again.failed("down", true, counters.clone(), env.now());
+    let failed = again.failed("down", None, counters.clone(), env.now());
+    let canceled = failed.canceled(env.now(), &env.actor);
     let retried = failed.retried(env.now(), &env.actor);
     let last = claimed(&env, &retried);
     let back = last.released(env.now() + TTL, env.now());
     let done = claimed(&env, &back).succeeded(counters, env.now());
     let claimed_again = claimed(&env, &back);
-    for after in [running, renewed, paused, again, failed, retried, last, back, claimed_again, done] {
+    for after in [running, renewed, paused, again, failed, canceled, retried, last, back, claimed_again, done] {
         // The version of each state follows on that of the row.
         let mut after = after;
         after.audit.version = job.audit.version + 1;
@@ -99,7 +111,7 @@ pub async fn a_job_is_read_as_it_was_written(storage: &Arc<dyn Storage>) {
 /// The version of the row is compared.
 pub async fn r01_a_job_of_another_version_is_not_overwritten(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    let job = numbered(&env, JobKind::Reindex, 1);
+    let job = numbered(&env, JobKind::REINDEX, 1);
     let first = claimed(&env, &job);
     let missing = attempt!(storage, jobs.update(&job, &first));
     assert_eq!(code_of(missing, "the row does not exist"), ErrorCode::NotFound);
@@ -110,73 +122,66 @@ pub async fn r01_a_job_of_another_version_is_not_overwritten(storage: &Arc<dyn S
     same(read!(storage, jobs.get(job.id)), Some(first), "A refused update changes nothing.", "version 2");
 }
 
-/// A job that has run, or that has other parameters or another kind, is in nobody's way.
-pub async fn of_equal_jobs_one_waits_for_its_first_run(storage: &Arc<dyn Storage>) {
+/// A job that has run, or that has another key, none, or another kind, is in nobody's way.
+pub async fn of_jobs_with_one_key_one_waits_for_its_first_run(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    let of = |kind, parameters: serde_json::Value| {
-        let parameters = parameters.as_object().unwrap().clone();
-        Job::new(JobId(env.ids.next()), kind, parameters, env.now(), &env.actor)
+    let of = |kind, key: Option<&str>| Job {
+        unique_key: key.map(str::to_owned),
+        ..Job::new(JobId(env.ids.next()), kind, Map::new(), env.now(), &env.actor)
     };
-    let both = || json!({ "a": 1, "b": { "c": 2 } });
-    let first = of(JobKind::Verify, both());
+    let first = of(JobKind::VERIFY, Some("a"));
     insert(storage, &first).await;
     for other in [
-        of(JobKind::Reindex, both()),
-        of(JobKind::Verify, json!({})),
-        of(JobKind::Verify, json!({ "a": 1 })),
-        of(JobKind::Verify, json!({ "a": 1, "b": { "c": 3 } })),
+        of(JobKind::REINDEX, Some("a")),
+        of(JobKind::VERIFY, Some("A")),
+        of(JobKind::VERIFY, Some("b")),
+        of(JobKind::VERIFY, None),
+        of(JobKind::VERIFY, None),
     ] {
         insert(storage, &other).await;
     }
-    let twin = of(JobKind::Verify, both());
-    is_taken("kind", attempt!(storage, jobs.insert(&twin)), "an equal job waits");
+    let twin = of(JobKind::VERIFY, Some("a"));
+    is_taken("unique_key", attempt!(storage, jobs.insert(&twin)), "a job with the key waits");
     same(read!(storage, jobs.get(twin.id)), None, "A refused insert writes nothing.", "the second one");
     let running = claimed(&env, &first);
     update(storage, &first, &running).await;
     insert(storage, &twin).await;
     // The first one has run, so it can be queued beside the other.
-    update(storage, &running, &running.failed("down", false, JobCounters::new(), env.now())).await;
-    let third = of(JobKind::Verify, both());
-    is_taken("kind", attempt!(storage, jobs.insert(&third)), "the second one waits");
+    update(storage, &running, &running.failed("down", PAUSE, JobCounters::new(), env.now())).await;
+    let third = of(JobKind::VERIFY, Some("a"));
+    is_taken("unique_key", attempt!(storage, jobs.insert(&third)), "the second one waits");
+    let canceled = twin.canceled(env.now(), &env.actor);
+    update(storage, &twin, &canceled).await;
+    insert(storage, &third).await;
 }
 
 /// Jobs in other states and of other kinds are not found.
-pub async fn queued_jobs_are_found_by_kind(storage: &Arc<dyn Storage>) {
+pub async fn a_queued_job_is_found_by_its_key(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    let mut queued = Vec::new();
-    for n in 0..12 {
-        let job = numbered(&env, if n % 2 == 0 { JobKind::Reindex } else { JobKind::Verify }, n);
-        insert(storage, &job).await;
-        let running = claimed(&env, &job);
-        match n {
-            0..4 => queued.push(job),
-            4..6 => {
-                let paused = running.failed("down", false, JobCounters::new(), env.now());
-                update(storage, &job, &Job { audit: running.audit.clone(), ..paused.clone() }).await;
-                queued.push(Job { audit: running.audit.clone(), ..paused });
-            }
-            6..8 => update(storage, &job, &running).await,
-            8..10 => {
-                let done = running.succeeded(JobCounters::new(), env.now());
-                update(storage, &job, &Job { audit: running.audit, ..done }).await;
-            }
-            _ => {
-                let failed = running.failed("broken", true, JobCounters::new(), env.now());
-                update(storage, &job, &Job { audit: running.audit, ..failed }).await;
-            }
-        }
-    }
-    for kind in JobKind::ALL {
-        let expected: Vec<Job> = queued.iter().filter(|j| j.kind == *kind).cloned().collect();
-        let contract = "`queued` returns the queued jobs of a kind, oldest first.";
-        same(read!(storage, jobs.queued(*kind)), expected, contract, kind.as_str());
-    }
+    let contract = "`queued` returns a queued job of the kind with the key.";
+    let job = numbered(&env, JobKind::VERIFY, 1);
+    let find = async |kind: JobKind, key: &str| read!(storage, jobs.queued(&kind, key));
+    same(find(JobKind::VERIFY, "1").await, None, contract, "no job");
+    insert(storage, &job).await;
+    insert(storage, &numbered(&env, JobKind::VERIFY, 2)).await;
+    same(find(JobKind::VERIFY, "1").await, Some(job.clone()), contract, "it waits for its first run");
+    same(find(JobKind::REINDEX, "1").await, None, contract, "another kind");
+    same(find(JobKind::VERIFY, "10").await, None, contract, "another key");
+    let running = claimed(&env, &job);
+    update(storage, &job, &running).await;
+    same(find(JobKind::VERIFY, "1").await, None, contract, "it runs");
+    let paused = running.failed("down", PAUSE, JobCounters::new(), env.now());
+    update(storage, &running, &paused).await;
+    same(find(JobKind::VERIFY, "1").await, Some(paused.clone()), contract, "it waits for another run");
+    let canceled = paused.canceled(env.now(), &env.actor);
+    update(storage, &paused, &canceled).await;
+    same(find(JobKind::VERIFY, "1").await, None, contract, "it was canceled");
 }
 
-/// Takes the next job as a worker does, and returns it as it was.
-async fn take(storage: &Arc<dyn Storage>, env: &Env, kinds: &[JobKind], now: Timestamp) -> Option<Job> {
+/// Takes the next job of a kind as a worker does, and returns it as it was.
+async fn take(storage: &Arc<dyn Storage>, env: &Env, kind: &JobKind, now: Timestamp) -> Option<Job> {
     let mut unit = storage.begin().await.unwrap();
-    let job = unit.jobs().lock_due(kinds, now).await.unwrap()?;
+    let job = unit.jobs().lock_due(kind, now, 1).await.unwrap().pop()?;
     let after = job.claimed(lease(env, now + TTL), now);
     unit.jobs().update(&job, &after).await.unwrap();
     unit.commit().await.unwrap();
@@ -186,17 +191,18 @@ async fn take(storage: &Arc<dyn Storage>, env: &Env, kinds: &[JobKind], now: Tim
 /// Queued jobs are due after their pause, and running ones after their lease.
 pub async fn a_due_job_is_found_and_the_longest_due_comes_first(storage: &Arc<dyn Storage>) {
     let env = Env::default();
-    let both = JobKind::ALL;
+    let (this, other) = (JobKind::REINDEX, JobKind::VERIFY);
+    let both = &[this.clone(), other.clone()];
     let contract = "A job is due from the time that `Job::due_at` returns.";
     let is_due = async |kinds: &[JobKind], now| read!(storage, jobs.is_due(kinds, now));
     let start = env.now();
     holds(!is_due(both, start).await, contract, "no job");
-    same(take(storage, &env, both, start).await, None, contract, "no job");
+    same(take(storage, &env, &this, start).await, None, contract, "no job");
 
     let at = |seconds: i64| start + chrono::TimeDelta::seconds(seconds);
     let mut jobs = Vec::new();
     for (n, due) in [(0, 50), (1, 20), (2, 40), (3, 30)] {
-        let mut job = numbered(&env, if n == 2 { JobKind::Verify } else { JobKind::Reindex }, n);
+        let mut job = numbered(&env, if n == 2 { other.clone() } else { this.clone() }, n);
         if n == 3 {
             job = job.claimed(lease(&env, at(due)), start);
         } else {
@@ -205,22 +211,55 @@ pub async fn a_due_job_is_found_and_the_longest_due_comes_first(storage: &Arc<dy
         insert(storage, &job).await;
         jobs.push(job);
     }
-    let ended = numbered(&env, JobKind::Reindex, 9);
-    insert(storage, &ended.claimed(lease(&env, at(1)), start).succeeded(JobCounters::new(), start)).await;
+    let ended = numbered(&env, this.clone(), 9).claimed(lease(&env, at(1)), start);
+    insert(storage, &ended.succeeded(JobCounters::new(), start)).await;
 
     holds(!is_due(both, at(20) - chrono::TimeDelta::microseconds(1)).await, contract, "a moment before");
-    holds(is_due(both, at(20)).await && is_due(&[JobKind::Reindex], at(20)).await, contract, "at that time");
-    holds(!is_due(&[JobKind::Verify], at(39)).await && !is_due(&[], at(99)).await, contract, "another kind");
-    same(take(storage, &env, &[], at(99)).await, None, contract, "no kind");
-    same(take(storage, &env, &[JobKind::Verify], at(39)).await, None, contract, "another kind");
-    let order = "`lock_due` returns the job that has been due for the longest time.";
-    for (n, about) in [(1, "queued"), (3, "its lease has run out"), (2, "queued"), (0, "queued")] {
-        same(take(storage, &env, both, at(50)).await, Some(jobs[n].clone()), order, about);
+    holds(is_due(both, at(20)).await && is_due(std::slice::from_ref(&this), at(20)).await, contract, "at that time");
+    let is_other_due = is_due(std::slice::from_ref(&other), at(39)).await;
+    holds(!is_other_due && !is_due(&[], at(99)).await, contract, "another kind");
+    same(take(storage, &env, &other, at(39)).await, None, contract, "another kind");
+    let order = "`lock_due` returns the jobs that have been due for the longest time.";
+    for (n, about) in [(1, "queued"), (3, "its lease has run out"), (0, "queued")] {
+        same(take(storage, &env, &this, at(50)).await, Some(jobs[n].clone()), order, about);
     }
-    same(take(storage, &env, both, at(50)).await, None, contract, "all of them are taken");
-    same(take(storage, &env, both, at(79)).await, None, contract, "the leases are held");
-    let again = take(storage, &env, &[JobKind::Verify], at(80)).await.map(|job| (job.id, job.attempts));
+    same(take(storage, &env, &other, at(50)).await, Some(jobs[2].clone()), order, "the other kind");
+    same(take(storage, &env, &this, at(50)).await, None, contract, "all of them are taken");
+    same(take(storage, &env, &this, at(79)).await, None, contract, "the leases are held");
+    let again = take(storage, &env, &other, at(80)).await.map(|job| (job.id, job.attempts));
     same(again, Some((jobs[2].id, 1)), contract, "the lease has run out");
+}
+
+/// A job of a high priority that is due later comes before the others.
+pub async fn due_jobs_of_a_higher_priority_come_first(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let start = env.now();
+    let at = |seconds: i64| start + chrono::TimeDelta::seconds(seconds);
+    let mut jobs = Vec::new();
+    let (low, normal, high) = (JobPriority::Low, JobPriority::Normal, JobPriority::High);
+    for (n, (priority, due)) in
+        [(low, 1), (normal, 2), (high, 9), (normal, 1), (high, 8), (high, 99)].into_iter().enumerate()
+    {
+        let mut job = numbered(&env, JobKind::VERIFY, n as u32);
+        (job.priority, job.run_after) = (priority, at(due));
+        insert(storage, &job).await;
+        jobs.push(job);
+    }
+    let due = async |limit| {
+        let mut unit = storage.begin().await.unwrap();
+        let due = unit.jobs().lock_due(&JobKind::VERIFY, at(10), limit).await.unwrap();
+        unit.rollback().await.unwrap();
+        due.iter().map(|job| jobs.iter().position(|other| other.id == job.id).unwrap()).collect::<Vec<_>>()
+    };
+    let contract = "`lock_due` returns at most `limit` jobs, the highest priority first.";
+    for limit in [0, 1, 3, 4, 100] {
+        let expected: Vec<usize> = [4, 2, 3, 1, 0].into_iter().take(limit).collect();
+        same(due(limit as u32).await, expected, contract, format_args!("at most {limit}"));
+    }
+    let ids: Vec<JobId> = [&jobs[5], &jobs[0]].map(|job| job.id).into_iter().chain([JobId(env.ids.next())]).collect();
+    let locked = attempt!(storage, jobs.lock_many(&ids)).unwrap();
+    same(locked, vec![jobs[0].clone(), jobs[5].clone()], "`lock_many` returns jobs in the order of their ids.", "two");
+    same(attempt!(storage, jobs.lock_many(&[])).unwrap(), Vec::new(), "`lock_many` returns jobs.", "none");
 }
 
 /// A worker that has found a job does not hold up another one, which finds the next job. A database with one writer
@@ -228,17 +267,22 @@ pub async fn a_due_job_is_found_and_the_longest_due_comes_first(storage: &Arc<dy
 pub async fn a_locked_job_is_skipped_by_others(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let now = env.now();
-    let (first, second) = (numbered(&env, JobKind::Reindex, 1), numbered(&env, JobKind::Reindex, 2));
+    let (first, second) = (numbered(&env, JobKind::REINDEX, 1), numbered(&env, JobKind::REINDEX, 2));
     for job in [&first, &second] {
         insert(storage, job).await;
     }
     let now = now + TTL;
     let contract = "A job that another transaction has locked is skipped, and free again after a rollback.";
     let mut one = storage.begin().await.unwrap();
-    same(one.jobs().lock_due(JobKind::ALL, now).await.unwrap(), Some(first.clone()), contract, "the first worker");
+    same(
+        one.jobs().lock_due(&JobKind::REINDEX, now, 1).await.unwrap(),
+        vec![first.clone()],
+        contract,
+        "the first worker",
+    );
     let mut other = {
         let (storage, env) = (storage.clone(), Env::new(7));
-        tokio::spawn(async move { take(&storage, &env, JobKind::ALL, now).await })
+        tokio::spawn(async move { take(&storage, &env, &JobKind::REINDEX, now).await })
     };
     // On a database with one writer, the other one has its turn after the rollback.
     let has_one_writer = storage.has_one_writer();
@@ -255,7 +299,7 @@ pub async fn a_locked_job_is_skipped_by_others(storage: &Arc<dyn Storage>) {
         contract,
         format_args!("the second worker: {taken:?}"),
     );
-    let left = take(storage, &env, JobKind::ALL, now).await;
+    let left = take(storage, &env, &JobKind::REINDEX, now).await;
     same(left, Some(if is_second { first } else { second }), contract, "after the rollback");
 }
 
@@ -264,7 +308,7 @@ pub async fn of_many_workers_each_takes_other_jobs(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut all = HashSet::new();
     for n in 0..40 {
-        let job = numbered(&env, JobKind::Reindex, n);
+        let job = numbered(&env, JobKind::REINDEX, n);
         insert(storage, &job).await;
         all.insert(job.id);
     }
@@ -277,7 +321,7 @@ pub async fn of_many_workers_each_takes_other_jobs(storage: &Arc<dyn Storage>) {
             let (mut taken, mut idle) = (Vec::new(), 0);
             // A worker that finds every due job locked by others looks again.
             while idle < 3 {
-                match take(&storage, &env, JobKind::ALL, now).await {
+                match take(&storage, &env, &JobKind::REINDEX, now).await {
                     Some(job) => taken.push(job.id),
                     None => idle += 1,
                 }
@@ -286,7 +330,7 @@ pub async fn of_many_workers_each_takes_other_jobs(storage: &Arc<dyn Storage>) {
         });
     }
     let mut taken: Vec<JobId> = workers.join_all().await.concat();
-    while let Some(job) = take(storage, &env, JobKind::ALL, now).await {
+    while let Some(job) = take(storage, &env, &JobKind::REINDEX, now).await {
         taken.push(job.id);
     }
     let contract = "Of many workers, exactly one takes each job.";
@@ -303,22 +347,23 @@ pub async fn a_list_filters_by_kind_and_state_and_pages_both_ways(storage: &Arc<
     let env = Env::default();
     let mut all = Vec::new();
     for n in 0..23 {
-        let job = numbered(&env, if n % 3 == 0 { JobKind::Verify } else { JobKind::Reindex }, n);
+        let job = numbered(&env, if n % 3 == 0 { JobKind::VERIFY } else { JobKind::REINDEX }, n);
         let running = claimed(&env, &job);
         let job = match n % 4 {
             0 => job,
             1 => running,
             2 => running.succeeded(JobCounters::new(), env.now()),
-            _ => running.failed("broken", true, JobCounters::new(), env.now()),
+            _ => running.failed("broken", None, JobCounters::new(), env.now()),
         };
+        let job = if n % 7 == 6 { job.canceled(env.now(), &env.actor) } else { job };
         insert(storage, &job).await;
         all.insert(0, job);
     }
-    let kinds = JobKind::ALL.iter().copied().map(Some).chain([None]);
+    let kinds = [Some(JobKind::REINDEX), Some(JobKind::VERIFY), Some(JobKind::MAIL), None];
     for kind in kinds {
         for state in JobState::ALL.iter().copied().map(Some).chain([None]) {
-            let filter = JobFilter { kind, state };
-            let matches = |j: &&Job| kind.is_none_or(|k| j.kind == k) && state.is_none_or(|s| j.state == s);
+            let filter = JobFilter { kind: kind.clone(), state };
+            let matches = |j: &&Job| kind.as_ref().is_none_or(|k| j.kind == *k) && state.is_none_or(|s| j.state == s);
             let expected: Vec<Job> = all.iter().filter(matches).cloned().collect();
             let about = format!("{filter:?}");
             let contract = "A list has the jobs that match, newest first, each on one page.";
@@ -373,14 +418,14 @@ pub async fn old_jobs_that_have_ended_are_removed(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let mut kept = Vec::new();
     for n in 0..8 {
-        let job = numbered(&env, JobKind::Verify, n);
+        let job = numbered(&env, JobKind::VERIFY, n);
         insert(storage, &job).await;
         let running = claimed(&env, &job);
         let after = match n % 4 {
             0 => job.clone(),
             1 => running,
             2 => running.succeeded(JobCounters::new(), env.now()),
-            _ => running.failed("broken", true, JobCounters::new(), env.now()),
+            _ => running.failed("broken", None, JobCounters::new(), env.now()),
         };
         if n % 4 > 0 {
             update(storage, &job, &after).await;
@@ -391,9 +436,13 @@ pub async fn old_jobs_that_have_ended_are_removed(storage: &Arc<dyn Storage>) {
     }
     let contract = "`trim` removes jobs that ended before a time, at most so many, and returns how many.";
     let limit = env.now() + TTL;
-    same(attempt!(storage, jobs.trim(env.now() - TTL, 100)).unwrap(), 0, contract, "none has ended before");
-    for gone in [3, 1, 0] {
-        same(attempt!(storage, jobs.trim(limit, 3)).unwrap(), gone, contract, "four jobs, at most three at a time");
+    let trim =
+        async |kind: Option<JobKind>, before, most| attempt!(storage, jobs.trim(kind.as_ref(), before, most)).unwrap();
+    same(trim(None, env.now() - TTL, 100).await, 0, contract, "none has ended before");
+    same(trim(Some(JobKind::REINDEX), limit, 100).await, 0, contract, "none of the kind");
+    same(trim(Some(JobKind::VERIFY), limit, 1).await, 1, contract, "one of the kind");
+    for gone in [2, 1, 0] {
+        same(trim(None, limit, 2).await, gone, contract, "three jobs, at most two at a time");
     }
     let left = list(storage, &JobFilter::default(), &Paging::first(100)).await;
     same(left.items, kept, contract, "jobs that wait or run");
@@ -403,7 +452,7 @@ pub async fn old_jobs_that_have_ended_are_removed(storage: &Arc<dyn Storage>) {
 pub async fn rejections_are_read_in_order_and_go_with_their_job(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let contract = "`rejections` returns at most `limit` rejections after an index, in the order of their indexes.";
-    let (job, other) = (numbered(&env, JobKind::Import, 1), numbered(&env, JobKind::Import, 2));
+    let (job, other) = (numbered(&env, JobKind::IMPORT, 1), numbered(&env, JobKind::IMPORT, 2));
     let of = |job: &Job, index: u64, letter: &str| JobRejection {
         job_id: job.id,
         index,
@@ -428,8 +477,69 @@ pub async fn rejections_are_read_in_order_and_go_with_their_job(storage: &Arc<dy
     same(read(None, 2).await, all[..2].to_vec(), contract, "the first two");
     same(read(Some(7), 1).await, all[2..3].to_vec(), contract, "the one after index 7");
     same(read(Some(4_000_000_000), 1).await, Vec::new(), contract, "after the last one");
-    same(attempt!(storage, jobs.trim(env.now() + TTL, 1)).unwrap(), 1, "`trim` removes jobs.", "one of them");
+    same(attempt!(storage, jobs.trim(None, env.now() + TTL, 1)).unwrap(), 1, "`trim` removes jobs.", "one of them");
     let left = [read!(storage, jobs.rejections(job.id, None, 9)), read!(storage, jobs.rejections(other.id, None, 9))];
     let gone = "`trim` removes the rejections of a job with it, and no others.";
     same(left, [Vec::new(), others.to_vec()], gone, "the older one");
+}
+
+/// Kinds and states without jobs are left out.
+pub async fn jobs_are_counted_by_kind_and_state(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let contract = "`tally` counts the jobs of each kind in each state.";
+    same(read!(storage, jobs.tally()), Vec::new(), contract, "no job");
+    for n in 0..5 {
+        let job = numbered(&env, if n < 2 { JobKind::VERIFY } else { JobKind::new("crm-sync") }, n);
+        let running = claimed(&env, &job);
+        insert(storage, &if n == 4 { running } else { job }).await;
+    }
+    let mut found = read!(storage, jobs.tally());
+    found.sort_by_key(|(kind, state, _)| (kind.clone(), state.as_str()));
+    let expected = vec![
+        (JobKind::new("crm-sync"), JobState::Queued, 2),
+        (JobKind::new("crm-sync"), JobState::Running, 1),
+        (JobKind::VERIFY, JobState::Queued, 2),
+    ];
+    same(found, expected, contract, "five jobs");
+}
+
+/// A queue has one state.
+pub async fn the_state_of_a_queue_is_stored_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let contract = "The state of a queue is read as it was written.";
+    let (mail, crm) = (JobKind::MAIL, JobKind::new("crm-sync"));
+    let new = |kind: &JobKind| JobQueueState::new(kind.clone(), true, env.now(), &env.actor);
+    let (first, second) = (new(&mail), new(&crm));
+    for state in [&first, &second] {
+        attempt!(storage, jobs.insert_queue(state)).unwrap();
+    }
+    is_taken("kind", attempt!(storage, jobs.insert_queue(&first)), "the queue has one");
+    same(read!(storage, jobs.queues()), vec![second.clone(), first.clone()], contract, "sorted by kind");
+    let resumed = first.set(false, env.now(), &env.actor);
+    attempt!(storage, jobs.update_queue(&first, &resumed)).unwrap();
+    same(attempt!(storage, jobs.lock_queue(first.id)).unwrap(), Some(resumed.clone()), contract, "`lock_queue`");
+    let late = attempt!(storage, jobs.update_queue(&first, &resumed));
+    assert_eq!(code_of(late, "the row has another version"), ErrorCode::VersionConflict);
+    let unknown = JobQueueState::id_of(&JobKind::VERIFY);
+    same(attempt!(storage, jobs.lock_queue(unknown)).unwrap(), None, "A queue without a state has none.", "verify");
+}
+
+/// A schedule has one state.
+pub async fn the_state_of_a_schedule_is_stored_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let contract = "The state of a schedule is read as it was written.";
+    let cron = CronLine::parse("30 3 * * *").unwrap();
+    let (first, second) = (ScheduleState::new("z", &cron, env.now()), ScheduleState::new("a", &cron, env.now()));
+    for state in [&first, &second] {
+        attempt!(storage, jobs.insert_schedule(state)).unwrap();
+    }
+    is_taken("name", attempt!(storage, jobs.insert_schedule(&first)), "the schedule has one");
+    same(read!(storage, jobs.schedules()), vec![second.clone(), first.clone()], contract, "sorted by name");
+    let fired = first.fired(&cron, first.next_at);
+    attempt!(storage, jobs.update_schedule(&first, &fired)).unwrap();
+    same(attempt!(storage, jobs.lock_schedule(first.id)).unwrap(), Some(fired.clone()), contract, "`lock_schedule`");
+    let late = attempt!(storage, jobs.update_schedule(&first, &fired));
+    assert_eq!(code_of(late, "the row has another version"), ErrorCode::VersionConflict);
+    let unknown = ScheduleState::id_of("b");
+    same(attempt!(storage, jobs.lock_schedule(unknown)).unwrap(), None, "A new schedule has no state.", "b");
 }
