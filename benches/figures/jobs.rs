@@ -1,5 +1,5 @@
-//! Jobs: how many that do nothing two workers run in a second, and what it costs to enqueue one in the transaction of an
-//! order.
+//! Jobs: how many that do nothing two workers run in a second, and what it costs to enqueue one in the transaction of
+//! an order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,10 +3,11 @@
 //! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `import`, `http`, `jobs`, `access`,
 //! `logins`, `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start it.
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
-//! it also runs `postgres`, `table-postgres`, `orders-postgres`, `jobs-postgres`, `orders-mysql`, `redis`, `engines` (or
-//! one of them, such as `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that flush
-//! to disk as in production. `size` creates a million products on each database, `orders-size` a million orders, and
-//! `table-postgres` imports a million rows, which takes some minutes. So does `table`, which runs only if it is named.
+//! it also runs `postgres`, `table-postgres`, `orders-postgres`, `jobs-postgres`, `orders-mysql`, `redis`, `engines`
+//! (or one of them, such as `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that
+//! flush to disk as in production. `size` creates a million products on each database, `orders-size` a million orders,
+//! and `table-postgres` imports a million rows, which takes some minutes. So does `table`, which runs only if it is
+//! named.
 //!
 //! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
 

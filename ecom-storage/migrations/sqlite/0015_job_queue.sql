@@ -1,6 +1,6 @@
--- The table of jobs becomes a queue for any kind of job. `priority` is the place of a job in its queue, and `unique_key`
--- what no two waiting jobs of a kind have in common. A kind of jobs is a queue, which has a row in `job_queues` once it
--- was paused. `job_schedules` has the time at which each schedule creates its next job.
+-- The table of jobs becomes a queue for any kind of job. `priority` is the place of a job in its queue, and
+-- `unique_key` what no two waiting jobs of a kind have in common. A kind of jobs is a queue, which has a row in
+-- `job_queues` once it was paused. `job_schedules` has the time at which each schedule creates its next job.
 ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN unique_key TEXT CHECK (length(unique_key) <= 200);
 

@@ -62,8 +62,8 @@ port! {
         /// it is set.
         async fn rejections(&mut self, id: JobId, after: Option<u64>, limit: u32) -> Result<Vec<JobRejection>>;
 
-        /// Removes at most `limit` jobs that ended before `before`, whether they succeeded, failed or were canceled, with
-        /// their rejections; only those of a kind if it is set. Returns how many jobs.
+        /// Removes at most `limit` jobs that ended before `before`, whether they succeeded, failed or were canceled,
+        /// with their rejections; only those of a kind if it is set. Returns how many jobs.
         async fn trim(&mut self, kind: Option<&JobKind>, before: Timestamp, limit: u32) -> Result<u64>;
 
         /// Returns how many jobs of each kind are in each state, sorted by kind, without those of which there are none.

@@ -401,8 +401,8 @@ pub(crate) async fn begin_here(
 }
 
 /// Runs the work of a job of [`begin_here`], renews its lease meanwhile, and records its end. `flaw` finds the reason
-/// why work without an error counts as failed. If the lease runs out, the work goes on, because nobody else does it, and
-/// takes the lease again once the database answers.
+/// why work without an error counts as failed. If the lease runs out, the work goes on, because nobody else does it,
+/// and takes the lease again once the database answers.
 ///
 /// # Errors
 /// The errors of the work.

@@ -266,9 +266,9 @@ impl<'a> JobService<'a> {
     }
 
     /// Cancels a job that is queued or running. A run ends when its worker next renews its lease, at the latest after a
-    /// third of [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl), and what it has done by then stays; one
-    /// with a transactional handler is rolled back. A job that was canceled already is returned as it is. The permission
-    /// is `jobs:write`.
+    /// third of [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl), and what it has done by then stays;
+    /// one with a transactional handler is rolled back. A job that was canceled already is returned as it is. The
+    /// permission is `jobs:write`.
     ///
     /// # Errors
     /// `NotFound`, `STATE_CONFLICT` if the job has ended, or if it is an import, `Unavailable`.
@@ -302,8 +302,8 @@ impl<'a> JobService<'a> {
         tx.ended(Ok(after))
     }
 
-    /// Returns the queues of the shop and those of which there are jobs, sorted by kind, with the numbers of their jobs.
-    /// The permission is `jobs:read`.
+    /// Returns the queues of the shop and those of which there are jobs, sorted by kind, with the numbers of their
+    /// jobs. The permission is `jobs:read`.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -314,8 +314,8 @@ impl<'a> JobService<'a> {
     }
 
     /// Pauses a queue: none of its jobs begins until [`Self::resume`], in any process, from the next poll on
-    /// ([`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval)). Jobs that run go on, and others can be
-    /// enqueued. The permission is `jobs:write`.
+    /// ([`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval)). Jobs that run go on, and others can
+    /// be enqueued. The permission is `jobs:write`.
     ///
     /// # Errors
     /// `NotFound` if the shop has no such queue and no job of the kind, `STATE_CONFLICT` for imports, which are never

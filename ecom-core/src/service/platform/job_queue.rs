@@ -22,8 +22,8 @@ use crate::shop::Shop;
 /// follows. A [`TransactionalJobHandler`] makes its effects in the database exactly once.
 ///
 /// Several jobs run at once, in the tasks of the runtime, so that a handler must not block its thread. A run ends at an
-/// await if its time limit has passed, if the job is canceled, or if the process stops. A handler that panics fails, and
-/// its job stays failed, because a defect does not go away by itself.
+/// await if its time limit has passed, if the job is canceled, or if the process stops. A handler that panics fails,
+/// and its job stays failed, because a defect does not go away by itself.
 ///
 /// ```
 /// use ecom_core::platform::{JobError, JobHandler, JobQueue, JobRun};
@@ -56,8 +56,8 @@ pub trait JobHandler: Send + Sync + fmt::Debug + 'static {
 /// the database happen exactly once, and none happens if the job fails, is canceled, or loses its process.
 ///
 /// The transaction holds what it has locked until the end of the run, and on SQLite nobody else can write meanwhile. So
-/// a run should be short; its time limit is at most [`JobQueue::MAX_TRANSACTION`]. If the process dies, another one runs
-/// the job after that limit.
+/// a run should be short; its time limit is at most [`JobQueue::MAX_TRANSACTION`]. If the process dies, another one
+/// runs the job after that limit.
 #[async_trait]
 pub trait TransactionalJobHandler: Send + Sync + fmt::Debug + 'static {
     /// Runs a job by the `…_in` methods of the shop, or by statements of the application. If another transaction was in
@@ -295,8 +295,8 @@ impl JobQueue {
     /// Checks the settings of all queues of a shop.
     ///
     /// # Errors
-    /// `Validation` on fields `job_queues…` if a name is malformed or used twice, if a setting is out of bounds, or if a
-    /// cron line cannot be read.
+    /// `Validation` on fields `job_queues…` if a name is malformed or used twice, if a setting is out of bounds, or if
+    /// a cron line cannot be read.
     pub fn check_all(queues: &[Self]) -> Result<()> {
         let mut errors = ValidationErrors::default();
         let mut names: Vec<&str> = Vec::new();

@@ -16,6 +16,7 @@ use crate::domain::catalog::product::Product;
 use crate::domain::catalog::review::{Review, ReviewInput};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
+use crate::domain::platform::job::JobKind;
 use crate::domain::sales::cart::{Cart, CartAccess, CartInput, CartLineInput, CartLinePatch};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::domain::search::synonyms::Synonym;
@@ -406,6 +407,9 @@ pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) 
     fails!(customers.restore_in(known.id, v(1)));
     let nowhere = AddressId(Uuid::nil());
     fails!(jobs.retry_in(JobId(Uuid::nil())));
+    fails!(jobs.cancel_in(JobId(Uuid::nil())));
+    // The state is written before the queue turns out to be unknown.
+    fails!(jobs.pause_in(&JobKind::new("unknown")));
     fails!(addresses.create_in(nobody, &address_input()));
     fails!(addresses.replace_in(nowhere, v(1), &address_input()));
     fails!(addresses.patch_in(nowhere, v(1), from(&json!({ "city": "Paris" }))));

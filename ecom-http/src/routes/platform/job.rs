@@ -150,8 +150,8 @@ pub(crate) async fn rejected(reply: Reply, Id(id): Id<JobId>, Query(()): Query<(
 
 /// Run a job again
 ///
-/// The job must have failed or been canceled. It gets as many attempts as a new one. An import cannot be run again, because its source is gone: repeat the
-/// import.
+/// The job must have failed or been canceled. It gets as many attempts as a new one. An import cannot be run again,
+/// because its source is gone: repeat the import.
 #[utoipa::path(
     post, path = "/admin/jobs/{id}/retry", tag = "admin", security(("bearer" = ["jobs:write"])), params(ById),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
@@ -171,7 +171,8 @@ pub(crate) async fn retry(
 /// Cancel a job
 ///
 /// A queued job does not run. The run of a running job ends within a few seconds, and what it has done by then stays,
-/// unless the job runs in a transaction. An import cannot be canceled. If the job was canceled already, nothing changes.
+/// unless the job runs in a transaction. An import cannot be canceled. If the job was canceled already, nothing
+/// changes.
 #[utoipa::path(
     post, path = "/admin/jobs/{id}/cancel", tag = "admin", security(("bearer" = ["jobs:write"])), params(ById),
     responses((status = 200, description = "The canceled job", body = Item<JobView>))
