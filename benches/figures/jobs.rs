@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use ecom::adapters::{SqlStorage, SqliteOptions};
-use ecom::config::ShopConfig;
+use ecom::async_trait;
 use ecom::platform::{JobError, JobHandler, JobQueue, JobRun, NewJob};
 use ecom::port::{NoCache, NoSearch, Storage};
-use ecom::{Shop, ShopParts};
+use ecom::{Shop, ShopConfig, ShopParts};
 
 use crate::orders::{Prices, order, prices, spread};
 use crate::support::{Bench, median, pair, rounds, shop_on};
