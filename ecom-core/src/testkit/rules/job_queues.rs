@@ -501,7 +501,7 @@ pub async fn a_schedule_fires_once_in_all_processes(f: &ShopFixture) {
     let shops = [(); 3].map(|()| process(f, [hourly()]));
     let look = async || {
         futures::future::join_all(shops.iter().map(pass)).await;
-        // What one process has created meanwhile is run, too.
+        // The second pass runs what the first one has created.
         futures::future::join_all(shops.iter().map(pass)).await;
         script.begun()
     };
@@ -538,7 +538,10 @@ pub async fn a_schedule_fires_once_in_all_processes(f: &ShopFixture) {
     pass(&daily).await;
     assert_eq!(script.begun().len(), 4, "the next time is 3:30");
     f.clock.advance(hour * 24);
-    pass(&daily).await;
+    // The second pass runs what the first one has created.
+    for _ in 0..2 {
+        pass(&daily).await;
+    }
     assert_eq!(script.begun().len(), 5);
 }
 

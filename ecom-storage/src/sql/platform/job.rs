@@ -18,7 +18,6 @@ use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
-use crate::sql::engine::stored::Stored as _;
 use crate::sql::engine::value::{Row, Value};
 
 /// The columns of jobs.
