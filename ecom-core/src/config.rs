@@ -49,8 +49,8 @@ pub struct ShopConfig {
     pub adjustment_batch: usize,
     /// The maximum number of orders that share one commit. 1–1,000, default 256.
     pub order_batch: usize,
-    /// How many events wait for a live subscription at most. If there are more, the subscription ends, so that nobody
-    /// waits for a slow receiver. 1–10,000, default 256.
+    /// The maximum number of events that wait for the receiver of a live subscription. If there are more, the
+    /// subscription ends, so that a slow receiver delays no other. 1–10,000, default 256.
     pub live_buffer: usize,
     /// How long a cart is kept after its last change. 1 hour to 365 days, default 30 days.
     pub cart_ttl: Duration,

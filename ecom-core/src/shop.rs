@@ -101,8 +101,8 @@ pub struct Mailing {
 }
 
 impl ShopParts {
-    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no feeds, no jobs of
-    /// the application and default settings.
+    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no feeds, no
+    /// queues of the application and default settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));

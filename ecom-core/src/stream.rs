@@ -55,26 +55,13 @@ where
 impl<S: Stream<Item = io::Result<Bytes>> + Send + Unpin> StreamPump<S> {
     /// Passes on the stream until its end, or until nobody reads it any more. It then drops the rest of the stream.
     pub async fn run(mut self) {
-        let least = self.patience.as_secs().saturating_mul(LEAST_RATE);
-        // What has arrived, and how long this has waited for it. The time of a slow reader does not count.
-        let (mut arrived, mut waited) = (0, Duration::ZERO);
+        let mut pace = Pace::new(self.patience);
         loop {
             let asked = Instant::now();
             let part = match tokio::time::timeout(self.patience, self.stream.next()).await {
                 Ok(None) => Part::End,
-                Ok(Some(Ok(data))) => {
-                    arrived += data.len() as u64;
-                    waited += asked.elapsed();
-                    let is_over = waited >= self.patience;
-                    if is_over && arrived < least {
-                        Part::Failed(ErrorKind::TimedOut.into())
-                    } else {
-                        if is_over {
-                            (arrived, waited) = (0, Duration::ZERO);
-                        }
-                        Part::Data(data)
-                    }
-                }
+                Ok(Some(Ok(data))) if pace.keeps_up(data.len() as u64, asked.elapsed()) => Part::Data(data),
+                Ok(Some(Ok(_))) => Part::Failed(ErrorKind::TimedOut.into()),
                 Ok(Some(Err(error))) => Part::Failed(error),
                 Err(_) => Part::Failed(ErrorKind::TimedOut.into()),
             };
@@ -83,6 +70,34 @@ impl<S: Stream<Item = io::Result<Bytes>> + Send + Unpin> StreamPump<S> {
                 return;
             }
         }
+    }
+}
+
+/// How fast a sender sends.
+struct Pace {
+    patience: Duration,
+    /// The bytes that have arrived, and the time that the pump has waited for them. The time of a slow reader does not
+    /// count.
+    arrived: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    const fn new(patience: Duration) -> Self {
+        Self { patience, arrived: 0, waited: Duration::ZERO }
+    }
+
+    /// Adds a part, and returns false if the sender was too slow over the last period of patience.
+    fn keeps_up(&mut self, bytes: u64, waited: Duration) -> bool {
+        self.arrived += bytes;
+        self.waited += waited;
+        if self.waited < self.patience {
+            return true;
+        }
+        let least = self.patience.as_secs().saturating_mul(LEAST_RATE);
+        let keeps_up = self.arrived >= least;
+        *self = Self::new(self.patience);
+        keeps_up
     }
 }
 
@@ -123,39 +138,19 @@ impl<S> fmt::Debug for StreamPump<S> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    /// Returns what a reader gets from a sender that sends a part of some bytes each second.
-    async fn read(parts: u64, bytes: usize, reader_pause: Duration) -> (u64, io::Result<()>) {
-        let stream = futures::stream::unfold(0, move |n| async move {
-            if n == parts {
-                return None;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            Some((Ok(Bytes::from(vec![b'x'; bytes])), n + 1))
-        });
-        let (mut reader, pump) = reader_of(Box::pin(stream), PATIENCE);
-        let receive = async {
-            let mut read = 0;
-            loop {
-                tokio::time::sleep(reader_pause).await;
-                match reader.from.recv().await {
-                    Some(Part::Data(data)) => read += data.len() as u64,
-                    Some(Part::End) => return (read, Ok(())),
-                    Some(Part::Failed(error)) => return (read, Err(error)),
-                    None => return (read, Err(ErrorKind::UnexpectedEof.into())),
-                }
-            }
+    #[test]
+    fn a_sender_that_trickles_is_given_up() {
+        let second = Duration::from_secs(1);
+        let given_up_after = |bytes| {
+            let mut pace = Pace::new(30 * second);
+            (1..=1_000).find(|_| !pace.keeps_up(bytes, second))
         };
-        tokio::join!(pump.run(), receive).1
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_sender_that_trickles_is_given_up_and_a_slow_reader_is_waited_for() {
-        let (read_slowly, end) = read(1_000, 1, Duration::ZERO).await;
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::TimedOut);
-        assert_eq!(read_slowly, 29, "the first 30 seconds show that it trickles");
-        assert!(matches!(read(1_000, 100, Duration::ZERO).await, (100_000, Ok(()))));
-        assert!(matches!(read(100, 200, Duration::from_secs(60)).await, (20_000, Ok(()))));
+        assert_eq!(given_up_after(1), Some(30));
+        assert_eq!(given_up_after(99), Some(30));
+        assert_eq!(given_up_after(100), None);
+        // Each period counts for itself.
+        let mut pace = Pace::new(30 * second);
+        assert!(pace.keeps_up(1_000_000, 30 * second));
+        assert!(!pace.keeps_up(1, 30 * second));
     }
 }

@@ -19,7 +19,8 @@ use crate::serve::Draining;
 
 /// How long a client of server-sent events waits before it opens the stream again.
 const RECONNECT: Duration = Duration::from_secs(2);
-/// How long a client of WebSocket may take none of a message, or answer no ping.
+/// How long a client of a WebSocket may take to receive a message. A client that sends nothing for this time and two
+/// heartbeats is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the end of a WebSocket may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -143,7 +144,7 @@ impl Source {
 /// Returns the response with a stream of server-sent events.
 pub(crate) fn server_sent(stream: Stream) -> Response {
     let mut source = Source::new(stream);
-    // From the id, a client goes on that loses the connection before it has got an event.
+    // A client that loses the connection before it has received an event resumes after this id.
     let first = with_id(Event::default().retry(RECONNECT).comment("live"), source.stream.live.passed());
     let rest = futures::stream::unfold(source, |mut source| async move {
         let event = match source.next().await? {
@@ -244,15 +245,14 @@ fn frame(name: &str, id: Option<EventId>, data: Option<&str>) -> Message {
 /// Sends a message. It fails if the client does not take it before the time is over, the subscription ends, or the
 /// server shuts down.
 async fn send(socket: &mut WebSocket, source: &Source, message: Message) -> Result<(), Why> {
-    const LAGGED: Why = Why::Shop(LiveEnd::Lagged);
     let (ended, mut draining) = (source.stream.live.ended(), source.stream.draining.clone());
     tokio::select! {
         biased;
         sent = tokio::time::timeout(SEND_TIMEOUT, socket.send(message)) => match sent {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(LAGGED),
+            Ok(Err(_)) | Err(_) => Err(Why::Shop(LiveEnd::Lagged)),
         },
-        () = ended => Err(LAGGED),
+        why = ended => Err(Why::Shop(why)),
         () = begun(&mut draining) => Err(Why::Shutdown),
     }
 }

@@ -171,8 +171,8 @@ impl Draining {
         let _ = self.begun.wait_for(|begun| *begun).await;
     }
 
-    /// Returns a value for which the shutdown waits as for a connection: a connection that has become a WebSocket is
-    /// none of the server any more.
+    /// Returns a value that keeps the shutdown waiting until it is dropped. A WebSocket holds one, because the server
+    /// no longer tracks its connection after the upgrade.
     pub(crate) fn hold(&self) -> impl Send + Sync + use<> {
         self.phase.subscribe()
     }

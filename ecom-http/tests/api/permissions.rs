@@ -385,11 +385,8 @@ impl Rows<'_> {
             },
             _ => {}
         }
-        let mut path = path
-            .replace("{id}", &target)
-            .replace("{line_id}", &line)
-            .replace("{name}", FEED)
-            .replace("{kind}", "mail");
+        let mut path =
+            path.replace("{id}", &target).replace("{line_id}", &line).replace("{name}", FEED).replace("{kind}", "mail");
         if !query.is_empty() {
             path = format!("{path}?{query}");
         }

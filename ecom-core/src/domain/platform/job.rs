@@ -81,7 +81,8 @@ impl fmt::Display for JobKind {
 
 words! {
     /// The place of a job in its queue. The due jobs of a higher priority begin first; those of one priority begin in
-    /// the order in which they became due. Queues do not wait for each other.
+    /// the order in which they became due. Queues do not wait for each other, except `reindex` and `verify`, which share a
+    /// worker.
     JobPriority {
         /// The job begins after all others.
         Low = "low",
@@ -120,7 +121,7 @@ pub struct Job {
     pub kind: JobKind,
     /// The parameters of the operation: a JSON object of at most [`Self::MAX_PARAMETERS`] bytes.
     pub parameters: Map<String, Value>,
-    /// What no two waiting jobs of the kind have in common; `None` if the job is not unique.
+    /// A key that no other job of the kind has while both wait for their first run; `None` if the job is not unique.
     pub unique_key: Option<String>,
     /// The place in the queue.
     pub priority: JobPriority,
@@ -288,7 +289,7 @@ impl Job {
         }
     }
 
-    /// Returns true if the job waits for its first run. Of the jobs of a kind that do, no two have the same unique key.
+    /// Returns true if the job waits for its first run. No two waiting jobs of a kind have the same unique key.
     pub fn is_waiting(&self) -> bool {
         self.state == JobState::Queued && self.started_at.is_none()
     }

@@ -90,13 +90,13 @@ pub struct LiveLevel {
     pub available: i64,
 }
 
-/// What a subscription gets.
+/// A message of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveMessage {
     /// An event.
     Event(LiveEvent),
-    /// The log does not have the event any more after which the subscription was to go on, so events may have been
-    /// missed. The subscription goes on with what happens from now on. The receiver reads again what it shows.
+    /// The log no longer has the event after which the subscription was to begin, so events may have been missed. The
+    /// subscription continues with new events. The receiver should load again what it shows.
     Reset,
     /// The end of the subscription. It is the last message.
     End(LiveEnd),
@@ -127,7 +127,7 @@ impl LiveEnd {
     }
 }
 
-/// An event with what decides who may see it.
+/// An event, with the customer of its order and the state of its product, which decide who may see it.
 #[derive(Debug)]
 pub(crate) struct ReadEvent {
     pub position: OutboxPosition,
@@ -175,7 +175,7 @@ impl ReadEvent {
     }
 }
 
-/// What a subscription gets: what its filter asks for and its principal may see.
+/// Decides which events a subscription gets: those that match its filter and that its principal may see.
 #[derive(Debug)]
 pub(crate) struct LiveScope {
     who: Principal,

@@ -15,8 +15,8 @@ port! {
         /// Inserts a job.
         ///
         /// # Errors
-        /// `DUPLICATE` on `unique_key` if it waits for its first run ([`Job::is_waiting`]), as another job of the same
-        /// kind with the same unique key does.
+        /// `DUPLICATE` on `unique_key` if the job and another one of the same kind with the same unique key both wait
+        /// for their first run ([`Job::is_waiting`]).
         async fn insert(&mut self, job: &Job) -> Result<()>;
 
         /// Returns one job.

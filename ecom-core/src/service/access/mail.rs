@@ -1,6 +1,6 @@
 //! Mails about users. A consumer of the log of events ([`Mails`]) creates a job for each event that asks for a mail,
-//! and the worker of the jobs makes the token and sends the mail ([`SendMail`]). So the token is in no event and in no job,
-//! and a mail is sent only after the transaction that asks for it.
+//! and the worker of the jobs makes the token and sends the mail ([`SendMail`]). So the token is in no event and in no
+//! job, and a mail is sent only after the transaction that asks for it.
 //!
 //! A mail may be sent twice: the process can die after the mail server has taken the mail, and before that is recorded.
 //! The second mail has another token, and the first one's is void.
@@ -100,14 +100,14 @@ fn is_old(cx: &Context, mail: MailKind, asked_at: Timestamp, now: Timestamp) -> 
     asked_at + cx.config.one_time_ttl(mail.purpose()) <= now
 }
 
-/// Sends the mails of jobs. It counts `sent`, or `skipped` for a mail that has become pointless: because it was asked for
-/// long ago, or because the user is blocked, deleted or erased, has verified its address, or has set another password
-/// since.
+/// Sends the mails of jobs. It counts `sent`, or `skipped` for a mail that has become pointless: because it was
+/// requested too long ago, or because the user is blocked, deleted or erased, has verified its address, or has set
+/// another password since.
 #[derive(Debug)]
 struct SendMail(Mailing);
 
-/// Returns the queue of mails. They are tried for some six hours, because a mail server can be down for longer than an
-/// index, and a slow answer of the mail server does not hold up the other mails.
+/// Returns the queue of mails. They are tried for three to six and a half hours, because a mail server can be down for
+/// longer than an index. A slow response of the mail server does not hold up the other mails.
 pub(crate) fn queue(mailing: Mailing) -> JobQueue {
     let handler = Handler::Plain(Arc::new(SendMail(mailing)));
     JobQueue::of_shop(JobKind::MAIL, handler, Runner::Worker).max_attempts(MAX_ATTEMPTS).at_once(4)

@@ -104,8 +104,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Runs the jobs of the index that are due, one of each kind, and returns true if there may be more. The index follows the log
-    /// meanwhile, as far as the job lets it.
+    /// Runs the jobs of the index that are due, one of each kind, and returns true if there may be more. The index
+    /// follows the log meanwhile, as far as the job lets it.
     async fn run_job(&self) -> Result<bool> {
         let cx = &self.cx;
         if self.is_fallback || !worker::index_is_due(cx).await? || !cx.indices.main.provider.acquire_writer().await? {

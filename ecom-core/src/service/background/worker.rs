@@ -169,7 +169,7 @@ impl Worker {
         Self { cx: cx.clone(), stopped: stopped.clone() }
     }
 
-    /// Returns the queues that can begin jobs now, and how many each.
+    /// Returns the queues of which this process can begin jobs now, and how many jobs of each.
     async fn free<'a>(&'a self, running: &Running) -> Result<Vec<(&'a JobQueue, u32)>> {
         if *self.stopped.borrow() {
             return Ok(Vec::new());
@@ -480,8 +480,8 @@ fn panicked(job: &Job, panic: &(dyn std::any::Any + Send)) -> End {
     End::Failed { error: PANICKED.to_owned(), lasting: true }
 }
 
-/// Records the ends of runs, and takes jobs of queues that are due, at most so many of each. If the database cannot be
-/// reached, it tries again for as long as the leases of the runs certainly last.
+/// Records the ends of runs, and takes due jobs: of each queue at most the number in `free`. If the database cannot be
+/// reached, it tries again until the leases of the runs may have run out.
 ///
 /// # Errors
 /// `Unavailable`.

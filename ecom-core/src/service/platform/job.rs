@@ -155,9 +155,9 @@ impl<'a> JobService<'a> {
         job.check(&self.cx.queues, self.cx.now())
     }
 
-    /// Enqueues a job of the index, of which no two with the same parameters wait.
+    /// Enqueues a job of the index. Its parameters are its unique key, so that no two with the same parameters wait.
     async fn enqueue_of_index(&self, tx: &mut Tx<'_>, kind: JobKind, parameters: Map<String, Value>) -> Result<Job> {
-        // The release before has compared the parameters as this text.
+        // The previous release stores the hash of this text, so both releases find each other's jobs.
         let key = Value::Object(parameters.clone()).to_string();
         self.insert(tx, &NewJob::new(kind).parameters(parameters).unique_key(key)).await
     }
@@ -235,7 +235,7 @@ impl<'a> JobService<'a> {
     /// Runs a failed or canceled job again, with as many attempts as a new one.
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` if the job has neither failed nor was canceled, or if it is an import,
+    /// `NotFound`, `STATE_CONFLICT` if the job has neither failed nor been canceled, or if it is an import,
     /// `Unavailable`.
     pub async fn retry(&self, id: JobId) -> Result<Job> {
         self.who.require(Permission::JobsWrite)?;
@@ -266,9 +266,10 @@ impl<'a> JobService<'a> {
     }
 
     /// Cancels a job that is queued or running. A run ends when its worker next renews its lease, at the latest after a
-    /// third of [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl), and what it has done by then stays;
-    /// one with a transactional handler is rolled back. A job that was canceled already is returned as it is. The
-    /// permission is `jobs:write`.
+    /// third of [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl), and what it has done by then stays. A
+    /// run of a transactional handler goes on, and is rolled back at its end; on SQLite, this call waits for its
+    /// transaction and fails if the job has succeeded by then. A job that was canceled already is returned unchanged.
+    /// The permission is `jobs:write`.
     ///
     /// # Errors
     /// `NotFound`, `STATE_CONFLICT` if the job has ended, or if it is an import, `Unavailable`.
@@ -353,7 +354,7 @@ impl<'a> JobService<'a> {
     async fn set_paused(&self, tx: &mut Tx<'_>, kind: &JobKind, paused: bool) -> Result<JobQueueStatus> {
         self.who.require(Permission::JobsWrite)?;
         if *kind == JobKind::IMPORT {
-            let message = "imports are never queued, so that their queue cannot be paused".to_owned();
+            let message = "imports are never queued, so their queue cannot be paused or resumed".to_owned();
             return Err(Conflict::State { message }.into());
         }
         tx.started();

@@ -57,7 +57,8 @@ pub trait JobHandler: Send + Sync + fmt::Debug + 'static {
 ///
 /// The transaction holds what it has locked until the end of the run, and on SQLite nobody else can write meanwhile. So
 /// a run should be short; its time limit is at most [`JobQueue::MAX_TRANSACTION`]. If the process dies, another one
-/// runs the job after that limit.
+/// runs the job after that limit, or after [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl) if that is
+/// longer.
 #[async_trait]
 pub trait TransactionalJobHandler: Send + Sync + fmt::Debug + 'static {
     /// Runs a job by the `…_in` methods of the shop, or by statements of the application. If another transaction was in
@@ -99,14 +100,14 @@ impl JobRun {
 pub struct JobError {
     /// The message, which operators see: without secrets, and without personal data.
     pub message: String,
-    /// What follows.
+    /// Whether the job runs again.
     pub next: AfterFailure,
     /// The cause, which is logged and not shown.
     #[source]
     pub source: Option<BoxError>,
 }
 
-/// What follows after a job has failed.
+/// Whether and when a job runs again after a run has returned an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AfterFailure {
@@ -167,7 +168,7 @@ pub(crate) enum Runner {
     Worker,
     /// The task that may write to the search index.
     Index,
-    /// None.
+    /// No task: the process that creates a job runs it.
     Creator,
 }
 
@@ -284,7 +285,8 @@ impl JobQueue {
         &self.kind
     }
 
-    /// Returns for how long a worker takes a job, if it cannot renew its lease during the run.
+    /// Returns how long the first lease of a job lasts. A transactional run does not renew it, so it covers the time
+    /// limit.
     pub(crate) fn lease(&self, ttl: Duration) -> Duration {
         match self.handler {
             Handler::Transactional(_) => ttl.max(self.time_limit.unwrap_or_default()),
@@ -392,8 +394,8 @@ pub struct NewJob {
     pub kind: JobKind,
     /// The parameters: a JSON object of at most 64 KiB, nested at most 30 levels deep.
     pub parameters: Map<String, Value>,
-    /// What no two waiting jobs of the kind have in common, 1–200 characters. If a job with the key is queued already,
-    /// [`JobService::enqueue`](crate::platform::JobService::enqueue) returns that one.
+    /// The unique key, 1–200 characters. If a job of the kind with this key is queued already,
+    /// [`JobService::enqueue`](crate::platform::JobService::enqueue) returns that job instead of creating one.
     #[setters(into)]
     pub unique_key: Option<String>,
     /// The place in the queue.

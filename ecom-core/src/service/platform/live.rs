@@ -135,7 +135,8 @@ struct Read {
     is_torn: bool,
 }
 
-/// Reads events with what decides who may see them. The number of statements does not depend on the number of events.
+/// Reads events with the products and customers that decide who may see them. The number of statements does not depend
+/// on the number of events.
 async fn read(cx: &Arc<Context>, after: OutboxPosition) -> Result<Read> {
     let mut db = log(cx).settled().await?;
     let batch = db.outbox().read(after, READ_AT_ONCE).await?;
@@ -435,12 +436,15 @@ impl LiveEvents {
     }
 
     /// Returns a future that is ready once the shop has ended this subscription, even while messages wait in its
-    /// buffer: a server that still sends one to a slow client gives up then.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// buffer: a server that still sends one to a slow client gives up then. Its value is the reason of the end.
+    pub fn ended(&self) -> impl Future<Output = LiveEnd> + Send + use<> {
         let end = self.joined.as_ref().map(|joined| joined.end.clone());
         async move {
             match end {
-                Some(mut end) => drop(end.wait_for(Option::is_some).await),
+                Some(mut end) => match end.wait_for(Option::is_some).await {
+                    Ok(why) => why.unwrap_or(LiveEnd::Closed),
+                    Err(_) => LiveEnd::Closed,
+                },
                 None => std::future::pending().await,
             }
         }

@@ -227,7 +227,8 @@ pub async fn a_slow_subscriber_is_dropped_and_nobody_waits(f: &ShopFixture) {
         shop.acting_as(me()).inventory().adjust(adjustment(p.skus[0].id, 1)).await.unwrap();
         event(&mut quick).await;
     }
-    tokio::time::timeout(PATIENCE, ended).await.expect("the slow subscriber is dropped");
+    let why = tokio::time::timeout(PATIENCE, ended).await.expect("the slow subscriber is dropped");
+    assert_eq!(why, LiveEnd::Lagged);
     assert_eq!(shop.live().subscribers(), 1);
     let log = ids(&f.events_after(before).await);
     for expected in &log[..4] {

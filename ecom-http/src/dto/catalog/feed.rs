@@ -40,9 +40,9 @@ pub(crate) struct FeedView<'a> {
     pub failures: u32,
     /// Why the last poll has failed; null if it has not.
     pub last_error: Option<&'a str>,
-    /// The version, which increases with every poll.
+    /// The version of the state of the feed, which increases with every change.
     pub version: i64,
-    /// When the feed was first polled (RFC 3339, UTC).
+    /// When the state of the feed was created (RFC 3339, UTC); before that, the time of the request.
     #[serde(serialize_with = "crate::dto::time")]
     pub created_at: DateTime<Utc>,
     /// When the state of the feed was last changed (RFC 3339, UTC).

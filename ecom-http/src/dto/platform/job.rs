@@ -19,7 +19,7 @@ pub(crate) struct JobView<'a> {
     /// The parameters of the operation, such as `repair` of `verify`.
     #[schema(value_type = Object, example = json!({"repair": true}))]
     pub parameters: &'a Map<String, Value>,
-    /// What no two waiting jobs of the kind have in common; null if the job is not unique.
+    /// A key that no other job of the kind has while both wait for their first run; null if the job is not unique.
     pub unique_key: Option<&'a str>,
     /// The place in the queue. Due jobs of a higher priority begin first.
     pub priority: JobPriority,

@@ -41,10 +41,10 @@ pub(crate) struct LiveStockView {
     pub sku_id: Uuid,
     /// The number of pieces that came in (positive) or went out (negative).
     pub delta: i64,
-    /// The number of pieces in stock when the event was sent, with this change and perhaps later ones; null if the SKU
+    /// The number of pieces in stock when the event was read, with this change and perhaps later ones; null if the SKU
     /// was deleted by then.
     pub on_hand: Option<i64>,
-    /// The number of pieces that could be sold when the event was sent; null if the SKU was deleted by then.
+    /// The number of pieces that could be sold when the event was read; null if the SKU was deleted by then.
     pub available: Option<i64>,
 }
 

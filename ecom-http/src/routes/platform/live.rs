@@ -40,8 +40,8 @@ pub(crate) struct LiveParams {
     /// the events of all of them.
     #[serde(default)]
     id: Vec<String>,
-    /// The id of the event after which the stream goes on. The header `Last-Event-ID` takes its place, which browsers
-    /// send when they open a stream again.
+    /// The id of the event after which the stream continues. The header `Last-Event-ID`, which browsers send when they
+    /// open a stream again, takes precedence.
     #[serde(default)]
     last_event_id: Option<String>,
     /// A ticket of `POST /events/ticket`, in place of the header `Authorization`, which browsers cannot send here.
@@ -75,7 +75,7 @@ impl FromRequestParts<Arc<App>> for Wanted {
             return match WebSocketUpgrade::from_request_parts(parts, app).await {
                 Ok(upgrade) => Ok(Self::WebSocket(upgrade)),
                 Err(_) => {
-                    let message = "the request does not begin a WebSocket (RFC 6455, 4.1)";
+                    let message = "the request is not a valid WebSocket handshake (RFC 6455, 4.1)";
                     Err(ApiError::new(ErrorCode::BadRequest, message).at("Upgrade", FieldCode::Malformed))
                 }
             };
@@ -110,24 +110,25 @@ fn event_id(field: &str, text: &str, errors: &mut ValidationErrors) -> Option<Ev
 
 /// Receive live events
 ///
-/// A request with `Accept: text/event-stream` gets server-sent events, and a request that begins a WebSocket gets the
-/// same as messages. The data of a message is an event. Each event comes once, and the events of one aggregate come in
-/// their order; levels of stock are those of the time at which the event is sent.
+/// A request with `Accept: text/event-stream` gets server-sent events, and a WebSocket handshake gets the same messages
+/// over a WebSocket. The data of a message is an event. Each event comes once, and the events of one aggregate come in
+/// order. Levels of stock are those at the time at which the server reads the event.
 ///
-/// Events of stock, prices and products are public if the product is active when the event is sent, and those of
-/// categories always are. Events of orders require `orders:read`; a customer gets those of its own orders. With
+/// Events of stock, prices and products are public if the product is active when the server reads the event, and those
+/// of categories always are. Events of orders require `orders:read`; a customer gets those of its own orders. With
 /// `products:read` or `products:write`, the stream has all products.
 ///
 /// A client that has lost the connection names the last event in `Last-Event-ID`, as browsers do by themselves, and
-/// misses nothing. If the log does not have that event any more, the stream begins with the message `reset`: the client
-/// reads again what it shows, and the stream has what happens from then on. From time to time, the stream sends the id
-/// of the last event that it has left out, without data (`position` of WebSocket). The nil UUID stands for the
-/// beginning of the log.
+/// misses nothing. If the log no longer has that event, the stream begins with the message `reset` and then sends new
+/// events only: the client should load again what it shows. From time to time, the stream sends the id of the last
+/// event that it has passed, whether sent or skipped, without data (over a WebSocket as the message `position`). The
+/// nil UUID stands for the beginning of the log.
 ///
-/// The message `end` names why the stream ends: `expired` (its longest duration is over, or the token has expired),
-/// `lagged` (the client was too slow), `revoked` (the session has ended, or permissions have changed), `unavailable`,
-/// `closed` or `shutdown`. The client can open the stream again after the last event. A WebSocket is closed with 1000,
-/// 1013, 1008, 1013, 1001 and 1001. Its messages are objects with `event`, `id` and `data`.
+/// The last message, `end`, has the reason: `expired` (the stream has reached its longest duration, or the token has
+/// expired), `lagged` (the client was too slow), `revoked` (the session has ended, or permissions have changed),
+/// `unavailable`, `closed` or `shutdown`. The client can open the stream again after the last event. Messages of a
+/// WebSocket are objects with `event`, `id` and `data`. It is closed with the code 1000 after `expired`, 1008 after
+/// `revoked`, 1013 after `lagged` and `unavailable`, and 1001 after `closed` and `shutdown`.
 #[utoipa::path(
     get, path = "/events", tag = "events",
     security((), ("bearer" = ["orders:read"]), ("bearer" = ["own"])), params(LiveParams, LastEventIdHeader),

@@ -1,8 +1,9 @@
-//! Which servers are refused: those that do not write, those to which a proxy sends only a part of the statements,
-//! those with another database or schema, and an old primary.
+//! Refuses servers that may give wrong answers: those that are read-only, those behind a proxy that sends reads and
+//! transactions to different servers, those with another database or schema, and an old primary.
 //!
-//! A connection is checked when it is opened, and a part of that again before it is used for the first time after
-//! [`ServerOptions::check_interval`](crate::ServerOptions::check_interval). No statement and no transaction costs more.
+//! A connection is checked when it is opened. A part of the check is repeated before a connection is used, if its last
+//! check is older than [`ServerOptions::check_interval`](crate::ServerOptions::check_interval). Statements and
+//! transactions themselves cost no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -15,7 +16,7 @@ use crate::sql::engine::dialect::Dialect;
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::migrate;
 
-/// How many reads a connection asks for its server, if the process does not know that server yet. A proxy that chooses
+/// How many reads a new connection makes to find out its server, if the process does not know it. A proxy that chooses
 /// a server for each statement may choose the same one several times.
 pub const READS_OF_A_NEW_SERVER: usize = 16;
 
@@ -31,9 +32,9 @@ const ELSEWHERE: &str = "the URL leads to a proxy that sends reads and transacti
                          `readwritesplit`)";
 const OTHER_DATABASE: &str = "it has another database than the one with which this process began: let the URL lead to \
                               the same database, or restart the process";
-const OTHER_SCHEMA: &str = "its database has not the schema that this release had made when the process began, as a \
-                            backup from before a migration: restart the process to migrate it, or let the URL lead to \
-                            the server that was migrated";
+const OTHER_SCHEMA: &str = "its database does not have the schema of this release, perhaps because it comes from an \
+                            old backup: restart the process to migrate it, or let the URL lead to the server that \
+                            was migrated";
 const OLD_PRIMARY: &str = "it is an old primary: this process has used a server of the same cluster with a later \
                            timeline. Let the URL lead to the current primary, or restart the process if the later one \
                            was given up";
