@@ -80,24 +80,28 @@ struct Pace {
     /// count.
     arrived: u64,
     waited: Duration,
+    is_too_slow: bool,
 }
 
 impl Pace {
     const fn new(patience: Duration) -> Self {
-        Self { patience, arrived: 0, waited: Duration::ZERO }
+        Self { patience, arrived: 0, waited: Duration::ZERO, is_too_slow: false }
     }
 
-    /// Adds a part, and returns false if the sender was too slow over the last period of patience.
+    /// Adds a part, and returns false if the sender was too slow before it, over a period of patience. So the last part
+    /// of a short stream may be late.
     fn keeps_up(&mut self, bytes: u64, waited: Duration) -> bool {
+        if self.is_too_slow {
+            return false;
+        }
         self.arrived += bytes;
         self.waited += waited;
         if self.waited < self.patience {
             return true;
         }
         let least = self.patience.as_secs().saturating_mul(LEAST_RATE);
-        let keeps_up = self.arrived >= least;
-        *self = Self::new(self.patience);
-        keeps_up
+        *self = Self { is_too_slow: self.arrived < least, ..Self::new(self.patience) };
+        true
     }
 }
 
@@ -145,12 +149,13 @@ mod tests {
             let mut pace = Pace::new(30 * second);
             (1..=1_000).find(|_| !pace.keeps_up(bytes, second))
         };
-        assert_eq!(given_up_after(1), Some(30));
-        assert_eq!(given_up_after(99), Some(30));
+        assert_eq!(given_up_after(1), Some(31));
+        assert_eq!(given_up_after(99), Some(31));
         assert_eq!(given_up_after(100), None);
         // Each period counts for itself.
         let mut pace = Pace::new(30 * second);
         assert!(pace.keeps_up(1_000_000, 30 * second));
-        assert!(!pace.keeps_up(1, 30 * second));
+        assert!(pace.keeps_up(1, 30 * second), "it may be the last part");
+        assert!(!pace.keeps_up(1_000_000, second));
     }
 }

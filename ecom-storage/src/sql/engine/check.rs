@@ -145,11 +145,11 @@ impl Known {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// Adds a server, and the timeline that it is on, if it has one.
+    /// Adds a server, and the timeline that it is on, if it has one. Returns [`Self::changes`] at that moment.
     ///
     /// # Errors
     /// `Unavailable` if the process has used a server of the same cluster on a later timeline.
-    pub fn add(&self, server: String, timeline: Option<Timeline>) -> DbResult<()> {
+    pub fn add(&self, server: String, timeline: Option<Timeline>) -> DbResult<u64> {
         let mut known = self.servers.lock();
         if let Some(Timeline { system, number }) = timeline {
             match known.timelines.get(&system) {
@@ -172,7 +172,7 @@ impl Known {
             known.names.clear();
         }
         known.names.insert(server);
-        Ok(())
+        Ok(self.changes())
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
         Timeline { system: system.to_owned(), number }
     }
 
-    fn reason(result: DbResult<()>) -> &'static str {
+    fn reason<T: std::fmt::Debug>(result: DbResult<T>) -> &'static str {
         let source = result.expect_err("it is refused").source;
         source.downcast_ref::<RefusedServer>().expect("a refusal").reason
     }

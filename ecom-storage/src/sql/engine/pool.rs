@@ -226,8 +226,7 @@ impl Conn {
                 #[cfg(any(feature = "sqlite", feature = "mysql"))]
                 _ => None,
             };
-            shared.known.add(server.clone(), timeline)?;
-            self.changes = shared.known.changes();
+            self.changes = shared.known.add(server.clone(), timeline)?;
         }
         self.server = server;
         Ok(())
