@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecom_core::catalog::{Feed, FeedVersion, ImportKind};
-use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed, NoSearch};
+use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed};
 use ecom_http::HttpConfig;
+use ecom_search::{TantivyOptions, TantivySearch};
 use serde_json::{Value, json};
 
 use crate::support::{API, Api, golden, id, kept_private, open};
@@ -38,10 +39,15 @@ impl ImportFeed for OneProduct {
     }
 }
 
+/// Returns the feed.
+pub fn feed() -> Feed {
+    Feed::new(FEED, ImportKind::Products, Arc::new(OneProduct)).every(Duration::from_secs(60))
+}
+
 /// Returns an API whose shop has a feed.
 pub async fn with_feed(config: HttpConfig) -> Api {
-    let feed = Feed::new(FEED, ImportKind::Products, Arc::new(OneProduct)).every(Duration::from_secs(60));
-    Api::changed(config, Arc::new(NoSearch), |parts| parts.feeds = vec![feed]).await
+    let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
+    Api::changed(config, Arc::new(search), |parts| parts.feeds = vec![feed()]).await
 }
 
 /// Waits until the feed is as it should be, and returns it.

@@ -22,6 +22,9 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+#[cfg(feature = "servers")]
+use crate::feeds::feed;
+
 pub const API: &str = "/api/v1";
 
 /// Returns settings with which requests need no login.
@@ -89,13 +92,17 @@ impl Api {
         Self::of(config, Arc::new(search), None, None, |own| own).await
     }
 
-    /// Returns an API over a database of a server.
+    /// Returns an API over a database of a server, whose shop has a feed.
     #[cfg(feature = "servers")]
     pub async fn on_server(config: HttpConfig, database: &test_servers::TestDatabase) -> Self {
         let storage = SqlStorage::server(ecom_storage::ServerOptions::from_url(&database.url).unwrap()).unwrap();
         storage.migrate(Currency::USD).await.unwrap();
         let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-        Self::changed(config, Arc::new(search), |parts| parts.storage = Arc::new(storage)).await
+        Self::changed(config, Arc::new(search), |parts| {
+            parts.storage = Arc::new(storage);
+            parts.feeds = vec![feed()];
+        })
+        .await
     }
 
     /// Returns an API whose rate limiter wraps the one in process.
