@@ -66,8 +66,9 @@ port! {
         /// with their rejections; only those of a kind if it is set. Returns how many jobs.
         async fn trim(&mut self, kind: Option<&JobKind>, before: Timestamp, limit: u32) -> Result<u64>;
 
-        /// Returns how many jobs of each kind are in each state, sorted by kind, without those of which there are none.
-        async fn tally(&mut self) -> Result<Vec<(JobKind, JobState, u64)>>;
+        /// Returns how many jobs of each kind are in each state, sorted by kind, without those of which there are none;
+        /// only those of a kind if it is set.
+        async fn tally(&mut self, kind: Option<&JobKind>) -> Result<Vec<(JobKind, JobState, u64)>>;
 
         /// Returns the states of all queues that have one, sorted by kind.
         async fn queues(&mut self) -> Result<Vec<JobQueueState>>;

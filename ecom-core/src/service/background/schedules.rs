@@ -69,7 +69,9 @@ async fn create(cx: &Context, tx: &mut Tx<'_>, kind: &JobKind, schedule: &JobSch
     let id = JobId(cx.ids.next());
     let job =
         Job { unique_key: Some(key), ..Job::new(id, kind.clone(), schedule.parameters.clone(), now, &Actor::system()) };
-    tx.jobs().insert(&job).await?;
+    let inserted = tx.jobs().insert(&job).await;
+    // The application has enqueued a job with this key meanwhile, which the next try finds.
+    tx.or_next_name(inserted, |field| field == "unique_key")?;
     tx.wake();
     tracing::info!(schedule = &*schedule.name, job = %id, kind = kind.as_str(), "a schedule has created a job");
     Ok(())

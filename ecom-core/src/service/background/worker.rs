@@ -30,7 +30,7 @@ use crate::id::JobId;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::job_queue::{
-    AfterFailure, Handler, JobError, JobQueue, JobRun, Runner, TransactionalJobHandler,
+    AfterFailure, Handler, JobError, JobQueue, JobRun, NewJob, Runner, TransactionalJobHandler,
 };
 use crate::service::run::context::Context;
 use crate::service::run::transaction::Tx;
@@ -174,9 +174,11 @@ impl Worker {
         if *self.stopped.borrow() {
             return Ok(Vec::new());
         }
-        let free = |queue: &&JobQueue| running.slots(queue) > 0;
+        let has_one_writer = self.cx.storage.has_one_writer();
+        let free = |queue: &&JobQueue| running.slots(queue, has_one_writer) > 0;
         let queues = open(&self.cx, self.cx.queues.of(Runner::Worker).filter(free)).await?;
-        Ok(queues.into_iter().map(|queue| (queue, running.slots(queue).min(TAKEN_AT_ONCE))).collect())
+        let slots = |queue: &JobQueue| running.slots(queue, has_one_writer).min(TAKEN_AT_ONCE);
+        Ok(queues.into_iter().map(|queue| (queue, slots(queue))).collect())
     }
 
     /// Records the ends of jobs, and begins as many as are due and there are slots for.
@@ -204,13 +206,15 @@ impl Work for Worker {
         loop {
             events.mark_unchanged();
             let turned = self.turn(&mut running).await;
-            if running.tasks.is_empty() {
-                // Ends that could not be recorded are lost with their leases, and the jobs run again.
+            if turned.is_err() {
+                // Ends that cannot be recorded are lost with their leases, not earlier, and the jobs run again.
+                running.ended.retain(|ended| Instant::now() < ended.held.until);
+            }
+            if running.tasks.is_empty() && running.ended.is_empty() {
                 return Ok(turned.map(|()| false)?);
             }
             if let Err(error) = turned {
                 tracing::warn!(error = %WithCauses(&error), "jobs are neither begun nor ended at the moment");
-                running.ended.retain(|ended| Instant::now() < ended.held.until);
             }
             let stopping = *self.stopped.borrow();
             tokio::select! {
@@ -234,9 +238,9 @@ struct Running {
 
 impl Running {
     /// Returns how many more jobs of a queue can run.
-    fn slots(&self, queue: &JobQueue) -> u32 {
+    fn slots(&self, queue: &JobQueue, has_one_writer: bool) -> u32 {
         let busy = self.kinds.values().filter(|kind| *kind == queue.kind()).count();
-        queue.at_once.saturating_sub(u32::try_from(busy).unwrap_or(u32::MAX))
+        queue.most_at_once(has_one_writer).saturating_sub(u32::try_from(busy).unwrap_or(u32::MAX))
     }
 
     fn begin(&mut self, cx: &Arc<Context>, queue: &JobQueue, held: Held, stopped: &watch::Receiver<bool>) {
@@ -299,13 +303,13 @@ async fn perform(queue: &JobQueue, run: &JobRun, holder: Uuid) -> End {
             Handler::Creator => Err(JobError::postpone(GIVEN_BACK)),
         }
     };
-    let limit = queue.time_limit.unwrap_or(Duration::MAX);
+    let limit = queue.limit(run.cx.config.lease_ttl, run.cx.storage.has_one_writer());
     let Ok(done) = tokio::time::timeout(limit, work).await else {
         let error = format!("the run has exceeded its time limit of {limit:?}");
         return End::Failed { error, lasting: false };
     };
     done.unwrap_or_else(|error| match error.next {
-        AfterFailure::Postpone(pause) => End::GivenBack { pause },
+        AfterFailure::Postpone(pause) => End::GivenBack { pause: pause.clamp(JobError::MIN_PAUSE, NewJob::MAX_DELAY) },
         next => {
             tracing::warn!(job = %run.job.id, error = %WithCauses(&error), "a run of a job has failed");
             End::Failed { lasting: next == AfterFailure::Park, error: error.message }

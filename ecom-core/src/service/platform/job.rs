@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::platform::job::{Job, JobFilter, JobKind, JobQueueState, JobRejection, JobState};
-use crate::error::{Conflict, Entity, Error, FieldCode, Result};
+use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::JobId;
 use crate::paging::{Page, Paging, Total};
 use crate::port::platform::job::JobRepository;
@@ -141,7 +141,9 @@ impl<'a> JobService<'a> {
         self.cx.write(|mut tx| async move { Ok((self.enqueue_in(&mut tx, job).await?, tx)) }).await
     }
 
-    /// [`Self::enqueue`] inside a transaction: the job exists if the transaction is committed.
+    /// [`Self::enqueue`] inside a transaction: the job exists if the transaction is committed. Call it after all other
+    /// writes of the transaction, because jobs come last in the order of the locks. A queued job that it returns does
+    /// not begin before the end of the transaction.
     ///
     /// # Errors
     /// As [`Self::enqueue`].
@@ -165,12 +167,17 @@ impl<'a> JobService<'a> {
     async fn insert(&self, tx: &mut Tx<'_>, new: &NewJob) -> Result<Job> {
         tx.started();
         tx.wake();
-        let queued = match &new.unique_key {
+        let found = match &new.unique_key {
             Some(key) => tx.jobs().queued(&new.kind, key).await?,
             None => None,
         };
-        if let Some(queued) = queued {
-            return tx.ended(Ok(queued));
+        if let Some(found) = found {
+            // Without the lock, a worker could take the found job and run it before the transaction is committed, so
+            // that the run would not see what the transaction has written. A job that runs by now does not count.
+            let locked = tx.jobs().lock(found.id).await?;
+            if let Some(queued) = locked.filter(|job| job.state == JobState::Queued) {
+                return tx.ended(Ok(queued));
+            }
         }
         let now = self.cx.now();
         let id = JobId(self.cx.ids.next());
@@ -235,14 +242,15 @@ impl<'a> JobService<'a> {
     /// Runs a failed or canceled job again, with as many attempts as a new one.
     ///
     /// # Errors
-    /// `NotFound`, `STATE_CONFLICT` if the job has neither failed nor been canceled, or if it is an import,
-    /// `Unavailable`.
+    /// `NotFound`, `STATE_CONFLICT` if the job has neither failed nor been canceled, if it is an import, or if it never
+    /// began and another job with its unique key waits, `Unavailable`.
     pub async fn retry(&self, id: JobId) -> Result<Job> {
         self.who.require(Permission::JobsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.retry_in(&mut tx, id).await?, tx)) }).await
     }
 
-    /// [`Self::retry`] inside a transaction.
+    /// [`Self::retry`] inside a transaction. Call it after all other writes of the transaction, because jobs come last
+    /// in the order of the locks.
     ///
     /// # Errors
     /// As [`Self::retry`].
@@ -260,7 +268,17 @@ impl<'a> JobService<'a> {
             return Err(Conflict::State { message }.into());
         }
         let after = before.retried(self.cx.now(), self.who.actor());
-        tx.jobs().update(&before, &after).await?;
+        let updated = tx.jobs().update(&before, &after).await;
+        updated.map_err(|error| match &error {
+            Error::Conflict(c) if matches!(**c, Conflict::Duplicate { field: "unique_key", .. }) => {
+                let message = format!(
+                    "job {id} cannot be run again while another job with its unique key waits for its first run: \
+                     cancel that job, or try again once it has begun"
+                );
+                Error::from(Conflict::State { message })
+            }
+            _ => error,
+        })?;
         tx.wake();
         tx.ended(Ok(after))
     }
@@ -278,7 +296,8 @@ impl<'a> JobService<'a> {
         self.cx.write(|mut tx| async move { Ok((self.cancel_in(&mut tx, id).await?, tx)) }).await
     }
 
-    /// [`Self::cancel`] inside a transaction.
+    /// [`Self::cancel`] inside a transaction. Call it after all other writes of the transaction, because jobs come last
+    /// in the order of the locks.
     ///
     /// # Errors
     /// As [`Self::cancel`].
@@ -319,8 +338,8 @@ impl<'a> JobService<'a> {
     /// be enqueued. The permission is `jobs:write`.
     ///
     /// # Errors
-    /// `NotFound` if the shop has no such queue and no job of the kind, `STATE_CONFLICT` for imports, which are never
-    /// queued, `Unavailable`.
+    /// `Validation` if the kind is malformed ([`JobKind::check`]), `NotFound` if the shop has no such queue and no job
+    /// of the kind, `STATE_CONFLICT` for imports, which are never queued, `Unavailable`.
     pub async fn pause(&self, kind: &JobKind) -> Result<JobQueueStatus> {
         self.who.require(Permission::JobsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.pause_in(&mut tx, kind).await?, tx)) }).await
@@ -353,6 +372,9 @@ impl<'a> JobService<'a> {
 
     async fn set_paused(&self, tx: &mut Tx<'_>, kind: &JobKind, paused: bool) -> Result<JobQueueStatus> {
         self.who.require(Permission::JobsWrite)?;
+        let mut errors = ValidationErrors::default();
+        kind.check("kind", &mut errors);
+        errors.into_result()?;
         if *kind == JobKind::IMPORT {
             let message = "imports are never queued, so their queue cannot be paused or resumed".to_owned();
             return Err(Conflict::State { message }.into());
@@ -376,14 +398,14 @@ impl<'a> JobService<'a> {
             || self.cx.queues.get(kind).is_some()
             || JobKind::OF_SHOP.contains(kind)
             || status.as_ref().is_some_and(|status| status.jobs.values().any(|n| *n > 0));
-        let status = status.filter(|_| is_known).ok_or_else(|| Error::not_found(Entity::JobQueue, id))?;
+        let status = status.filter(|_| is_known).ok_or_else(|| Error::not_found(Entity::JobQueue, kind))?;
         tx.wake();
         tx.ended(Ok(status))
     }
 
     /// Returns the status of one queue, or of all.
     async fn status(&self, jobs: &mut dyn JobRepository, only: Option<&JobKind>) -> Result<Vec<JobQueueStatus>> {
-        let (states, tally) = (jobs.queues().await?, jobs.tally().await?);
+        let (states, tally) = (jobs.queues().await?, jobs.tally(only).await?);
         let known = self.cx.queues.all().iter().map(JobQueue::kind).chain(JobKind::OF_SHOP);
         let found = tally.iter().map(|(kind, ..)| kind).chain(states.iter().map(|state| &state.kind));
         let kinds: BTreeSet<&JobKind> =

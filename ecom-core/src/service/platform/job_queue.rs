@@ -25,6 +25,9 @@ use crate::shop::Shop;
 /// await if its time limit has passed, if the job is canceled, or if the process stops. A handler that panics fails,
 /// and its job stays failed, because a defect does not go away by itself.
 ///
+/// A shutdown does not wait for the end of a run: it stops the run at once, and the job runs again later, from the
+/// beginning, in another process or after the next start. Such a run does not count as an attempt.
+///
 /// ```
 /// use ecom_core::platform::{JobError, JobHandler, JobQueue, JobRun};
 ///
@@ -59,6 +62,10 @@ pub trait JobHandler: Send + Sync + fmt::Debug + 'static {
 /// a run should be short; its time limit is at most [`JobQueue::MAX_TRANSACTION`]. If the process dies, another one
 /// runs the job after that limit, or after [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl) if that is
 /// longer.
+///
+/// On SQLite, each process runs one job of the queue at a time, whatever [`JobQueue::at_once`] says, and the time limit
+/// of a run is at most half of `lease_ttl`, because other jobs cannot renew their leases meanwhile. The time for which
+/// a run waits for other writers is part of it.
 #[async_trait]
 pub trait TransactionalJobHandler: Send + Sync + fmt::Debug + 'static {
     /// Runs a job by the `…_in` methods of the shop, or by statements of the application. If another transaction was in
@@ -115,11 +122,15 @@ pub enum AfterFailure {
     Retry,
     /// The job stays failed, because another run would fail in the same way.
     Park,
-    /// The job runs again after this pause. The run does not count as an attempt.
+    /// The job runs again after this pause. The run does not count as an attempt. A pause of less than 10 ms counts as
+    /// 10 ms, and one of more than 365 days as 365 days.
     Postpone(Duration),
 }
 
 impl JobError {
+    /// The shortest pause of a job that was postponed.
+    pub(crate) const MIN_PAUSE: Duration = Duration::from_millis(10);
+
     /// Returns the error of a job that runs again after a pause.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), next: AfterFailure::Retry, source: None }
@@ -130,7 +141,8 @@ impl JobError {
         Self { next: AfterFailure::Park, ..Self::new(message) }
     }
 
-    /// Returns the error of a job that could not do its work yet, and runs again after this pause.
+    /// Returns the error of a job that could not do its work yet, and runs again after this pause. One of less than
+    /// 10 ms counts as 10 ms, and one of more than 365 days as 365 days.
     pub fn postpone(pause: Duration) -> Self {
         Self { next: AfterFailure::Postpone(pause), ..Self::new("the job was postponed") }
     }
@@ -247,13 +259,16 @@ impl JobQueue {
     }
 
     /// Sets the time limit of a run, from 10 ms to 24 hours. Default [`Self::TIME_LIMIT`]. A run that takes longer is
-    /// dropped at an await, and has failed.
+    /// dropped at an await, and has failed. With a transactional handler, the limit is at most
+    /// [`Self::MAX_TRANSACTION`], and on SQLite a longer one than half of
+    /// [`ShopConfig::lease_ttl`](crate::config::ShopConfig::lease_ttl) counts as that half.
     pub const fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
         self
     }
 
-    /// Sets how many jobs of the queue each process runs at once: 1 to 1,000. Default 8.
+    /// Sets how many jobs of the queue each process runs at once: 1 to 1,000. Default 8. On SQLite, a queue with a
+    /// transactional handler runs one job at a time, because only one transaction can write.
     pub const fn at_once(mut self, jobs: u32) -> Self {
         self.at_once = jobs;
         self
@@ -291,6 +306,25 @@ impl JobQueue {
         match self.handler {
             Handler::Transactional(_) => ttl.max(self.time_limit.unwrap_or_default()),
             _ => ttl,
+        }
+    }
+
+    /// Returns how many jobs of the queue a process runs at once. If the storage has one writer, the transactions of
+    /// several runs would only wait for each other.
+    pub(crate) const fn most_at_once(&self, has_one_writer: bool) -> u32 {
+        match self.handler {
+            Handler::Transactional(_) if has_one_writer => 1,
+            _ => self.at_once,
+        }
+    }
+
+    /// Returns the time limit of a run. If the storage has one writer, a transactional run keeps all other jobs from
+    /// renewing their leases, which last for `ttl`.
+    pub(crate) fn limit(&self, ttl: Duration, has_one_writer: bool) -> Duration {
+        let limit = self.time_limit.unwrap_or(Duration::MAX);
+        match self.handler {
+            Handler::Transactional(_) if has_one_writer => limit.min(ttl / 2),
+            _ => limit,
         }
     }
 
@@ -394,8 +428,8 @@ pub struct NewJob {
     pub kind: JobKind,
     /// The parameters: a JSON object of at most 64 KiB, nested at most 30 levels deep.
     pub parameters: Map<String, Value>,
-    /// The unique key, 1–200 characters. If a job of the kind with this key is queued already,
-    /// [`JobService::enqueue`](crate::platform::JobService::enqueue) returns that job instead of creating one.
+    /// The unique key, 1–200 characters, without white space at its ends. If a job of the kind with this key is queued
+    /// already, [`JobService::enqueue`](crate::platform::JobService::enqueue) returns that job instead of creating one.
     #[setters(into)]
     pub unique_key: Option<String>,
     /// The place in the queue.
@@ -439,6 +473,9 @@ impl NewJob {
         check_parameters("parameters", &self.parameters, &mut errors);
         if let Some(key) = &self.unique_key {
             crate::text::check_text("unique_key", key, 1, Job::MAX_UNIQUE_KEY, &mut errors);
+            if key.trim() != key {
+                errors.push("unique_key", FieldCode::Malformed, "must not begin or end with white space");
+            }
         }
         if self.run_at.is_some_and(|at| at > now + Self::MAX_DELAY) {
             errors.out_of_bounds("run_at", "must be at most 365 days ahead");
@@ -453,4 +490,40 @@ impl NewJob {
 /// Pushes an error if the parameters of a job are too large, or if a database could not store them.
 fn check_parameters(field: &str, parameters: &Map<String, Value>, errors: &mut ValidationErrors) {
     Attributes::check_map(parameters, Job::MAX_PARAMETERS, field, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    #[async_trait]
+    impl JobHandler for Nothing {
+        async fn run(&self, _: &JobRun) -> Result<(), JobError> {
+            Ok(())
+        }
+    }
+
+    #[async_trait]
+    impl TransactionalJobHandler for Nothing {
+        async fn run(&self, _: &mut Tx<'_>, _: &JobRun) -> Result<(), JobError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_database_with_one_writer_runs_one_short_transaction_at_a_time() {
+        let (ttl, plain) = (Duration::from_secs(5), JobQueue::new("plain", Nothing));
+        let transactional = JobQueue::transactional("transactional", Nothing);
+        for one_writer in [false, true] {
+            assert_eq!((plain.most_at_once(one_writer), plain.limit(ttl, one_writer)), (8, JobQueue::TIME_LIMIT));
+        }
+        let of = |queue: &JobQueue, one_writer| (queue.most_at_once(one_writer), queue.limit(ttl, one_writer));
+        assert_eq!(of(&transactional, false), (8, JobQueue::MAX_TRANSACTION));
+        assert_eq!(of(&transactional, true), (1, ttl / 2));
+        let short = transactional.time_limit(Duration::from_secs(1));
+        assert_eq!(of(&short, true), (1, Duration::from_secs(1)));
+    }
 }

@@ -31,6 +31,7 @@ tests! {
         a_transactional_job_that_fails_has_no_effect,
         a_job_is_enqueued_with_the_writes_of_a_transaction_or_not_at_all,
         a_unique_job_that_waits_is_not_made_again,
+        a_canceled_job_cannot_be_retried_while_another_one_waits,
         jobs_begin_by_priority_and_not_before_their_time,
         a_failing_job_pauses_for_longer_and_longer_until_it_is_parked,
         a_panic_and_a_time_limit_end_a_run_and_not_the_worker,
@@ -52,7 +53,7 @@ enum Act {
     Fail,
     Panic,
     Hang,
-    Postpone,
+    Postpone(Duration),
 }
 
 /// A handler that does as the test says.
@@ -111,7 +112,7 @@ impl Script {
         match act {
             Act::Fail => Err(JobError::new("the CRM is away").source("connecting to http://admin:secret@crm/")),
             Act::Panic => panic!("secret"),
-            Act::Postpone => Err(JobError::postpone(Duration::from_secs(7))),
+            Act::Postpone(pause) => Err(JobError::postpone(pause)),
             Act::Succeed | Act::Hang => {
                 run.count("synced", 1);
                 Ok(())
@@ -261,7 +262,7 @@ pub async fn a_job_is_enqueued_with_the_writes_of_a_transaction_or_not_at_all(f:
 
 /// Ten processes enqueue a job with the same key. A job that has run is no longer in the way.
 pub async fn a_unique_job_that_waits_is_not_made_again(f: &ShopFixture) {
-    let script = Script::new([Act::Fail]);
+    let script = Script::new([]);
     let (of_script, other) = (|| queue(&script), || JobQueue::new("other", Scripted(Script::new([]))));
     let keyed = |n| numbered(n).unique_key("4711");
     let mut tasks = tokio::task::JoinSet::new();
@@ -278,21 +279,54 @@ pub async fn a_unique_job_that_waits_is_not_made_again(f: &ShopFixture) {
     for job in &more {
         assert_ne!(shop.jobs().enqueue(job).await.unwrap().id, first.id, "{job:?}");
     }
-    // A job that waits for another run is queued, too.
     script.permits.forget_permits(Semaphore::MAX_PERMITS);
     let background = shop.start();
     until("the jobs run", async || script.begun().len() == 3).await;
     let second = shop.jobs().enqueue(&keyed(2)).await.unwrap();
     assert_ne!(second.id, first.id, "the first one runs already");
     script.permits.add_permits(1_000);
-    until("one has failed", async || all(f).await.iter().any(|job| job.last_error.is_some())).await;
+    until("all have run", async || all(f).await.iter().all(|job| job.state == JobState::Succeeded)).await;
     background.shutdown().await;
-    let failed = all(f).await.into_iter().find(|job| job.last_error.is_some()).unwrap();
-    if let Some(key) = &failed.unique_key {
-        let again = shop.jobs().enqueue(&numbered(3).unique_key(key.clone())).await.unwrap();
-        assert_eq!(again.unique_key, failed.unique_key);
-        assert_eq!(again.state, JobState::Queued);
+    // A job that waits for another run is queued, too.
+    let script = Script::new([Act::Fail]);
+    let shop = process(f, [queue(&script)]);
+    let failed = shop.jobs().enqueue(&keyed(3)).await.unwrap();
+    pass(&shop).await;
+    let failed = get(f, failed.id).await;
+    assert_eq!((failed.state, failed.attempts, failed.is_waiting()), (JobState::Queued, 1, false));
+    let again = shop.jobs().enqueue(&keyed(4)).await.unwrap();
+    assert_eq!((again.id, script.begun()), (failed.id, vec![3]));
+
+    // A database with one writer has no other transaction that could take the job meanwhile.
+    if !f.storage.has_one_writer() {
+        f.clock.advance(LONG);
+        let mut tx = shop.begin().await.unwrap();
+        assert_eq!(shop.jobs().enqueue_in(&mut tx, &keyed(5)).await.unwrap().id, failed.id);
+        pass(&shop).await;
+        assert_eq!(script.begun(), [3], "the job must not run before what the transaction writes is committed");
+        tx.commit().await.unwrap().run().await;
+        pass(&shop).await;
+        assert_eq!(script.begun(), [3, 3]);
+        assert_eq!(get(f, failed.id).await.state, JobState::Succeeded);
     }
+}
+
+/// Another job with its key waits, so that both would wait for their first run.
+pub async fn a_canceled_job_cannot_be_retried_while_another_one_waits(f: &ShopFixture) {
+    let shop = process(f, [queue(&Script::new([]))]);
+    let (jobs, keyed) = (shop.jobs(), |n| numbered(n).unique_key("4711"));
+    let canceled = jobs.enqueue(&keyed(1)).await.unwrap();
+    jobs.cancel(canceled.id).await.unwrap();
+    let waiting = jobs.enqueue(&keyed(2)).await.unwrap();
+    assert_ne!(waiting.id, canceled.id);
+    let refused = conflict(jobs.retry(canceled.id).await, "another job with its key waits");
+    assert!(matches!(refused, Conflict::State { .. }), "{refused}");
+    assert_eq!(get(f, canceled.id).await.state, JobState::Canceled, "a refused call must write nothing");
+    pass(&shop).await;
+    assert_eq!(get(f, waiting.id).await.state, JobState::Succeeded);
+    jobs.retry(canceled.id).await.unwrap();
+    pass(&shop).await;
+    assert_eq!(get(f, canceled.id).await.state, JobState::Succeeded);
 }
 
 /// One job at a time. The clock moves only in the middle.
@@ -361,8 +395,9 @@ pub async fn a_failing_job_pauses_for_longer_and_longer_until_it_is_parked(f: &S
 pub async fn a_panic_and_a_time_limit_end_a_run_and_not_the_worker(f: &ShopFixture) {
     let sku = f.plain("Lamp").await.default_sku().unwrap().id;
     let before = on_hand(f, sku).await;
-    let limit = Duration::from_millis(200);
     for transactional in [false, true] {
+        // A transactional run must begin and write within its limit, also where only one transaction can write.
+        let limit = if transactional { Duration::from_secs(3) } else { Duration::from_millis(200) };
         let script = Script::of(sku, [Act::Panic, Act::Hang]);
         let handler = Scripted(script.clone());
         let of_script =
@@ -380,7 +415,7 @@ pub async fn a_panic_and_a_time_limit_end_a_run_and_not_the_worker(f: &ShopFixtu
         assert!(!error.contains("secret"), "{error}");
         let hung = get(f, *hung).await;
         let error = hung.last_error.unwrap();
-        assert!(hung.state == JobState::Failed && error.contains("time limit of 200ms"), "{error}");
+        assert!(hung.state == JobState::Failed && error.contains("time limit of"), "{error}");
         assert_eq!(script.dropped.load(Ordering::SeqCst), 1, "the run that hangs is dropped");
         assert_eq!(get(f, *last).await.state, JobState::Succeeded);
     }
@@ -389,7 +424,7 @@ pub async fn a_panic_and_a_time_limit_end_a_run_and_not_the_worker(f: &ShopFixtu
 
 /// The job could not do its work yet.
 pub async fn a_postponed_run_is_no_attempt(f: &ShopFixture) {
-    let script = Script::new([Act::Postpone; 3]);
+    let script = Script::new([Act::Postpone(Duration::from_secs(7)); 3]);
     let shop = process(f, [queue(&script).max_attempts(1)]);
     let job = shop.jobs().enqueue(&numbered(1)).await.unwrap();
     for n in 1..=3 {
@@ -402,6 +437,15 @@ pub async fn a_postponed_run_is_no_attempt(f: &ShopFixture) {
     }
     pass(&shop).await;
     assert_eq!(get(f, job.id).await.state, JobState::Succeeded);
+
+    // Pauses have bounds.
+    let shop = process(f, [queue(&Script::new([Duration::ZERO, Duration::MAX].map(Act::Postpone)))]);
+    let job = shop.jobs().enqueue(&numbered(2)).await.unwrap();
+    for pause in [Duration::from_millis(10), NewJob::MAX_DELAY] {
+        pass(&shop).await;
+        assert_eq!((get(f, job.id).await.run_after - f.clock.now()).to_std().unwrap(), pause);
+        f.clock.advance(Duration::from_millis(10));
+    }
 }
 
 /// Jobs that wait, run, and run in a transaction.
@@ -489,6 +533,15 @@ pub async fn a_paused_queue_begins_no_job_until_it_is_resumed(f: &ShopFixture) {
     assert_eq!(get(f, reindex.id).await.state, JobState::Succeeded);
     let import = conflict(jobs.pause(&JobKind::IMPORT).await, "imports are not queued");
     assert!(matches!(import, Conflict::State { .. }), "{import}");
+    for bad in ["", "CRM", " crm-sync", "crm-sync ", "crm sync"] {
+        for refused in [jobs.pause(&JobKind::new(bad)).await, jobs.resume(&JobKind::new(bad)).await] {
+            assert_eq!(fields(refused, bad)["kind"], FieldCode::Malformed, "{bad}");
+        }
+    }
+    match jobs.pause(&JobKind::new("fax")).await {
+        Err(Error::NotFound { key, .. }) => assert_eq!(key, "fax", "the error names the kind"),
+        other => panic!("a queue that nobody has must not be found, but the result is {other:?}"),
+    }
 }
 
 /// Three processes look at once, and a fourth one starts later. The clock moves only between their looks.
@@ -580,6 +633,7 @@ pub async fn bad_queues_and_bad_jobs_are_refused(f: &ShopFixture) {
         (numbered(1).parameter("text", "a\0b"), "parameters"),
         (numbered(1).unique_key(""), "unique_key"),
         (numbered(1).unique_key("x".repeat(201)), "unique_key"),
+        (numbered(1).unique_key("a "), "unique_key"),
         (numbered(1).delay(Duration::MAX), "delay"),
         (numbered(1).run_at(chrono::DateTime::<chrono::Utc>::MAX_UTC), "run_at"),
         (NewJob::new("unknown"), "kind"),

@@ -114,7 +114,6 @@ static QUEUED: Sql = Sql::of(
     "SELECT {*} FROM jobs WHERE waiting = $1 \
      UNION ALL SELECT {*} FROM jobs WHERE kind = $2 AND unique_key = $3 AND state = 'queued' AND waiting IS NULL",
 );
-static TALLY: Sql = Sql::of(&JOBS, "SELECT kind, state, COUNT(*) FROM jobs GROUP BY kind, state ORDER BY kind, state");
 
 static QUEUE_WRITES: Versioned<JobQueueState> = Versioned::new(&QUEUES);
 static ALL_QUEUES: Sql = Sql::of(&QUEUES, "SELECT {*} FROM job_queues ORDER BY kind");
@@ -345,8 +344,14 @@ impl JobRepository for SqlJobs<'_> {
         Ok(self.0.execute(text, args).await?)
     }
 
-    async fn tally(&mut self) -> Result<Vec<(JobKind, JobState, u64)>> {
-        let rows = self.0.fetch_all(&TALLY, vec![]).await?;
+    async fn tally(&mut self, kind: Option<&JobKind>) -> Result<Vec<(JobKind, JobState, u64)>> {
+        let mut b = Builder::new("SELECT kind, state, COUNT(*) FROM jobs");
+        if let Some(kind) = kind {
+            b.push(" WHERE kind = ").bind(kind.as_str());
+        }
+        b.push(" GROUP BY kind, state ORDER BY kind, state");
+        let (text, args) = b.done();
+        let rows = self.0.fetch_all(text, args).await?;
         rows.iter().map(|r| Ok((read_kind(r, 0)?, r.stored(1)?, r.count(2)?))).collect()
     }
 

@@ -487,13 +487,13 @@ pub async fn rejections_are_read_in_order_and_go_with_their_job(storage: &Arc<dy
 pub async fn jobs_are_counted_by_kind_and_state(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     let contract = "`tally` counts the jobs of each kind in each state.";
-    same(read!(storage, jobs.tally()), Vec::new(), contract, "no job");
+    same(read!(storage, jobs.tally(None)), Vec::new(), contract, "no job");
     for n in 0..5 {
         let job = numbered(&env, if n < 2 { JobKind::VERIFY } else { JobKind::new("crm-sync") }, n);
         let running = claimed(&env, &job);
         insert(storage, &if n == 4 { running } else { job }).await;
     }
-    let mut found = read!(storage, jobs.tally());
+    let mut found = read!(storage, jobs.tally(None));
     found.sort_by_key(|(kind, state, _)| (kind.clone(), state.as_str()));
     let expected = vec![
         (JobKind::new("crm-sync"), JobState::Queued, 2),
@@ -501,6 +501,9 @@ pub async fn jobs_are_counted_by_kind_and_state(storage: &Arc<dyn Storage>) {
         (JobKind::VERIFY, JobState::Queued, 2),
     ];
     same(found, expected, contract, "five jobs");
+    let of_kind = read!(storage, jobs.tally(Some(&JobKind::VERIFY)));
+    let contract = "`tally` counts only the jobs of a kind if it is set.";
+    same(of_kind, vec![(JobKind::VERIFY, JobState::Queued, 2)], contract, "five jobs");
 }
 
 /// A queue has one state.
