@@ -12,6 +12,11 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use crate::admission::Admission;
 use crate::middleware::RateLimits;
 
+/// The longest duration of a stream of live events.
+const LONGEST_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
+/// The shortest time between two heartbeats of a stream of live events.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(10);
+
 /// Settings of [`router`](crate::router).
 #[derive(Debug, Clone, PartialEq, Eq, Setters)]
 #[setters(strip_option)]
@@ -44,13 +49,15 @@ pub struct HttpConfig {
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
     /// routes of health. Default 1,000.
     pub max_requests: usize,
-    /// The maximum number of live clients (`/events`) at a time. A client beyond it gets a 503 with `Retry-After`.
+    /// The maximum number of live clients (`/events`) at a time. Callers who have not logged in get at most half of
+    /// these places, so that they cannot keep out those who have. A client beyond it gets a 503 with `Retry-After`.
     /// Default 2,000.
     pub live_clients: usize,
-    /// How long a stream of live events lasts. The client then opens it again, after its last event. Default 1 hour.
+    /// How long a stream of live events lasts, at most a day. The client then opens it again, after its last event.
+    /// Default 1 hour.
     pub live_lifetime: Duration,
     /// The longest time without a message on a stream of live events: then the server sends one without data, so that
-    /// proxies do not close the connection, and notices clients that are gone. Default 15 s.
+    /// proxies do not close the connection, and notices clients that are gone. 10 ms to a day. Default 15 s.
     pub live_heartbeat: Duration,
     /// The rate limits; `None` turns them off. They need a [`RateLimiter`](ecom_core::port::RateLimiter) in the shop.
     /// The routes of health are not limited, and requests without a principal are limited only if the server puts
@@ -119,12 +126,15 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// Returns the settings with page sizes within their bounds and with a normalized prefix.
+    /// Returns the settings with page sizes and the times of live streams within their bounds, and with a normalized
+    /// prefix.
     pub(crate) fn bounded(mut self) -> Self {
         let prefix = self.api_prefix.trim_matches('/');
         self.api_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         self.max_page_size = self.max_page_size.clamp(1, 1_000);
         self.page_size = self.page_size.clamp(1, self.max_page_size);
+        self.live_lifetime = self.live_lifetime.min(LONGEST_STREAM);
+        self.live_heartbeat = self.live_heartbeat.clamp(SHORTEST_HEARTBEAT, LONGEST_STREAM);
         self
     }
 }
@@ -140,13 +150,17 @@ pub(crate) struct App {
     pub places: Arc<Semaphore>,
     /// A permit for each live client that may still come.
     pub live: Arc<Semaphore>,
+    /// A permit for each live client that may still come without a login. Such a client needs one of both.
+    pub live_strangers: Arc<Semaphore>,
 }
 
 impl App {
     pub fn new(shop: Shop, config: HttpConfig, admission: Admission) -> Self {
         let places = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
         let live = Arc::new(Semaphore::new(config.live_clients.min(Semaphore::MAX_PERMITS)));
-        Self { shop, config, admission, places, live }
+        let half = config.live_clients.div_ceil(2).min(Semaphore::MAX_PERMITS);
+        let live_strangers = Arc::new(Semaphore::new(half));
+        Self { shop, config, admission, places, live, live_strangers }
     }
 }
 

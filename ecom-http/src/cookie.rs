@@ -155,7 +155,7 @@ fn refusal(headers: &HeaderMap, authority: Option<&str>, config: &HttpConfig) ->
 }
 
 /// Returns whether an origin is that of this host. A page without TLS is not, if the cookie needs it.
-fn is_own_host(origin: &str, host: Option<&str>, is_secure: bool) -> bool {
+pub(crate) fn is_own_host(origin: &str, host: Option<&str>, is_secure: bool) -> bool {
     let origin = match origin.strip_prefix("https://") {
         Some(rest) => Some(rest.strip_suffix(":443").unwrap_or(rest)),
         None if is_secure => None,
@@ -166,7 +166,7 @@ fn is_own_host(origin: &str, host: Option<&str>, is_secure: bool) -> bool {
 }
 
 /// Returns the value of a header that must not be sent twice.
-fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ()> {
+pub(crate) fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

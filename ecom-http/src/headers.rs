@@ -1,7 +1,7 @@
 //! Headers of responses: the rules for HTTP caches, whether the value came from the cache, the path of a new resource,
 //! and the last event of a write.
 
-use axum::http::header::{CACHE_CONTROL, ETAG, LOCATION};
+use axum::http::header::{CACHE_CONTROL, ETAG, LOCATION, UPGRADE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ecom_core::common::IncludeDeleted;
@@ -15,6 +15,12 @@ const MISS: HeaderValue = HeaderValue::from_static("MISS");
 /// Shared caches may store the response, but they must revalidate it, so that it is never older than the shop's data.
 pub(crate) const PUBLIC: HeaderValue = HeaderValue::from_static("public, no-cache");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// Returns whether a request wants to begin a WebSocket. A client can name other protocols in `Upgrade`, such as `h2c`.
+pub(crate) fn asks_for_web_socket(headers: &HeaderMap) -> bool {
+    let mut named = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    named.any(|value| value.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket")))
+}
 
 /// Returns the value of `X-Cache`.
 pub(crate) fn cache_word(hit: bool) -> HeaderValue {

@@ -34,9 +34,9 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// A stream that was opened for a client.
 pub(crate) struct Stream {
     pub live: LiveEvents,
-    /// The place of the client among those of the process.
+    /// The place of the client among those of the process, and among those of strangers if it is one.
     #[expect(dead_code, reason = "it is held for as long as the stream")]
-    pub place: OwnedSemaphorePermit,
+    pub place: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
     pub clock: SharedClock,
     /// When the stream ends, by the clock of the shop.
     pub until: Timestamp,

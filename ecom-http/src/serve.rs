@@ -21,7 +21,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::header::{ACCEPT, HOST, UPGRADE};
+use axum::http::header::{ACCEPT, HOST};
 use axum::http::{HeaderValue, Request, Response, Version};
 use bytes::Bytes;
 use derive_setters::Setters;
@@ -40,6 +40,7 @@ use tokio::time::Instant;
 use tower::Service as _;
 
 use crate::error::ApiError;
+use crate::headers::asks_for_web_socket;
 
 /// How often a connection is looked at while it is closed.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -180,7 +181,8 @@ impl Draining {
     /// Returns true for requests that may begin a stream.
     fn concerns(request: &Request<Incoming>) -> bool {
         let is_event_stream = |value: &HeaderValue| value.to_str().is_ok_and(|v| v.contains("text/event-stream"));
-        request.headers().contains_key(UPGRADE) || request.headers().get_all(ACCEPT).iter().any(is_event_stream)
+        let headers = request.headers();
+        asks_for_web_socket(headers) || headers.get_all(ACCEPT).iter().any(is_event_stream)
     }
 }
 

@@ -155,7 +155,7 @@ struct Identity {
     grants: Grants,
     customer: Option<CustomerId>,
     login: Option<Login>,
-    /// When the API key of the principal expires.
+    /// When the API key of the principal expires, or its token of the issuer of OpenID Connect.
     expires_at: Option<Timestamp>,
     is_anonymous: bool,
 }
@@ -203,7 +203,8 @@ impl Principal {
         self.map(|identity| identity.customer = Some(customer))
     }
 
-    /// Returns the principal with the time at which its API key expires; `None` if the key does not expire.
+    /// Returns the principal with the time at which its API key or its token of the issuer of OpenID Connect expires;
+    /// `None` if the key does not expire.
     pub(crate) fn expiring(self, at: Option<Timestamp>) -> Self {
         self.map(|identity| identity.expires_at = at)
     }
@@ -252,7 +253,8 @@ impl Principal {
         self.0.login
     }
 
-    /// Returns when the API key of the principal expires, or `None` if it does not, or if the principal has none.
+    /// Returns when the API key of the principal expires, or its token of the issuer of OpenID Connect. Returns `None`
+    /// if the key does not expire, or if the principal has neither.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
     }

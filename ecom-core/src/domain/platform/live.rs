@@ -152,9 +152,13 @@ impl ReadEvent {
         let skus = product.into_iter().flat_map(|product| &product.skus);
         let levels: HashMap<SkuId, LiveLevel> = skus.map(|sku| (sku.id, level(sku))).collect();
         let is_public = match product {
-            Some(product) => product.status == ProductStatus::Active,
-            // Of a product that was permanently deleted, the event shows only the id.
-            None => event.kind == EventKind::ProductPurged,
+            // A soft delete keeps the status, so the event of the deletion tells whether the product was active.
+            Some(product) => {
+                let is_shown = product.audit.is_live() || event.kind == EventKind::ProductDeleted;
+                product.status == ProductStatus::Active && is_shown
+            }
+            // Of a product that was permanently deleted, the event tells what it was.
+            None => event.kind == EventKind::ProductPurged && event.removed_public(),
         };
         let (mut stock, mut prices) = (Vec::new(), Vec::new());
         if event.kind.entity() == Entity::Product {

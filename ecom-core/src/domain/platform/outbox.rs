@@ -47,6 +47,11 @@ impl Event {
         self.list(PRICES)
     }
 
+    /// Returns whether the event removed a product that everybody could read.
+    pub(crate) fn removed_public(&self) -> bool {
+        self.data.get(WAS_PUBLIC) == Some(&Value::Bool(true))
+    }
+
     fn list<T: DeserializeOwned>(&self, field: &str) -> Vec<T> {
         let entries = self.data.get(field).and_then(Value::as_array).into_iter().flatten();
         entries.filter_map(|e| T::deserialize(e).ok()).collect()
@@ -108,10 +113,12 @@ impl PriceChange {
 pub(crate) struct EventDetails {
     pub stock: Vec<StockChange>,
     pub prices: Vec<PriceChange>,
+    /// Whether a product that was permanently deleted was one that everybody could read.
+    pub was_public: bool,
 }
 
 impl EventDetails {
-    /// Returns the details as fields of the data. Empty lists are left out.
+    /// Returns the details as fields of the data. Empty lists, and what is false, are left out.
     pub fn into_fields(self) -> serde_json::Map<String, Value> {
         let mut fields = serde_json::Map::new();
         if !self.stock.is_empty() {
@@ -120,12 +127,16 @@ impl EventDetails {
         if !self.prices.is_empty() {
             fields.insert(PRICES.to_owned(), json!(self.prices));
         }
+        if self.was_public {
+            fields.insert(WAS_PUBLIC.to_owned(), Value::Bool(true));
+        }
         fields
     }
 }
 
 const STOCK: &str = "stock";
 const PRICES: &str = "prices";
+const WAS_PUBLIC: &str = "was_public";
 
 /// The result of a read of the outbox.
 #[derive(Debug, Clone, PartialEq, Default)]

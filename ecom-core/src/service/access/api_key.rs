@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::SecondsFormat;
 
 use crate::clock::Timestamp;
-use crate::domain::access::api_key::{ApiKey, ApiKeyInput, ApiKeyPatch, CreatedApiKey};
+use crate::domain::access::api_key::{self, ApiKey, ApiKeyInput, ApiKeyPatch, CreatedApiKey};
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::access::secret::{Secret, SecretHash};
 use crate::domain::common::{Audit, ExpectedVersion};
@@ -245,7 +245,9 @@ impl<'a> ApiKeyService<'a> {
 
     /// Refuses an expiry after that of the key that the principal is.
     fn may_last_until(&self, end: Option<Timestamp>) -> Result<()> {
-        match self.who.expires_at() {
+        // A person with a token that expires can create keys that last longer.
+        let is_key = api_key::id_of(self.who.actor().as_str()).is_some();
+        match self.who.expires_at().filter(|_| is_key) {
             Some(own) if is_later(end, Some(own)) => {
                 let own = own.to_rfc3339_opts(SecondsFormat::AutoSi, true);
                 let message = format!("must be at most {own}, when the key of the request expires");

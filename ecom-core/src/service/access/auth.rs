@@ -278,6 +278,7 @@ impl<'a> AuthService<'a> {
             Some(permissions) => Principal::new(actor.clone(), permissions),
             None => Principal::trusted(actor.clone()),
         };
+        let principal = principal.expiring(Some(*expires_at));
         *made = Some((roles, principal.clone()));
         Ok(Some(principal))
     }
@@ -304,6 +305,33 @@ impl<'a> AuthService<'a> {
         }
         let roles = Roles::load(self.cx).await?.value;
         Ok(Principal::logged_in(login, roles.permissions(&grant.roles), grant.customer_id))
+    }
+
+    /// Returns a principal with the permissions that its session or its API key has in the database now, without the
+    /// cache. A principal that has neither is returned as it is.
+    ///
+    /// # Errors
+    /// `Unauthenticated` if the session or the API key has ended, or if the user may not log in any more;
+    /// `Unavailable`.
+    pub(crate) async fn fresh(&self, db: &mut dyn Connection, who: &Principal) -> Result<Principal> {
+        if let Some(login) = who.login() {
+            let session = db.sessions().get(login.session).await?;
+            let goes_on = session.is_some_and(|session| session.ended.is_none() && session.user_id == login.user);
+            let user = db.users().get(login.user, IncludeDeleted::No).await?;
+            let user = user.filter(|user| goes_on && user.is_active()).ok_or(Error::Unauthenticated)?;
+            let roles = Roles::load_from(db).await?;
+            return Ok(Principal::logged_in(login, roles.permissions(&user.roles), user.customer_id));
+        }
+        let Some(id) = api_key::id_of(who.actor().as_str()) else { return Ok(who.clone()) };
+        let key = db.api_keys().get(id).await?.filter(|key| key.is_valid(self.cx.now()));
+        let key = key.ok_or(Error::Unauthenticated)?;
+        let actor = who.actor().clone();
+        let fresh = if key.is_admin { Principal::trusted(actor) } else { Principal::new(actor, key.permissions) };
+        let fresh = fresh.expiring(key.expires_at);
+        Ok(match who.customer() {
+            Some(customer) => fresh.with_customer(customer),
+            None => fresh,
+        })
     }
 
     /// Returns when a credential expires that this process has verified; `None` if it does not expire, or if the

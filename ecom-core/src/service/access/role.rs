@@ -10,7 +10,7 @@ use crate::domain::platform::outbox::EventKind;
 use crate::error::{Conflict, Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::RoleId;
 use crate::port::cache::CacheKey;
-use crate::port::storage::Repositories as _;
+use crate::port::storage::{Connection, Repositories as _};
 use crate::service::access::auth::GRANT_TTL;
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Lookup;
@@ -252,6 +252,11 @@ impl Roles {
     /// Returns the roles as a transaction sees them.
     pub async fn load_in(tx: &mut Tx<'_>) -> Result<Self> {
         Ok(Self::of(tx.roles().all().await?))
+    }
+
+    /// Returns the roles as a connection sees them now.
+    pub async fn load_from(db: &mut dyn Connection) -> Result<Self> {
+        Ok(Self::of(db.roles().all().await?))
     }
 
     fn of(roles: Vec<Role>) -> Self {

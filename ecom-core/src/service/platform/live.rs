@@ -12,21 +12,26 @@ use std::time::Duration;
 use futures::Stream;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::domain::access::principal::Principal;
 use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::live::{LiveEnd, LiveFilter, LiveMessage, LiveScope, ReadEvent};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
-use crate::error::{Entity, Result};
+use crate::error::{Entity, Error, Result};
 use crate::id::{CustomerId, EventId, OrderId, ProductId};
 use crate::port::storage::Connection;
+use crate::service::access::auth::AuthService;
 use crate::service::background::Background;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
 /// How many events are read at once.
 const READ_AT_ONCE: u32 = 200;
+/// How many subscriptions of a process read the log at once while they catch up, so that many of them, such as those of
+/// clients that all come back at once, do not take all connections to the database.
+const CATCHING_UP: usize = 2;
 /// The time between two reads, so that a busy shop reads several events at once.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause after a read that has failed.
@@ -74,10 +79,11 @@ impl<'a> LiveService<'a> {
     /// `orders:read`; a customer gets the events of its own orders.
     ///
     /// # Errors
-    /// `Forbidden` or `Unauthenticated` if the filter names orders and the principal may see none, `Validation` for too
-    /// many ids, `Unavailable`.
+    /// `Forbidden` or `Unauthenticated` if the filter names orders and the principal may see none, `Unauthenticated` if
+    /// the session or the API key of the principal has ended, `Validation` for too many ids, `Unavailable`.
     pub async fn subscribe(&self, filter: &LiveFilter, after: Option<EventId>) -> Result<LiveEvents> {
-        let scope = Arc::new(LiveScope::of(self.who, filter)?);
+        // Refused before anything is read.
+        LiveScope::of(self.who, filter)?;
         let start = OutboxPosition::default();
         let mut db = log(self.cx).settled().await?;
         let found = match after {
@@ -87,6 +93,9 @@ impl<'a> LiveService<'a> {
         };
         let horizon = db.outbox().horizon().await?;
         let head = db.outbox().head().await?;
+        // The principal may come from a cache. What ends it after this read is an event after the head.
+        let who = AuthService::new(self.cx).fresh(&mut *db, self.who).await?;
+        let scope = Arc::new(LiveScope::of(&who, filter)?);
         // The beginning of the log counts only if the log still has all its events.
         let found = if after.is_none() { Some(head) } else { found.filter(|at| *at > start || horizon == start) };
         let at = found.unwrap_or(head);
@@ -97,7 +106,8 @@ impl<'a> LiveService<'a> {
             ready.push_back(LiveMessage::Reset);
         }
         let (cx, opened) = (self.cx.silent(), head);
-        Ok(LiveEvents { cx, scope, opened, at, last, ready, joined: None, is_over: false })
+        let reading = JoinSet::new();
+        Ok(LiveEvents { cx, scope, opened, at, last, ready, reading, joined: None, is_over: false })
     }
 
     /// Ends all subscriptions of this process, with [`LiveEnd::Closed`]. Servers call it when they begin to shut down,
@@ -131,7 +141,7 @@ struct Read {
     /// The position up to which they were read.
     end: OutboxPosition,
     full: bool,
-    /// Whether the log has lost events after the position at which the read began.
+    /// Whether the log has lost events after the position at which the read began, or before it.
     is_torn: bool,
 }
 
@@ -140,9 +150,14 @@ struct Read {
 async fn read(cx: &Arc<Context>, after: OutboxPosition) -> Result<Read> {
     let mut db = log(cx).settled().await?;
     let batch = db.outbox().read(after, READ_AT_ONCE).await?;
-    // Only asked if there may be a gap, so that following the log costs one statement.
+    // Only asked if there may be a gap, so that following a busy log costs one statement.
     let hole = batch.end != after && batch.events.first().is_none_or(|(first, _)| first.seq != after.seq + 1);
-    let is_torn = hole && after < db.outbox().horizon().await?;
+    let mut is_torn = hole && after < db.outbox().horizon().await?;
+    // If nothing was read, the log may end before this position: another database has taken over, without the last
+    // events of the one before.
+    if batch.end == after && after != OutboxPosition::default() {
+        is_torn = db.outbox().head().await? < after;
+    }
     let unique = |ids: HashSet<ProductId>| ids.into_iter().collect::<Vec<_>>();
     let products = unique(batch.events.iter().filter_map(|(_, event)| ReadEvent::product_of(event)).collect());
     let products =
@@ -165,11 +180,18 @@ async fn read(cx: &Arc<Context>, after: OutboxPosition) -> Result<Read> {
 }
 
 /// The subscriptions of a process that wait for events, and the state of the reader.
-#[derive(Default)]
 pub(crate) struct Live {
     state: Mutex<State>,
     /// Wakes the reader when the last subscription has ended.
     left: Notify,
+    /// A permit for each read of a subscription that catches up.
+    catching_up: Semaphore,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { state: Mutex::default(), left: Notify::new(), catching_up: Semaphore::new(CATCHING_UP) }
+    }
 }
 
 #[derive(Default)]
@@ -339,6 +361,9 @@ pub struct LiveEvents {
     last: Option<EventId>,
     /// Messages that were made from the log and not yet taken.
     ready: VecDeque<LiveMessage>,
+    /// A read of the log that is under way. It is a task, so that it ends even if nobody waits for the next message:
+    /// others wait for their turn to read.
+    reading: JoinSet<Result<Read>>,
     joined: Option<Joined>,
     is_over: bool,
 }
@@ -457,7 +482,16 @@ impl LiveEvents {
 
     /// Reads events that come before those of the reader of this process.
     async fn catch_up(&mut self) -> Result<()> {
-        let read = read(&self.cx, self.at).await?;
+        if self.reading.is_empty() {
+            let (cx, at) = (self.cx.clone(), self.at);
+            self.reading.spawn(async move {
+                // One batch at a time, so that a subscription that is far behind does not keep others waiting.
+                let _turn = cx.live.catching_up.acquire().await;
+                read(&cx, at).await
+            });
+        }
+        let Some(done) = self.reading.join_next().await else { return Ok(()) };
+        let read = done.map_err(|e| Error::internal("reading the log for a live subscription", e))??;
         let from = self.joined.as_ref().map(|joined| joined.from);
         // There is something to read, unless it was removed.
         if read.is_torn || read.end == self.at {

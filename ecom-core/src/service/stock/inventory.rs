@@ -256,7 +256,8 @@ pub(crate) async fn post(
         let mut actors: Vec<&Actor> = movements.iter().map(|m| &m.created_by).collect();
         actors.dedup();
         let actor = if let [one] = *actors { one.clone() } else { Actor::system() };
-        let details = EventDetails { stock: movements.into_iter().map(Into::into).collect(), prices: Vec::new() };
+        let stock = movements.into_iter().map(Into::into).collect();
+        let details = EventDetails { stock, ..EventDetails::default() };
         let aspect = t.availability_changed.then_some(Aspect::Availability);
         let change = Change::event_only(EventKind::StockChanged, t.product_id, t.revision, &actor);
         change.of_aspects(aspect).details(details)

@@ -12,6 +12,7 @@ use super::orders::{guest, line, stocked};
 use super::support::{LONG, PATIENCE, adjustment, fields, from, me, v};
 use crate::access::{Permission, Principal, Secret, UserInput};
 use crate::clock::Clock as _;
+use crate::common::{DeleteMode, IncludeDeleted};
 use crate::config::ShopConfig;
 use crate::error::{Error, FieldCode};
 use crate::id::EventId;
@@ -28,6 +29,8 @@ tests! {
         a_subscription_gets_the_kinds_and_ids_of_its_filter,
         r16_a_subscription_shows_what_its_principal_may_see,
         r16_a_subscription_ends_with_its_session,
+        r16_a_subscription_of_a_principal_that_has_ended_is_refused,
+        r16_a_permanent_deletion_is_announced_to_those_who_saw_the_product,
         r15_a_ticket_is_taken_once_in_any_process,
         r15_a_ticket_ends_after_a_minute_and_with_its_session,
     ]
@@ -297,7 +300,10 @@ pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture
     assert_eq!((of_b[0].kind, of_b[0].stock[0].delta), (K::StockChanged, -1));
     assert_eq!(of_b[0].stock[0].level.map(|l| (l.on_hand, l.available)), Some((8, 8)));
     assert_eq!(kinds(named(&[], &[order.id.0, c.id.0]), 3).await.len(), 3);
-    assert_eq!(kinds(named(&[], &[Uuid::from_u128(1)]), 0).await, []);
+    // An id that nothing has hides all events before the one that is named besides it.
+    let last = f.category("Last", None).await;
+    let of_last = kinds(named(&[], &[Uuid::from_u128(1), last.id.0]), 1).await;
+    assert_eq!(of_last[0].aggregate_id, last.id.0);
     let many = named(&[], &(0..101).map(Uuid::from_u128).collect::<Vec<_>>());
     let refused = fields(all.subscribe(&many, None).await.map(drop), "too many ids");
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), [("id".to_owned(), FieldCode::OutOfBounds)]);
@@ -377,6 +383,59 @@ pub async fn r16_a_subscription_ends_with_its_session(f: &ShopFixture) {
     let ada = f.shop.auth().authenticate(&tokens.access).await.unwrap();
     let mut again = f.shop.acting_as(&ada).live().subscribe(&filter, of_ada.passed()).await.unwrap();
     assert_eq!(event(&mut again).await.aggregate_id, p.id.0);
+}
+
+/// One process still has the session, the user and the API key in its cache when another one ends them.
+pub async fn r16_a_subscription_of_a_principal_that_has_ended_is_refused(f: &ShopFixture) {
+    let other = f.process(LONG);
+    let mut people = Vec::new();
+    for email in ["ada@example.com", "bob@example.com"] {
+        f.shop.users().create(&UserInput::new(email).password(PASSWORD)).await.unwrap();
+        let tokens = other.auth().login(email, &Secret::new(PASSWORD), None).await.unwrap();
+        people.push(other.auth().authenticate(&tokens.access).await.unwrap());
+    }
+    let input = crate::access::ApiKeyInput::new("robot", [Permission::OrdersRead]);
+    let made = f.shop.api_keys().create(&input).await.unwrap();
+    people.push(other.auth().authenticate(&made.secret).await.unwrap());
+    for who in &people {
+        other.acting_as(who).live().subscribe(&LiveFilter::default(), None).await.unwrap();
+    }
+    f.shop.auth().logout(&people[0]).await.unwrap();
+    let bob = people[1].login().unwrap().user;
+    let version = f.shop.users().get(bob, IncludeDeleted::No).await.unwrap().audit.version;
+    f.shop.users().delete(bob, v(version), DeleteMode::Soft).await.unwrap();
+    f.shop.api_keys().delete(made.key.id, v(made.key.audit.version)).await.unwrap();
+    for who in &people {
+        let refused = other.acting_as(who).live().subscribe(&LiveFilter::default(), None).await.map(drop).unwrap_err();
+        assert!(matches!(refused, Error::Unauthenticated), "{who:?}: {refused:?}");
+    }
+}
+
+/// An active product and a draft are deleted permanently, and others after a soft delete.
+pub async fn r16_a_permanent_deletion_is_announced_to_those_who_saw_the_product(f: &ShopFixture) {
+    let (active, soft) = (f.plain("A").await, f.plain("S").await);
+    let draft = f.product(json!({ "title": "D", "status": "draft" })).await;
+    let hidden = f.product(json!({ "title": "H", "status": "draft" })).await;
+    let stranger = Principal::anonymous([]);
+    let mut live = f.shop.acting_as(&stranger).live().subscribe(&LiveFilter::default(), None).await.unwrap();
+    for p in [&draft, &active] {
+        f.delete(p, DeleteMode::Force).await.unwrap();
+    }
+    for p in [&hidden, &soft] {
+        f.delete(p, DeleteMode::Soft).await.unwrap();
+    }
+    let end = f.category("End", None).await.id.0;
+    let mut found = Vec::new();
+    while found.last().is_none_or(|(_, id)| *id != end) {
+        let event = event(&mut live).await;
+        found.push((event.kind, event.aggregate_id));
+    }
+    let expected = [
+        (EventKind::ProductPurged, active.id.0),
+        (EventKind::ProductDeleted, soft.id.0),
+        (EventKind::CategoryCreated, end),
+    ];
+    assert_eq!(found, expected);
 }
 
 /// A ticket that one process has made opens a stream in another one, with the permissions of its principal.

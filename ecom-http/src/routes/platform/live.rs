@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::http::header::{ACCEPT, AUTHORIZATION, UPGRADE};
+use axum::http::header::{ACCEPT, AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use ecom_core::access::{Principal, Secret};
 use ecom_core::id::EventId;
@@ -16,11 +17,12 @@ use ecom_core::{ErrorCode, FieldCode, ValidationErrors};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, HttpConfig};
+use crate::cookie::{is_own_host, one};
 use crate::dto::{Item, LiveEventView, LiveTicketView, json};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{NoBody, Query, word};
-use crate::headers::private;
+use crate::headers::{asks_for_web_socket, private};
 use crate::idempotency::Post;
 use crate::live::{Stream, server_sent, web_socket};
 use crate::resource::Reply;
@@ -64,16 +66,47 @@ pub(crate) enum Wanted {
     /// As server-sent events.
     ServerSent,
     /// As messages of WebSocket.
-    WebSocket(WebSocketUpgrade),
+    WebSocket(WebSocketUpgrade, Opener),
+}
+
+/// From where a WebSocket is opened. Browsers let pages of every site open one, without CORS, and send their cookies
+/// along (RFC 6455, 10.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opener {
+    /// From a program, from a page of this host, or from one whose origin the settings name.
+    Known,
+    /// From a page of another site, as the settings allow it for all of them.
+    Anywhere,
+}
+
+/// Returns from where a WebSocket is opened, or an error if the settings do not allow it.
+fn opener(parts: &Parts, config: &HttpConfig) -> ApiResult<Opener> {
+    let (Ok(sent), Ok(host)) = (one(&parts.headers, ORIGIN), one(&parts.headers, HOST)) else { return Err(foreign()) };
+    let Some(sent) = sent else { return Ok(Opener::Known) };
+    let host = parts.uri.authority().map(Authority::as_str).or(host);
+    let is_allowed = |name: &str| config.cors_origins.iter().any(|allowed| allowed == name);
+    if is_own_host(sent, host, false) || (sent != "*" && is_allowed(sent)) {
+        return Ok(Opener::Known);
+    }
+    if is_allowed("*") { Ok(Opener::Anywhere) } else { Err(foreign()) }
+}
+
+fn foreign() -> ApiError {
+    let message = "a WebSocket must be opened by a page of this host or of an allowed origin, as Origin tells; where \
+                   all origins are allowed, the request must have a token or a ticket, or no login at all";
+    ApiError::new(ErrorCode::Forbidden, message)
 }
 
 impl FromRequestParts<Arc<App>> for Wanted {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> ApiResult<Self> {
-        if parts.headers.contains_key(UPGRADE) {
+        if asks_for_web_socket(&parts.headers) {
             return match WebSocketUpgrade::from_request_parts(parts, app).await {
-                Ok(upgrade) => Ok(Self::WebSocket(upgrade)),
+                Ok(upgrade) => {
+                    let opener = opener(parts, &app.config)?;
+                    Ok(Self::WebSocket(upgrade, opener))
+                }
                 Err(_) => {
                     let message = "the request is not a valid WebSocket handshake (RFC 6455, 4.1)";
                     Err(ApiError::new(ErrorCode::BadRequest, message).at("Upgrade", FieldCode::Malformed))
@@ -131,7 +164,7 @@ fn event_id(field: &str, text: &str, errors: &mut ValidationErrors) -> Option<Ev
 /// `revoked`, 1013 after `lagged` and `unavailable`, and 1001 after `closed` and `shutdown`.
 #[utoipa::path(
     get, path = "/events", tag = "events",
-    security((), ("bearer" = ["orders:read"]), ("bearer" = ["own"])), params(LiveParams, LastEventIdHeader),
+    security((), ("bearer" = ["orders:read"])), params(LiveParams, LastEventIdHeader),
     responses(
         (status = 200, description = "A stream of events", content_type = "text/event-stream", body = LiveEventView),
         (status = 101, description = "A WebSocket"),
@@ -162,10 +195,20 @@ pub(crate) async fn events(
         (None, None) => None,
     };
     errors.into_result()?;
+    let has_token = p.ticket.is_some() || headers.contains_key(AUTHORIZATION);
+    let caller = reply.shop().principal().clone();
+    // Only what a browser sends by itself, such as a cookie of the host, makes a page of another site a danger.
+    if matches!(wanted, Wanted::WebSocket(_, Opener::Anywhere)) && !has_token && caller != app.config.anonymous {
+        return Err(foreign());
+    }
     // Before the ticket is taken, so that the client can try again with it.
-    let Ok(place) = app.live.clone().try_acquire_owned() else {
-        return Err(ApiError::new(ErrorCode::Unavailable, "the server has too many live clients; try again"));
+    let full = || ApiError::new(ErrorCode::Unavailable, "the server has too many live clients; try again");
+    let strangers = if p.ticket.is_none() && caller.is_anonymous() {
+        Some(app.live_strangers.clone().try_acquire_owned().map_err(|_| full())?)
+    } else {
+        None
     };
+    let place = (app.live.clone().try_acquire_owned().map_err(|_| full())?, strangers);
     let auth = app.shop.auth();
     let now = app.shop.clock().now();
     let mut until = now + app.config.live_lifetime;
@@ -175,7 +218,7 @@ pub(crate) async fn events(
             return Err(ApiError::field("ticket", FieldCode::Inconsistent, message));
         }
         Some(ticket) => auth.redeem_ticket(&Secret::new(ticket)).await?,
-        None => reply.shop().principal().clone(),
+        None => caller,
     };
     let of_token = credential(&headers).and_then(|credential| auth.expires_at(&credential, &who));
     if let Some(end) = of_token.or_else(|| who.expires_at()) {
@@ -193,7 +236,7 @@ pub(crate) async fn events(
     };
     Ok(match wanted {
         Wanted::ServerSent => server_sent(stream),
-        Wanted::WebSocket(upgrade) => web_socket(upgrade, stream),
+        Wanted::WebSocket(upgrade, _) => web_socket(upgrade, stream),
     })
 }
 

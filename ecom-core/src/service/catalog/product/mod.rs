@@ -13,8 +13,8 @@ use super::resolver::Resolver;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::{
-    InputFor, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort, ProductValues,
-    RatingSource, RatingSummary, flat_names,
+    InputFor, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort, ProductStatus,
+    ProductValues, RatingSource, RatingSummary, flat_names,
 };
 use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
@@ -175,7 +175,7 @@ impl<'a> ProductService<'a> {
                 product_skus.push(sku);
             }
             let stock = opening[first..].iter().map(StockChange::from).collect();
-            details.push(EventDetails { stock, prices: Vec::new() });
+            details.push(EventDetails { stock, ..EventDetails::default() });
             skus.extend(product_skus.iter().cloned());
             products.push(Product {
                 id,
@@ -481,6 +481,7 @@ impl<'a> ProductService<'a> {
         let mut details = EventDetails {
             stock: movements.iter().map(Into::into).collect(),
             prices: PriceChange::between(before, &after),
+            ..EventDetails::default()
         };
         if !inserted.is_empty() {
             let opening: Vec<StockMovement> = inserted
@@ -565,7 +566,9 @@ impl<'a> ProductService<'a> {
                 let mut whole = before.clone();
                 whole.skus = tx.skus().of_product(id, IncludeDeleted::Yes).await?;
                 tx.products().purge(&before).await?;
-                let change = Change::removed(EventKind::ProductPurged, &whole, self.who.actor());
+                let was_public = before.audit.is_live() && before.status == ProductStatus::Active;
+                let details = EventDetails { was_public, ..EventDetails::default() };
+                let change = Change::removed(EventKind::ProductPurged, &whole, self.who.actor()).details(details);
                 tx.emit(change.shown_by(shown_by(&before))).await?;
             }
         }
