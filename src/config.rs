@@ -83,7 +83,7 @@
 //! | `ECOM_REQUEST_TIMEOUT` | `30` | 1–600 s | the time limit of a request |
 //! | `ECOM_MAX_REQUESTS` | `1000` | 1–1,000,000 | the maximum number of requests at a time; a request beyond it gets a 503 with `Retry-After` |
 //! | `ECOM_MAX_CONNECTIONS` | `10000` | 1–1,000,000 | the maximum number of connections at a time; a connection beyond it is closed, and up to 64 of them at a time get a 503 with `Retry-After` first. Each connection needs a file descriptor; the example server lowers this number to fit its limit of open files |
-//! | `ECOM_LIVE_CLIENTS` | `2000` | 0–1,000,000 | the maximum number of live clients (`/events`) at a time; a client beyond it gets a 503 with `Retry-After` |
+//! | `ECOM_LIVE_CLIENTS` | `2000` | 0–1,000,000 | the maximum number of live clients (`/events`) at a time, of which callers without a login get at most half; a client beyond it gets a 503 with `Retry-After` |
 //! | `ECOM_LIVE_LIFETIME` | `3600` | 60–86,400 s | how long a stream of live events lasts; the client opens it again after its last event |
 //! | `ECOM_LIVE_HEARTBEAT` | `15` | 1–600 s | the longest time without a message on a stream of live events; keep it below the timeouts of proxies |
 //! | `ECOM_RATE_LIMIT` | `on` | `on`, `off` | whether the number of requests is limited; the following quotas are numbers of requests within a number of seconds, and `off` turns one off |

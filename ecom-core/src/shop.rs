@@ -626,12 +626,13 @@ impl Shop {
         EventSignal(self.cx.events.subscribe())
     }
 
-    /// Closes the shop and all its clones. It ends the background work as
+    /// Closes the shop and all its clones. It ends the live subscriptions and the background work, as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
     /// and then closes the connections to the database, the index, the cache, the rate limiter and the mail server.
     /// Open transactions can still be committed or rolled back. Later calls that need a connection fail with
     /// `Unavailable`.
     pub async fn close(&self) {
+        self.cx.live.close();
         Background::end_all(&self.cx).await;
         self.cx.searches.flush_last(&self.cx.silent()).await;
         self.cx.storage.close().await;

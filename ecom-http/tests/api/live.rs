@@ -132,6 +132,8 @@ async fn events_have_the_documented_fields() {
     assert_eq!(prices["id"], answer.header("x-last-event-id"));
     golden("live_stock", &stock);
     golden("live_prices", &prices);
+    // A client may offer another protocol in the same request.
+    Sse::open(&api, "", &[("upgrade", "h2c"), ("connection", "upgrade, http2-settings")]).await;
     let mut numbers = Sse::open(
         &Api { router: ecom_http::router(api.shop.clone(), open().numbers(true)), ..api },
         &format!("?kind=prices&last_event_id={}", first.id),
@@ -192,6 +194,8 @@ async fn r17_a_bad_request_for_events_names_the_field() {
         ("", vec![], "Accept"),
         ("", vec![("accept", "application/json, */*")], "Accept"),
         ("", vec![("upgrade", "websocket"), ("connection", "upgrade")], "Upgrade"),
+        ("", vec![("upgrade", "h2c, WebSocket"), ("connection", "upgrade")], "Upgrade"),
+        ("", vec![("upgrade", "h2c"), ("connection", "upgrade")], "Accept"),
     ] {
         let answer = api.call("GET", &format!("{API}/events{query}"), &headers, None).await;
         answer.refused(400, "BAD_REQUEST", field);
@@ -554,6 +558,58 @@ async fn a_web_socket_has_the_events_of_server_sent_events() {
     }
     assert_eq!(ended, [json!({"event": "end", "data": {"reason": "closed"}})]);
     server.stop().await;
+}
+
+/// Sends a handshake of a page with an origin, and checks the status of the answer.
+async fn opens(server: &Server, query: &str, headers: &str, status: &str) {
+    let head = format!(
+        "GET {API}/events{query} HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}"
+    );
+    let mut io = server.send(&head).await;
+    let mut answer = [0; 12];
+    tokio::time::timeout(LONG, io.read_exact(&mut answer)).await.expect("an answer").unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"), "{headers}");
+}
+
+/// Browsers let pages of every site open a WebSocket. The tests address the server as `x`.
+#[tokio::test]
+async fn r16_a_web_socket_of_a_page_of_another_site_is_refused() {
+    let allowed = vec!["https://app.example".to_owned()];
+    let api = Api::with(open().cors_origins(allowed)).await;
+    let server = Server::start(&api).await;
+    for (origin, status) in [
+        ("http://x", "101"),
+        ("https://x", "101"),
+        ("https://app.example", "101"),
+        ("https://evil.example", "403"),
+        ("https://x.evil.example", "403"),
+        ("null", "403"),
+        ("*", "403"),
+    ] {
+        opens(&server, "", &format!("origin: {origin}"), status).await;
+    }
+    server.stop().await;
+
+    // Where all sites are allowed, a page must know a token, or the caller is nobody.
+    let nobody = Principal::anonymous([]);
+    let api = Api::with(open().cors_origins(vec!["*".to_owned()]).anonymous(nobody)).await;
+    let token = log_in(&api, &["staff"]).await;
+    let server = Server::start(&api).await;
+    opens(&server, "", "origin: https://evil.example", "101").await;
+    let with_token = format!("origin: https://evil.example\r\nauthorization: Bearer {}", token.reveal());
+    opens(&server, "", &with_token, "101").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_get_at_most_half_of_the_places() {
+    let api = Api::with(brisk().live_clients(2).anonymous(Principal::anonymous([]))).await;
+    let token = format!("Bearer {}", log_in(&api, &["staff"]).await.reveal());
+    let _first = Sse::open(&api, "", &[]).await;
+    let sse = [("accept", "text/event-stream")];
+    api.call("GET", &format!("{API}/events"), &sse, None).await.refused(503, "UNAVAILABLE", "");
+    Sse::open(&api, "", &[("authorization", &token)]).await;
 }
 
 #[tokio::test]

@@ -199,6 +199,8 @@ struct State {
     members: HashMap<u64, Member>,
     next_member: u64,
     is_running: bool,
+    /// Whether the shop was closed, so that no subscription can join any more.
+    is_closed: bool,
     /// The position up to which the reader has passed on events.
     position: OutboxPosition,
     /// The last event that it has passed on or left out, with its position.
@@ -220,6 +222,12 @@ impl fmt::Debug for Live {
 }
 
 impl Live {
+    /// Ends all subscriptions, and those that join later, because the shop is closed.
+    pub fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.end(|_| true, LiveEnd::Closed);
+    }
+
     /// Ends subscriptions.
     fn end(&self, which: impl Fn(&Member) -> bool, why: LiveEnd) {
         let ended: Vec<Member> = {
@@ -526,6 +534,12 @@ impl LiveEvents {
         let (events, received) = mpsc::channel(self.cx.config.live_buffer);
         let (end, ended) = watch::channel(None);
         let mut state = self.cx.live.state.lock();
+        let member = state.next_member;
+        state.next_member += 1;
+        if state.is_closed {
+            end.send_replace(Some(LiveEnd::Closed));
+            return Joined { member, from: self.at, events: received, end: ended };
+        }
         if !state.is_running {
             state.is_running = true;
             state.position = self.at;
@@ -536,8 +550,6 @@ impl LiveEvents {
         // The reader may be ahead, and then the events in between are read from the log; or it is behind, and what it
         // passes on up to here was read already.
         let from = state.position.max(self.at);
-        let member = state.next_member;
-        state.next_member += 1;
         state.members.insert(member, Member { scope: self.scope.clone(), from, events, end });
         Joined { member, from, events: received, end: ended }
     }

@@ -128,6 +128,9 @@ pub async fn r13_a_subscription_that_goes_on_joins_without_a_gap_or_a_repetition
         *last = live.passed();
         assert!(last.is_some());
     }
+    // Each connection is lost after another time, so that some are lost while they read old events and some after they
+    // have joined the reader.
+    let mut turn = 0;
     loop {
         while let Some(done) = tasks.try_join_next() {
             done.unwrap();
@@ -136,6 +139,9 @@ pub async fn r13_a_subscription_that_goes_on_joins_without_a_gap_or_a_repetition
         let log = if are_writing { Vec::new() } else { f.events_after(before).await };
         for (filter, _, last, found) in &mut runs {
             let mut live = f.shop.live().subscribe(filter, *last).await.unwrap();
+            turn += 1;
+            let lost = tokio::time::sleep(Duration::from_millis(turn % 20));
+            tokio::pin!(lost);
             let expected: Vec<EventId> = log
                 .iter()
                 .filter(|e| filter.ids.is_empty() || filter.ids.contains(&e.aggregate_id))
@@ -147,7 +153,7 @@ pub async fn r13_a_subscription_that_goes_on_joins_without_a_gap_or_a_repetition
                     tokio::select! {
                         biased;
                         message = next(&mut live) => Some(message),
-                        () = tokio::task::yield_now() => None,
+                        () = &mut lost => None,
                     }
                 } else {
                     Some(next(&mut live).await)
