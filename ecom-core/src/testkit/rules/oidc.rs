@@ -175,9 +175,13 @@ pub async fn a_token_of_the_issuer_grants_the_roles_of_its_claims(f: &ShopFixtur
     assert_eq!(granted(&who), BuiltInRole::Staff.permissions());
     // A token counts until it expires, with the leeway.
     f.clock.advance(Duration::from_secs(300 + 59));
-    assert!(accepted(&shop, &token(1, &header("one"), &named)).await.is_some());
+    let who = accepted(&shop, &token(1, &header("one"), &named)).await.unwrap();
+    assert_eq!(who.expires_at().map(|at| at.timestamp()), Some(f.clock.now().timestamp() + 1));
+    let (ticket, _) = shop.auth().issue_ticket(&who).await.unwrap();
     f.clock.advance(Duration::from_secs(1));
     assert!(accepted(&shop, &token(1, &header("one"), &named)).await.is_none());
+    let refused = shop.auth().redeem_ticket(&ticket).await.unwrap_err();
+    assert!(matches!(refused, Error::Unauthenticated), "a ticket must end with the token: {refused:?}");
 }
 
 /// A principal without a mapped claim is known, and may do nothing.
