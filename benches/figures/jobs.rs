@@ -109,7 +109,7 @@ async fn queued(shop: &Shop) -> u64 {
 async fn place(b: &Bench, skus: &Prices, jobs: Option<&Shop>) -> (u64, Duration) {
     let start = Instant::now();
     for n in 0..ORDERS {
-        let (first, second) = spread(n as usize, skus.len());
+        let (first, second) = spread(usize::try_from(n).expect("a small number"), skus.len());
         let mut tx = b.shop.begin().await.expect("a transaction");
         let placed = b.shop.orders().place_in(&mut tx, &order(skus, first, second)).await.expect("an order");
         if let Some(shop) = jobs {

@@ -61,9 +61,8 @@ impl<S: Stream<Item = io::Result<Bytes>> + Send + Unpin> StreamPump<S> {
             let part = match tokio::time::timeout(self.patience, self.stream.next()).await {
                 Ok(None) => Part::End,
                 Ok(Some(Ok(data))) if pace.keeps_up(data.len() as u64, asked.elapsed()) => Part::Data(data),
-                Ok(Some(Ok(_))) => Part::Failed(ErrorKind::TimedOut.into()),
+                Ok(Some(Ok(_))) | Err(_) => Part::Failed(ErrorKind::TimedOut.into()),
                 Ok(Some(Err(error))) => Part::Failed(error),
-                Err(_) => Part::Failed(ErrorKind::TimedOut.into()),
             };
             let last = !matches!(part, Part::Data(_));
             if self.to.send(part).await.is_err() || last {

@@ -73,11 +73,11 @@ impl Sse {
                         _ => assert_eq!(name, "", "{line}"),
                     }
                 }
-                self.text = rest.to_owned();
+                self.text = String::from(rest);
                 return Some(fields);
             }
             let part = tokio::time::timeout(LONG, self.body.next()).await.expect("the stream goes on");
-            self.text.push_str(&String::from_utf8(part?.unwrap().to_vec()).unwrap());
+            self.text.push_str(std::str::from_utf8(&part?.unwrap()).unwrap());
         }
     }
 

@@ -140,7 +140,7 @@ pub(super) fn execute(conn: &Connection, watch: &Watch, text: &str, args: &[Valu
     if width == 0 {
         return step(conn, &mut statement);
     }
-    debug_assert!(args.len() % width == 0, "{} values for {width} parameters", args.len());
+    debug_assert!(args.len().is_multiple_of(width), "{} values for {width} parameters", args.len());
     args.chunks(width).try_fold(0, |changed, args| {
         bind_all(&mut statement, args)?;
         Ok(changed + step(conn, &mut statement)?)

@@ -30,7 +30,7 @@ use crate::domain::platform::outbox::EventKind;
 use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ApiKeyId, CustomerId, RoleId, SessionId, UserId};
 use crate::port::cache::CacheKey;
-use crate::port::storage::Repositories as _;
+use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
 use crate::service::run::read_through::Cached;
 use crate::service::run::transaction::{Change, Tx};

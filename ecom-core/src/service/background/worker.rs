@@ -360,7 +360,7 @@ async fn run_in_transaction(
 
 /// Returns the error of the shop if another transaction was in the way of a handler.
 fn contention(mut error: JobError) -> Result<Error, JobError> {
-    match error.source.take().map(|source| source.downcast::<Error>()) {
+    match error.source.take().map(<dyn std::error::Error + Send + Sync>::downcast::<Error>) {
         Some(Ok(of_shop)) if of_shop.is_contention() => Ok(*of_shop),
         source => {
             error.source = source.map(|source| match source {
@@ -592,7 +592,7 @@ impl Ended {
         let (id, kind) = (self.held.job.id, self.held.job.kind.as_str());
         match (&self.end, recorded) {
             (End::Recorded, _) => {
-                tracing::info!(job = %id, kind, state = "succeeded", counters = ?self.counters, "a job has ended")
+                tracing::info!(job = %id, kind, state = "succeeded", counters = ?self.counters, "a job has ended");
             }
             (End::Lost, _) => {
                 tracing::warn!(job = %id, kind, "a run was abandoned: its job was canceled, or another worker has it");

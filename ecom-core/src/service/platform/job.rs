@@ -410,7 +410,7 @@ impl<'a> JobService<'a> {
         let found = tally.iter().map(|(kind, ..)| kind).chain(states.iter().map(|state| &state.kind));
         let kinds: BTreeSet<&JobKind> =
             known.chain(found).filter(|kind| only.is_none_or(|only| only == *kind)).collect();
-        let status = |kind: &JobKind| {
+        let shown = |kind: &JobKind| {
             let mut jobs: BTreeMap<&'static str, u64> = JobState::ALL.iter().map(|state| (state.as_str(), 0)).collect();
             for (_, state, n) in tally.iter().filter(|(of, ..)| of == kind) {
                 jobs.insert(state.as_str(), *n);
@@ -418,6 +418,6 @@ impl<'a> JobService<'a> {
             let paused = states.iter().any(|state| state.kind == *kind && state.paused);
             JobQueueStatus { kind: kind.clone(), paused, jobs }
         };
-        Ok(kinds.into_iter().map(status).collect())
+        Ok(kinds.into_iter().map(shown).collect())
     }
 }

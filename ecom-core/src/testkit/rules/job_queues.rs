@@ -367,9 +367,9 @@ pub async fn a_failing_job_pauses_for_longer_and_longer_until_it_is_parked(f: &S
     let job = shop.jobs().enqueue(&numbered(1)).await.unwrap();
     for (n, longest) in [(1, 10), (2, 40), (3, 100)] {
         pass(&shop).await;
-        let paused = get(f, job.id).await;
-        assert_eq!((paused.state, paused.attempts), (JobState::Queued, n));
-        let pause = (paused.run_after - f.clock.now()).num_milliseconds();
+        let waiting = get(f, job.id).await;
+        assert_eq!((waiting.state, waiting.attempts), (JobState::Queued, n));
+        let pause = (waiting.run_after - f.clock.now()).num_milliseconds();
         assert!((longest * 500..=longest * 1_000).contains(&pause), "{pause} ms after run {n}");
         pass(&shop).await;
         assert_eq!(script.begun().len(), n as usize, "it waits");
@@ -603,7 +603,7 @@ pub async fn bad_queues_and_bad_jobs_are_refused(f: &ShopFixture) {
     let script = Script::new([]);
     let refused = |queues: Vec<JobQueue>| {
         let names = fields(build(f, queues, LONG), "a bad queue");
-        names.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        names.into_keys().collect::<Vec<_>>()
     };
     for bad in ["* * * *", "61 * * * *", "0 0 30 2 *", "daily", "* * * * * *"] {
         assert_eq!(refused(vec![queue(&script).cron("nightly", bad)]), ["job_queues.crm-sync.cron.nightly"], "{bad}");
