@@ -21,7 +21,7 @@ pub(crate) use params::{
     ById, ByKey, ByLine, ByName, ByNumber, CartTokenHeader, Force, IfMatchHeader, Numbers, OptionalIfMatchHeader,
     Picked, Shape, ShowDeleted, Version, Wish,
 };
-pub(crate) use path::{Id, Key, LineId, Name};
+pub(crate) use path::{Id, Key, Kind, LineId, Name};
 pub(crate) use query::{Params, Query};
 pub(crate) use source::body_reader;
 pub(crate) use target::RequestTarget;

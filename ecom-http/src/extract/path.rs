@@ -1,16 +1,33 @@
-//! Ids, slugs and numbers in paths.
+//! Ids, slugs, numbers and names in paths.
+//!
+//! A parameter is found by its name, because the router can be nested below a path with parameters of its own.
 
-use std::fmt;
-
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use ecom_core::FieldCode;
-use serde::de::{self, Deserialize, Deserializer, Visitor};
 use uuid::Uuid;
 
 use crate::error::{ApiError, shorten};
 
-/// The id, or the name, in a path. A segment that is not a UUID is a name.
+/// Returns the value of a parameter of the path.
+async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, ApiError> {
+    let malformed = || ApiError::field(name, FieldCode::Malformed, "must be percent-encoded UTF-8");
+    let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| malformed())?;
+    // The last one: a host may have a parameter of the same name before it.
+    let found = params.iter().filter(|(key, _)| *key == name).last();
+    found.map(|(_, value)| value.to_owned()).ok_or_else(malformed)
+}
+
+/// Returns the UUID in a parameter of the path.
+async fn uuid<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<Uuid, ApiError> {
+    let text = parameter(parts, state, name).await?;
+    Uuid::try_parse(&text).map_err(|_| {
+        let message = format!("must be a UUID, not `{}`", shorten(&text));
+        ApiError::field(name, FieldCode::Malformed, message)
+    })
+}
+
+/// The id, or the slug or number, in a path. A segment that is not a UUID is not an id.
 pub(crate) enum Key {
     /// An id.
     Id(Uuid),
@@ -18,65 +35,23 @@ pub(crate) enum Key {
     Slug(String),
 }
 
-impl Key {
-    /// Returns the text of the segment.
-    pub(crate) fn into_text(self) -> String {
-        match self {
-            Self::Id(id) => id.to_string(),
-            Self::Slug(text) => text,
-        }
-    }
-
-    /// Returns the id, or an error of the parameter if it is a slug.
-    fn uuid(self, parameter: &str) -> Result<Uuid, ApiError> {
-        match self {
-            Self::Id(id) => Ok(id),
-            Self::Slug(text) => {
-                let message = format!("must be a UUID, not `{}`", shorten(&text));
-                Err(ApiError::field(parameter, FieldCode::Malformed, message))
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Key;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an id or a slug")
-            }
-            fn visit_str<E: de::Error>(self, s: &str) -> Result<Key, E> {
-                Ok(Uuid::try_parse(s).map_or_else(|_| Key::Slug(s.to_owned()), Key::Id))
-            }
-        }
-        d.deserialize_str(Text)
-    }
-}
-
 impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(key) = Path::<Self>::from_request_parts(parts, state).await.map_err(|_| not_text("id"))?;
-        Ok(key)
+        let text = parameter(parts, state, "id").await?;
+        Ok(Uuid::try_parse(&text).map_or_else(|_| Self::Slug(text), Self::Id))
     }
 }
 
-/// The id in a path that does not accept names.
+/// The id in a path that does not accept slugs or numbers.
 pub(crate) struct Id<T>(pub T);
 
 impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            id: Key,
-        }
-        let Path(Named { id }) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("id"))?;
-        id.uuid("id").map(|id| Self(id.into()))
+        uuid(parts, state, "id").await.map(|id| Self(id.into()))
     }
 }
 
@@ -87,12 +62,7 @@ impl<S: Send + Sync, T: From<Uuid>> FromRequestParts<S> for LineId<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            line_id: Key,
-        }
-        let Path(Named { line_id }) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("line_id"))?;
-        line_id.uuid("line_id").map(|id| Self(id.into()))
+        uuid(parts, state, "line_id").await.map(|id| Self(id.into()))
     }
 }
 
@@ -103,11 +73,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(name) = Path::from_request_parts(parts, state).await.map_err(|_| not_text("name"))?;
-        Ok(Self(name))
+        parameter(parts, state, "name").await.map(Self)
     }
 }
 
-fn not_text(parameter: &str) -> ApiError {
-    ApiError::field(parameter, FieldCode::Malformed, "must be percent-encoded UTF-8")
+/// The kind of jobs in a path.
+pub(crate) struct Kind(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Kind {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        parameter(parts, state, "kind").await.map(Self)
+    }
 }

@@ -92,6 +92,14 @@ async fn the_router_can_be_nested_and_moved() {
     let other = Api { router: router(api.shop.clone(), open()), ..api };
     let path = format!("{API}/products/{}", at.rsplit('/').next().unwrap());
     assert_eq!(other.call("GET", &path, &[], None).await.ok(200).json()["links"]["self"], path);
+    // The path of a host can have parameters.
+    let below = Router::new().nest("/shops/{shop}", other.router.clone());
+    let below = Api { router: below, ..other };
+    let slug = read["data"]["slug"].as_str().unwrap();
+    for key in [slug, id(&read["data"])] {
+        let found = below.call("GET", &format!("/shops/tea{API}/products/{key}"), &[], None).await.ok(200);
+        assert_eq!(found.data()["id"], read["data"]["id"]);
+    }
 }
 
 #[tokio::test]

@@ -318,7 +318,8 @@ pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture
 /// Strangers see active products, customers also their own orders, and clerks what their permissions cover.
 pub async fn r16_a_subscription_shows_what_its_principal_may_see(f: &ShopFixture) {
     let shop = f.shop.acting_as(me());
-    let (active, draft) = (stocked(f, "A", 9).await, f.product(json!({ "title": "D", "status": "draft" })).await);
+    let (active, draft) =
+        (stocked(f, "A", 9).await, f.product(json!({ "title": "D", "price": "1.00", "status": "draft" })).await);
     let mut people = Vec::new();
     for name in ["ada", "bob"] {
         let input = CustomerInput::new(name, "Tester", format!("{name}@example.com"));
@@ -420,8 +421,8 @@ pub async fn r16_a_subscription_of_a_principal_that_has_ended_is_refused(f: &Sho
 /// An active product and a draft are deleted permanently, and others after a soft delete.
 pub async fn r16_a_permanent_deletion_is_announced_to_those_who_saw_the_product(f: &ShopFixture) {
     let (active, soft) = (f.plain("A").await, f.plain("S").await);
-    let draft = f.product(json!({ "title": "D", "status": "draft" })).await;
-    let hidden = f.product(json!({ "title": "H", "status": "draft" })).await;
+    let draft = f.product(json!({ "title": "D", "price": "1.00", "status": "draft" })).await;
+    let hidden = f.product(json!({ "title": "H", "price": "1.00", "status": "draft" })).await;
     let stranger = Principal::anonymous([]);
     let mut live = f.shop.acting_as(&stranger).live().subscribe(&LiveFilter::default(), None).await.unwrap();
     for p in [&draft, &active] {

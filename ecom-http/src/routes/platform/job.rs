@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::dto::{Item, JobQueueView, JobView, List, VerifyInput, json};
 use crate::error::ApiResult;
 use crate::etag::Stamp;
-use crate::extract::{ById, Cursor, Id, Key, NoBody, OptionalJson, Pages, Picked, Query, word};
+use crate::extract::{ById, Cursor, Id, Kind, NoBody, OptionalJson, Pages, Picked, Query, word};
 use crate::headers::private;
 use crate::idempotency::Post;
 use crate::openapi::NotModified;
@@ -235,11 +235,11 @@ pub(crate) async fn queues(reply: Reply, Query((picked,)): Query<(Picked,)>) -> 
 )]
 pub(crate) async fn pause(
     reply: Reply,
-    key: Key,
+    Kind(kind): Kind,
     Query(()): Query<()>,
     Post { body: NoBody, keyed }: Post<NoBody>,
 ) -> ApiResult {
-    let (jobs, kind) = (reply.shop().jobs(), JobKind::new(key.into_text()));
+    let (jobs, kind) = (reply.shop().jobs(), JobKind::new(kind));
     let within = |mut tx| async { Ok((jobs.pause_in(&mut tx, &kind).await?, tx)) };
     Ok(keyed.answer(&reply, jobs.pause(&kind), within, |status| queue(&reply, status)).await?)
 }
@@ -251,11 +251,11 @@ pub(crate) async fn pause(
 )]
 pub(crate) async fn resume(
     reply: Reply,
-    key: Key,
+    Kind(kind): Kind,
     Query(()): Query<()>,
     Post { body: NoBody, keyed }: Post<NoBody>,
 ) -> ApiResult {
-    let (jobs, kind) = (reply.shop().jobs(), JobKind::new(key.into_text()));
+    let (jobs, kind) = (reply.shop().jobs(), JobKind::new(kind));
     let within = |mut tx| async { Ok((jobs.resume_in(&mut tx, &kind).await?, tx)) };
     Ok(keyed.answer(&reply, jobs.resume(&kind), within, |status| queue(&reply, status)).await?)
 }
