@@ -1,8 +1,11 @@
 //! The thin executor: it runs statements on one of three kinds of connections, takes typed values, returns typed rows,
 //! and counts every statement.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use std::time::{Duration, Instant};
 
 use ecom_core::money::Currency;
@@ -36,6 +39,7 @@ pub enum ConnRef<'c> {
 }
 
 /// When a connection of a pool was last lost.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 #[derive(Debug)]
 pub struct Losses {
     /// The origin of `last`.
@@ -44,12 +48,14 @@ pub struct Losses {
     last: AtomicU64,
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 impl Default for Losses {
     fn default() -> Self {
         Self { start: Instant::now(), last: AtomicU64::new(0) }
     }
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 impl Losses {
     /// Returns when a connection was last lost.
     pub fn last(&self) -> Option<Instant> {
@@ -60,7 +66,6 @@ impl Losses {
     }
 
     /// Notes that a connection was lost, or that its server has become read-only.
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn note(&self) {
         let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last.store(micros.max(1), Ordering::Relaxed);
@@ -80,6 +85,7 @@ pub struct Shared {
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
     /// The losses of the pool, which storages that share a pool share too.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub losses: Arc<Losses>,
     /// The servers to which the connections have led, which storages that share a pool share too.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -102,6 +108,7 @@ impl Shared {
             statements,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             limit: None,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
             losses: Arc::default(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             known: Arc::default(),
