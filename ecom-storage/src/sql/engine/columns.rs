@@ -327,7 +327,11 @@ impl<T> Table<T> {
     fn refused<R: Borrow<T>>(&self, e: DbError, rows: &[R]) -> Error {
         match (&e.kind, self.parent) {
             (Kind::Unique(index), _) => {
-                let Some(unique) = self.unique.iter().find(|u| u.index == index) else { return e.into() };
+                // An id that follows from a unique value, such as the name of a feed, collides when the value does.
+                let is_primary = index == "PRIMARY" || index.strip_prefix(self.name) == Some("_pkey");
+                let of_primary = if is_primary { self.unique.first() } else { None };
+                let found = self.unique.iter().find(|u| u.index == index).or(of_primary);
+                let Some(unique) = found else { return e.into() };
                 let value = colliding(rows, |r| (unique.value)(r.borrow()));
                 duplicate(self.entity, unique.field, value)
             }
