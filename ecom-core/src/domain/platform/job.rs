@@ -81,8 +81,8 @@ impl fmt::Display for JobKind {
 
 words! {
     /// The place of a job in its queue. The due jobs of a higher priority begin first; those of one priority begin in
-    /// the order in which they became due. Queues do not wait for each other, except `reindex` and `verify`, which share a
-    /// worker.
+    /// the order in which they became due. Queues do not wait for each other, except `reindex` and `verify`, which
+    /// share a worker.
     JobPriority {
         /// The job begins after all others.
         Low = "low",

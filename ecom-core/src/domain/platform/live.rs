@@ -54,7 +54,7 @@ impl LiveFilter {
 pub struct LiveEvent {
     /// The id of the event. A subscription can go on after it.
     pub id: EventId,
-    /// What has happened.
+    /// The kind of the change.
     pub kind: EventKind,
     /// The product, order or category that changed.
     pub aggregate_id: Uuid,

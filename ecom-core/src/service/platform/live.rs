@@ -1,7 +1,7 @@
 //! Live events: subscriptions to what happens in the shop, in every process that has subscribers.
 //!
-//! One reader of the log in each process passes the events to all subscriptions of the process. A subscription that
-//! goes on after an earlier event first reads the log itself up to the place where it joins the reader. Its buffer is
+//! Each process has one reader of the log, which passes the events to all its subscriptions. A subscription that
+//! continues after an earlier event first reads the log itself, up to the place where it joins the reader. Its buffer is
 //! bounded: nobody waits for a subscriber that does not take its events, and its subscription ends.
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -46,7 +46,7 @@ tests! {
 /// The kind of the jobs.
 const KIND: &str = "crm-sync";
 
-/// What a run does.
+/// An action of the handler of these tests in a run.
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Succeed,
@@ -329,7 +329,7 @@ pub async fn a_canceled_job_cannot_be_retried_while_another_one_waits(f: &ShopFi
     assert_eq!(get(f, canceled.id).await.state, JobState::Succeeded);
 }
 
-/// One job at a time. The clock moves only in the middle.
+/// The queue runs one job at a time. The clock stands still until the jobs that are due have run.
 pub async fn jobs_begin_by_priority_and_not_before_their_time(f: &ShopFixture) {
     let script = Script::new([]);
     let shop = process(f, [queue(&script).at_once(1)]);
@@ -598,7 +598,7 @@ pub async fn a_schedule_fires_once_in_all_processes(f: &ShopFixture) {
     assert_eq!(script.begun().len(), 5);
 }
 
-/// Nothing is written.
+/// A queue or a job that is refused leaves nothing in the database.
 pub async fn bad_queues_and_bad_jobs_are_refused(f: &ShopFixture) {
     let script = Script::new([]);
     let refused = |queues: Vec<JobQueue>| {

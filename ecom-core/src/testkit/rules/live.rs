@@ -195,7 +195,7 @@ pub async fn r13_a_subscription_after_a_removed_event_begins_with_a_reset(f: &Sh
         let p = f.plain("When it is back").await;
         assert_eq!(event(&mut live).await.aggregate_id, p.id.0);
     }
-    // What was removed while a subscription reads the log is missed too.
+    // A subscription also reports events that were removed before it has read them.
     let first = f.log().await[0].id;
     let mut live = f.shop.live().subscribe(&LiveFilter::default(), Some(first)).await.unwrap();
     f.clock.advance(Duration::from_secs(10));
@@ -205,7 +205,8 @@ pub async fn r13_a_subscription_after_a_removed_event_begins_with_a_reset(f: &Sh
     assert_eq!(event(&mut live).await.aggregate_id, p.id.0);
 }
 
-/// The nil id is that of the beginning. A subscription to an empty log is told so, and misses nothing later.
+/// The nil id stands for the beginning of the log. A subscription to an empty log has this id, and misses no later
+/// event if it goes on after it.
 pub async fn r13_a_subscription_can_begin_at_the_beginning_of_the_log(f: &ShopFixture) {
     let start = EventId(Uuid::nil());
     let mut empty = f.shop.live().subscribe(&LiveFilter::default(), None).await.unwrap();
