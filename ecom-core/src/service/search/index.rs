@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::{Category, CategorySummary, ancestor_slugs};
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
-use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
+use crate::domain::platform::outbox::{Event, EventKind, ImportedProducts, OutboxPosition};
 use crate::error::{Entity, Error, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::port::search::{Applied, BuildStart, Checkpoint, IndexOp, SearchDocument};
@@ -255,6 +256,7 @@ impl<'a> IndexSync<'a> {
         // Id → the revision in the events, for products that the database no longer has.
         let mut products: BTreeMap<ProductId, i64> = BTreeMap::new();
         let mut moved: HashSet<CategoryId> = HashSet::new();
+        let imported = batch.iter().filter_map(|(_, event)| event.imported_products());
         for (_, event) in batch {
             match event.kind.entity() {
                 Entity::Product => {
@@ -283,9 +285,41 @@ impl<'a> IndexSync<'a> {
                 at = next;
             }
         }
+        // Products of imports in bulk, in the same way. Most of them may be there already, if a rebuild has read them.
+        for ImportedProducts { first, last, .. } in imported {
+            let mut after = first.0.as_u128().checked_sub(1).map(|before| ProductId(Uuid::from_u128(before)));
+            while let Some((end, ids)) = self.differing(after, last).await? {
+                after = Some(end);
+                if ids.is_empty() {
+                    continue;
+                }
+                let Some((next, applied)) = self.write(self.ops(&ids).await?, at, at.position).await? else {
+                    return Ok(None);
+                };
+                report.add(applied);
+                at = next;
+            }
+        }
         let Some((next, applied)) = self.write(self.ops(&products).await?, at, end).await? else { return Ok(None) };
         report.add(applied);
         Ok(Some(next))
+    }
+
+    /// Compares the next products by id, up to `last`. Returns the last one that was compared, and those that the index
+    /// lacks or has with a lower revision; `None` if there are no more.
+    async fn differing(
+        &self,
+        after: Option<ProductId>,
+        last: ProductId,
+    ) -> Result<Option<(ProductId, BTreeMap<ProductId, i64>)>> {
+        let limit = self.cx.config.index_batch;
+        let mut stored = self.cx.storage.connect().await?.products().revisions(after, limit).await?;
+        stored.retain(|(id, _)| *id <= last);
+        let Some((end, _)) = stored.last().copied() else { return Ok(None) };
+        let indexed: HashMap<ProductId, i64> =
+            self.index.provider.revisions(after, limit).await?.into_iter().collect();
+        let differs = |(id, revision): &(ProductId, i64)| indexed.get(id).is_none_or(|known| known < revision);
+        Ok(Some((end, stored.into_iter().filter(differs).map(|(id, _)| (id, 0)).collect())))
     }
 
     /// Writes to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if the index has another
