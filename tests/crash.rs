@@ -248,7 +248,7 @@ fn child() {
         }
         match role.as_str() {
             "work" => return work(&at).await,
-            "import in bulk" => return bulk::child(&at).await,
+            "import in bulk" => return bulk::child(&at, &name).await,
             #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
             "index" => return indexing::index(&at).await,
             _ => {}

@@ -1021,7 +1021,7 @@ async fn r11_a_transaction_that_galera_has_rolled_back_writes_nothing_more() -> 
 async fn indexes(url: &str) -> sqlx::Result<Vec<(String, String)>> {
     if is_mysql(url) {
         let mut c = MySqlConnection::connect(url).await?;
-        let all = "SELECT DISTINCT table_name, index_name FROM information_schema.statistics \
+        let all = "SELECT DISTINCT CAST(table_name AS CHAR), CAST(index_name AS CHAR) FROM information_schema.statistics \
                    WHERE table_schema = database() ORDER BY 1, 2";
         sqlx::query_as(all).fetch_all(&mut c).await
     } else {

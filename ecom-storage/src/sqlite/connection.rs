@@ -237,9 +237,11 @@ impl Connection {
     /// or lets them use memory alone, as is best for all others. It must not be called in a transaction.
     pub(crate) fn sort_in_files(&mut self, in_files: bool) {
         let Ok(conn) = self.here() else { return };
-        let store = if in_files { "FILE" } else { "MEMORY" };
+        // Besides this thread, one thread sorts.
+        let (store, threads) = if in_files { ("FILE", 1) } else { ("MEMORY", 0) };
         // The size of the page cache is also that of the parts that are sorted in memory.
         let is_set = conn.pragma_update(None, "temp_store", store).is_ok()
+            && conn.pragma_update(None, "threads", threads).is_ok()
             && conn.pragma_update(None, "cache_size", -(Room::Short as i32)).is_ok();
         if is_set {
             (self.room, self.last_long) = (Room::Short, None);

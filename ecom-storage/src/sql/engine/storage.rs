@@ -183,14 +183,15 @@ impl SqlStorage {
         #[cfg(feature = "sqlite")]
         {
             lent.conn().sort_in_files(true);
-            match restore(lent.conn(), &self.shared).await {
+            let restored = restore(lent.conn(), &self.shared).await;
+            match restored {
                 // There may be no place for temporary files. The connection is closed, because a statement has failed.
                 Err(error) if !error.is_retryable() => {
                     tracing::warn!(%error, "an index could not be created with temporary files; it is tried without");
                     drop(lent);
                     lent = self.writer().await?;
                 }
-                restored => {
+                _ => {
                     lent.conn().sort_in_files(false);
                     return restored;
                 }
