@@ -35,6 +35,7 @@ tests! {
         an_import_that_ends_early_is_a_failed_job_and_cannot_be_run_again,
         the_import_of_a_dead_process_is_a_failed_job,
         r13_r14_r15_an_import_in_bulk_reaches_consumers_index_and_caches,
+        r14_an_empty_index_is_built_after_a_large_import_in_bulk,
     ]
 }
 
@@ -305,4 +306,21 @@ pub async fn r13_r14_r15_an_import_in_bulk_reaches_consumers_index_and_caches(f:
     background.shutdown().await;
     f.index_is_in_step("after the import").await;
     assert_eq!(f.searched("lantern", SearchFilter::default()).await.len(), NEW);
+}
+
+/// An index that is nearly empty is built anew, and one with products follows the log.
+pub async fn r14_an_empty_index_is_built_after_a_large_import_in_bulk(f: &ShopFixture) {
+    let shop = f.another(ShopConfig::default().index_batch(2), f.cache());
+    assert!(shop.index().catch_up().await.unwrap().rebuilt, "the index is new");
+    for (first, rebuilt) in [(0, true), (100, false)] {
+        let record = |i: usize| json!({"id": i, "title": format!("Lantern {i}"), "price": 1, "sku": format!("L-{i}")});
+        let records: Vec<_> = (first..first + 50).map(record).collect();
+        let options = ImportOptions::default().batch(25).bulk(true);
+        let text = json!(records).to_string();
+        let report = shop.import().products(Cursor::new(text), options, |_| {}).await.unwrap();
+        assert_eq!(report.inserted, 50, "{report:?}");
+        let report = shop.index().catch_up().await.unwrap();
+        assert_eq!((report.rebuilt, report.written), (rebuilt, 50), "{report:?}");
+        f.index_is_in_step("after the import").await;
+    }
 }

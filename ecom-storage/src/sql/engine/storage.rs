@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use deadpool::managed::Pool;
 use ecom_core::money::Currency;
 use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
-use ecom_core::{Dependency, Error, Result};
+use ecom_core::{Dependency, Error, Result, WithCauses};
 use uuid::Uuid;
 
 use super::deferred;
@@ -69,7 +69,8 @@ impl Storage for SqlStorage {
             let mut conn = open(opener, &unlimited).await?;
             let identity = migrate::run(&mut conn.executor(&unlimited), now, identity, currency).await?;
             self.shared.migrated(currency, identity);
-            return restore(&mut conn, &unlimited).await;
+            report(restore(&mut conn, &unlimited).await);
+            return Ok(());
         }
         let mut lent = self.writer().await?;
         // Stays true if it fails, so that the connection is closed and the transaction with it.
@@ -78,8 +79,8 @@ impl Storage for SqlStorage {
         lent.conn().in_transaction = false;
         self.shared.migrated(currency, identity);
         drop(lent);
-        // An import in bulk may have died.
-        self.restore_on_writer().await
+        report(self.restore_on_writer().await);
+        Ok(())
     }
 
     fn currency(&self) -> Option<Currency> {
@@ -208,6 +209,17 @@ async fn open(opener: &Opener, unlimited: &Shared) -> Result<Conn> {
         Kind::Setup(_) => e.at_start(),
         _ => Error::unavailable(Dependency::Database, e.source),
     })
+}
+
+/// Logs that indexes could not be restored at a start. The shop works without them.
+fn report(restored: Result<()>) {
+    if let Err(error) = restored {
+        tracing::warn!(
+            error = %WithCauses(&error),
+            "indexes that an import in bulk has dropped are missing, so that lists take longer; the next process that \
+             starts tries again to create them, as a user that owns the tables"
+        );
+    }
 }
 
 /// Creates the indexes again that an import in bulk has dropped, each in a transaction of its own, so that others wait
