@@ -5,11 +5,11 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
+#[path = "crash/bulk.rs"]
+mod bulk;
 #[cfg(all(feature = "postgres", feature = "mysql", feature = "redis", feature = "elasticsearch"))]
 #[path = "clusters/mod.rs"]
 mod clusters;
-#[path = "crash/bulk.rs"]
-mod bulk;
 #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
 #[path = "crash/indexing.rs"]
 mod indexing;

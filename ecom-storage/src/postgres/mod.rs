@@ -39,9 +39,8 @@ static NAMES: Sql = Sql::new(
      WHERE n.nspname = current_schema()",
 );
 
-static INDEXES: Sql = Sql::new(
-    "SELECT CAST(indexname AS TEXT), indexdef FROM pg_indexes WHERE schemaname = current_schema()",
-);
+static INDEXES: Sql =
+    Sql::new("SELECT CAST(indexname AS TEXT), indexdef FROM pg_indexes WHERE schemaname = current_schema()");
 
 /// Returns a row that describes what is wrong with the database, or no row.
 static SETUP: Sql = Sql::new(

@@ -10,8 +10,7 @@ use ecom_core::{Shop, ShopParts};
 
 use crate::support::{TestResult, at, category, file, product, raw, rows, write_categories, write_products};
 
-const INDEXES: &str =
-    "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name";
+const INDEXES: &str = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name";
 const DEFERRED: &str = "SELECT name, definition FROM deferred_indexes ORDER BY name";
 /// How many indexes an import in bulk drops.
 const DROPPED: usize = 15;

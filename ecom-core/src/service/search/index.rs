@@ -340,8 +340,7 @@ impl<'a> IndexSync<'a> {
         let mut stored = self.cx.storage.connect().await?.products().revisions(after, limit).await?;
         stored.retain(|(id, _)| *id <= last);
         let Some((end, _)) = stored.last().copied() else { return Ok(None) };
-        let indexed: HashMap<ProductId, i64> =
-            self.index.provider.revisions(after, limit).await?.into_iter().collect();
+        let indexed: HashMap<ProductId, i64> = self.index.provider.revisions(after, limit).await?.into_iter().collect();
         let differs = |(id, revision): &(ProductId, i64)| indexed.get(id).is_none_or(|known| known < revision);
         Ok(Some((end, stored.into_iter().filter(differs).map(|(id, _)| (id, 0)).collect())))
     }

@@ -21,8 +21,8 @@ use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_b
 use crate::service::catalog::import::category_paths::{CategoryPaths, Parent};
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
-    BATCH, BULK_BATCH, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord, RecordSource, Rejection,
-    Run, patiently, stream,
+    BATCH, BULK_BATCH, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord,
+    RecordSource, Rejection, Run, patiently, stream,
 };
 use crate::service::catalog::product::{ProductService, duplicate};
 use crate::service::run::context::Context;
