@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 
-use ecom_core::catalog::{Document, EndedEarly, ImportOptions, ProductFilter, RecordSource, SourceRecord};
+use ecom_core::catalog::{
+    Document, EndedEarly, ImportKind, ImportOptions, ImportReport, ProductFilter, RecordSource, SourceRecord,
+};
+use ecom_core::clock::ManualClock;
 use ecom_core::money::Currency;
 use ecom_core::port::*;
 use ecom_core::{Shop, ShopParts};
@@ -126,6 +129,33 @@ async fn an_import_in_bulk_that_dies_leaves_no_index_missing() -> TestResult {
     let (_, held) = mpsc::channel();
     let report = shop.import().products_from(Box::new(Records { next: 0, held }), options(), |_| {}).await?;
     assert_eq!((report.unchanged, report.inserted), (8, 12), "{report:?}");
+    assert_eq!((rows(&dir, INDEXES).await?, rows(&dir, DEFERRED).await?), (before, Vec::new()));
+    Ok(())
+}
+
+/// The background work of another process ends the job of an import that has died, and restores the indexes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_process_restores_the_indexes_of_a_dead_import() -> TestResult {
+    let (dir, s) = file().await;
+    let before = rows(&dir, INDEXES).await?;
+    let clock = Arc::new(ManualClock::at_micros(1_767_323_045_678_901));
+    let parts = ShopParts::new(Arc::new(s), Arc::new(NoSearch));
+    let shop = Shop::new(ShopParts { clock: clock.clone(), ..parts })?;
+    let (hold, held) = mpsc::channel();
+    let (to, mut batches) = tokio::sync::mpsc::unbounded_channel();
+    let importing = shop.clone();
+    let import = tokio::spawn(async move {
+        let (records, options) = (Box::new(Records { next: 0, held }), ImportOptions::default().batch(8).bulk(true));
+        let progress = |report: &ImportReport| drop(to.send(report.inserted));
+        importing.import().as_job(ImportKind::Products, records, options, progress).await.map(drop)
+    });
+    assert_eq!(batches.recv().await, Some(8));
+    import.abort();
+    let _ = import.await;
+    drop(hold);
+    assert_eq!(rows(&dir, DEFERRED).await?.len(), DROPPED);
+    clock.advance(std::time::Duration::from_secs(60));
+    shop.run_background_pass().await;
     assert_eq!((rows(&dir, INDEXES).await?, rows(&dir, DEFERRED).await?), (before, Vec::new()));
     Ok(())
 }

@@ -106,7 +106,8 @@ pub struct ImportOptions {
     /// - On SQLite and PostgreSQL, the indexes that lists need are dropped at the beginning and created again at the
     ///   end, also if the import fails. Until then, lists take longer. Then, on PostgreSQL, writes of products wait
     ///   while an index is created, and on SQLite all writes do. If the process dies, the next process that starts
-    ///   creates them ([`Storage::migrate`](crate::port::Storage::migrate)), as does the next import in bulk at its end.
+    ///   creates them ([`Storage::migrate`](crate::port::Storage::migrate)), as do the background work of another process
+    ///   if the import was a job, and the next import in bulk at its end.
     /// - Batches are larger.
     ///
     /// Processes of a release that does not know such events skip them, so stop them before. Imports of other kinds and
