@@ -8,6 +8,7 @@ use ecom_core::catalog::{
 };
 use ecom_core::clock::ManualClock;
 use ecom_core::money::Currency;
+use ecom_core::platform::Pass;
 use ecom_core::port::*;
 use ecom_core::{Shop, ShopParts};
 
@@ -155,7 +156,7 @@ async fn a_running_process_restores_the_indexes_of_a_dead_import() -> TestResult
     drop(hold);
     assert_eq!(rows(&dir, DEFERRED).await?.len(), DROPPED);
     clock.advance(std::time::Duration::from_secs(60));
-    shop.run_background_pass().await;
+    shop.run_background_pass(Pass::Everything, std::future::pending()).await;
     assert_eq!((rows(&dir, INDEXES).await?, rows(&dir, DEFERRED).await?), (before, Vec::new()));
     Ok(())
 }
