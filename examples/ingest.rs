@@ -5,7 +5,8 @@
 //! NDJSON, CSV with a column map (`--columns FILE.toml`), and the exports of Shopify and WooCommerce, also compressed
 //! with gzip. It detects the format. URLs need the feature `ingest`; with `--paged`, they are read as APIs with pages
 //! like those of DummyJSON. `--dry-run` checks everything and writes nothing. Records that are rejected go to the file
-//! of `--dead-letters`, which can be mended and imported again. `export` writes the products as NDJSON or CSV.
+//! of `--dead-letters`, which can be mended and imported again. `--bulk` makes the first import of very many products
+//! faster (`ecom::catalog::ImportOptions::bulk`). `export` writes the products as NDJSON or CSV.
 //! `reindex` builds the search index anew, and `verify` compares it with the database.
 //!
 //! The shop is that of the settings in the environment, `.env` and the TOML file, which `ecom::config` describes.
@@ -92,6 +93,10 @@ struct Import {
     /// The number of records at the start of the source that an earlier run has done.
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: u64,
+    /// Import products in bulk, for the first import of everything: with one event for many products, and with the
+    /// indexes of the database created at the end.
+    #[arg(long)]
+    bulk: bool,
     /// Records per transaction.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -224,6 +229,7 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
         let mut options = ImportOptions::default()
             .create_categories(!arguments.refuse_categories)
             .dry_run(arguments.dry_run)
+            .bulk(arguments.bulk)
             .skip(arguments.skip)
             .delay(Duration::from_millis(arguments.delay));
         options.source.clone_from(&arguments.source);
@@ -234,6 +240,8 @@ async fn load(shop: &Shop, config: &ServerConfig, arguments: Import) -> Result<E
     tokio::select! {
         done = import::all(shop, inputs, letters_of, options) => done?,
         _ = tokio::signal::ctrl_c() => {
+            // An import in bulk has not come to it.
+            shop.storage().restore_indexes().await?;
             return Err("stopped; what was imported so far stays, and a second run completes it".into());
         }
     }

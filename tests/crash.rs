@@ -5,6 +5,8 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
+#[path = "crash/bulk.rs"]
+mod bulk;
 #[cfg(all(feature = "postgres", feature = "mysql", feature = "redis", feature = "elasticsearch"))]
 #[path = "clusters/mod.rs"]
 mod clusters;
@@ -246,6 +248,7 @@ fn child() {
         }
         match role.as_str() {
             "work" => return work(&at).await,
+            "import in bulk" => return bulk::child(&at, &name).await,
             #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
             "index" => return indexing::index(&at).await,
             _ => {}
@@ -610,6 +613,7 @@ macro_rules! on {
                 r11_r14_kill_9_leaves_index_and_database_in_step,
                 r14_of_two_processes_one_writes_the_index_and_the_other_takes_over,
                 r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,
+                r14_a_killed_import_in_bulk_is_completed_by_the_next_one,
                 a_job_of_a_killed_process_is_run_by_the_next_one,
                 jobs_of_killed_processes_take_effect_once,
                 r07_r12_killed_processes_sell_each_piece_once,
@@ -632,6 +636,7 @@ macro_rules! on {
 
 /// The tests, each of which runs on each database.
 mod tests {
+    pub(crate) use super::bulk::r14_a_killed_import_in_bulk_is_completed_by_the_next_one;
     pub(crate) use super::jobs::jobs_of_killed_processes_take_effect_once;
     pub(crate) use super::orders::*;
     pub(crate) use super::{

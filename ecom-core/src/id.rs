@@ -155,6 +155,11 @@ event_kinds! {
     ProductRestored = "product.restored" of Product;
     /// A product was permanently deleted, together with its reviews.
     ProductPurged = "product.purged" of Product;
+    /// Products were created by an import in bulk ([`ImportOptions::bulk`](crate::catalog::ImportOptions::bulk)): all
+    /// those of one transaction, which have no events of their own.
+    /// [`Event::imported_products`](crate::platform::Event::imported_products) returns the range of their ids. The
+    /// aggregate is the entry of the import in the audit log.
+    ProductsImported = "products.imported" of AuditLogEntry;
     /// The stock of a product's SKU changed.
     StockChanged = "stock.changed" of Product;
     /// A category was created.

@@ -289,7 +289,9 @@ pub mod platform {
         LiveEnd, LiveEvent, LiveFilter, LiveKind, LiveLevel, LiveMessage, LiveStock,
     };
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
-    pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition, PriceChange, StockChange};
+    pub use crate::domain::platform::outbox::{
+        Event, EventBatch, EventKind, ImportedProducts, OutboxPosition, PriceChange, StockChange,
+    };
     pub use crate::domain::platform::schedule::{CronLine, ScheduleState};
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};

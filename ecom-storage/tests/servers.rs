@@ -69,6 +69,7 @@ on_each! {
     a_full_disk_and_a_lost_pooler_are_unavailable
     a_statement_sees_what_has_committed_whatever_the_database_defaults_to
     once_migrated_nobody_needs_to_make_tables
+    deferred_indexes_come_back_as_they_were
 }
 
 fn is_mysql(url: &str) -> bool {
@@ -1013,5 +1014,49 @@ async fn r11_a_transaction_that_galera_has_rolled_back_writes_nothing_more() -> 
     }
     let names: Vec<String> = shop.categories().tree().await?.value.iter().map(|c| c.name.clone()).collect();
     assert_eq!(names, ["kept false", "kept true"]);
+    Ok(())
+}
+
+/// Returns the indexes of a database, with their definitions on PostgreSQL.
+async fn indexes(url: &str) -> sqlx::Result<Vec<(String, String)>> {
+    if is_mysql(url) {
+        let mut c = MySqlConnection::connect(url).await?;
+        let all = "SELECT DISTINCT CAST(table_name AS CHAR), CAST(index_name AS CHAR) FROM information_schema.statistics \
+                   WHERE table_schema = database() ORDER BY 1, 2";
+        sqlx::query_as(all).fetch_all(&mut c).await
+    } else {
+        let mut c = PgConnection::connect(url).await?;
+        let all = "SELECT CAST(indexname AS TEXT), indexdef FROM pg_indexes \
+                   WHERE schemaname = current_schema() ORDER BY indexname";
+        sqlx::query_as(all).fetch_all(&mut c).await
+    }
+}
+
+/// An import in bulk drops them, and its end or the next start creates them again. MySQL drops none.
+async fn deferred_indexes_come_back_as_they_were(database: TestDatabase) -> TestResult {
+    let url = &database.url;
+    let s = storage(url);
+    s.migrate(Currency::USD).await?;
+    let before = indexes(url).await?;
+    let dropped = if is_mysql(url) { 0 } else { 15 };
+    for _ in 0..2 {
+        s.defer_indexes().await?;
+        assert_eq!(indexes(url).await?.len(), before.len() - dropped);
+    }
+    for _ in 0..2 {
+        s.restore_indexes().await?;
+        assert_eq!(indexes(url).await?, before);
+    }
+    s.defer_indexes().await?;
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            let s = storage(url);
+            tokio::spawn(async move { s.migrate(Currency::USD).await })
+        })
+        .collect();
+    for start in starts {
+        start.await??;
+    }
+    assert_eq!(indexes(url).await?, before);
     Ok(())
 }

@@ -79,6 +79,28 @@ port! {
         async fn begin_short(&self) -> Result<Box<dyn UnitOfWork>> {
             self.begin().await
         }
+
+        /// Prepares the database for very many new products, before the first of them is written. An adapter may drop
+        /// indexes that only make reads fast, until [`Storage::restore_indexes`]. It records them in the same
+        /// transaction, and [`Storage::migrate`] restores what a process that has died has left, if it can. Meanwhile,
+        /// every call of any process has the same result as before, but may be slower. A second call changes nothing.
+        /// By default, nothing is dropped.
+        ///
+        /// # Errors
+        /// `Unavailable`, or `Contention` if another transaction was in the way: nothing was dropped then.
+        async fn defer_indexes(&self) -> Result<()> {
+            Ok(())
+        }
+
+        /// Creates the indexes again that [`Storage::defer_indexes`] has dropped, however long it takes. Safe to call
+        /// from many processes at once, and if nothing was dropped. Writes may wait meanwhile.
+        ///
+        /// # Errors
+        /// `Unavailable`, and `Internal` if an index cannot be created. Those that are missing then are created by the
+        /// next call.
+        async fn restore_indexes(&self) -> Result<()> {
+            Ok(())
+        }
     }
 }
 

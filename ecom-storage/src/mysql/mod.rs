@@ -85,6 +85,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: None,
     has_tables: &HAS_TABLES,
     names: &NAMES,
+    indexes: None,
     numbers: Numbers::Inserts(&INSERTED_NUMBERS),
     survives_errors: true,
     counts_inserts: false,

@@ -39,6 +39,9 @@ static NAMES: Sql = Sql::new(
      WHERE n.nspname = current_schema()",
 );
 
+static INDEXES: Sql =
+    Sql::new("SELECT CAST(indexname AS TEXT), indexdef FROM pg_indexes WHERE schemaname = current_schema()");
+
 /// Returns a row that describes what is wrong with the database, or no row.
 static SETUP: Sql = Sql::new(
     "SELECT 'must name a database with the encoding UTF8' WHERE current_setting('server_encoding') <> 'UTF8' \
@@ -111,6 +114,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     names: &NAMES,
+    indexes: Some(&INDEXES),
     numbers: Numbers::Sequences { orders: &ORDER_NUMBERS, bills: &BILL_NUMBERS },
     survives_errors: false,
     counts_inserts: true,

@@ -14,6 +14,7 @@
 //!
 //! SQLite itself never waits for a lock of another process: the task waits and tries again.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::BuildHasher as _;
@@ -232,13 +233,29 @@ impl Connection {
         self.here()?.execute_batch(text).map_err(|e| self.classified(e))
     }
 
+    /// Lets statements that sort rows use temporary files and little memory, as is best for those that create indexes,
+    /// or lets them use memory alone, as is best for all others. It must not be called in a transaction.
+    pub(crate) fn sort_in_files(&mut self, in_files: bool) {
+        let Ok(conn) = self.here() else { return };
+        // Besides this thread, one thread sorts.
+        let (store, threads) = if in_files { ("FILE", 1) } else { ("MEMORY", 0) };
+        // The size of the page cache is also that of the parts that are sorted in memory.
+        let is_set = conn.pragma_update(None, "temp_store", store).is_ok()
+            && conn.pragma_update(None, "threads", threads).is_ok()
+            && conn.pragma_update(None, "cache_size", -(Room::Short as i32)).is_ok();
+        if is_set {
+            (self.room, self.last_long) = (Room::Short, None);
+        }
+    }
+
     /// Runs a text of several statements, however long they take.
-    pub(crate) async fn script(&mut self, text: &'static str) -> DbResult<()> {
+    pub(crate) async fn script(&mut self, text: impl Into<Cow<'static, str>>) -> DbResult<()> {
+        let text = text.into();
         self.watch.stop();
         if self.in_file {
-            self.on_thread(false, move |conn| conn.execute_batch(text)).await?.map_err(|e| self.classified(e))
+            self.on_thread(false, move |conn| conn.execute_batch(&text)).await?.map_err(|e| self.classified(e))
         } else {
-            self.here()?.execute_batch(text).map_err(|e| self.classified(e))
+            self.here()?.execute_batch(&text).map_err(|e| self.classified(e))
         }
     }
 

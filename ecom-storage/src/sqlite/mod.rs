@@ -18,6 +18,7 @@ use crate::sql::engine::dialect::{Dialect, Numbers, Sql};
 
 static HAS_TABLES: Sql = Sql::new("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ecom_meta'");
 static NAMES: Sql = Sql::new("SELECT lower(name) FROM sqlite_master");
+static INDEXES: Sql = Sql::new("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL");
 
 /// Checks the transaction of a host, and makes it the one writer.
 static HOST_CHECK: Sql = Sql::new(
@@ -80,6 +81,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     host_check: Some(&HOST_CHECK),
     has_tables: &HAS_TABLES,
     names: &NAMES,
+    indexes: Some(&INDEXES),
     numbers: Numbers::Row(&NEXT_NUMBERS),
     survives_errors: true,
     counts_inserts: true,

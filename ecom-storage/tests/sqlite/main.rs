@@ -4,6 +4,7 @@
 #![expect(clippy::many_single_char_names, reason = "products and categories of a test are a, b, c")]
 
 mod broken;
+mod bulk;
 mod cancellation;
 mod catalog;
 mod constraints;

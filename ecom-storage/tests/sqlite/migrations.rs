@@ -6,7 +6,7 @@ use ecom_core::common::IncludeDeleted;
 use ecom_core::money::Currency;
 use ecom_core::port::*;
 
-use crate::support::{TestResult, at, category, file, product, raw, write_categories, write_products};
+use crate::support::{TestResult, at, category, file, product, raw, rows, write_categories, write_products};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn migrations_run_once_also_from_many_at_once() -> TestResult {
@@ -71,13 +71,6 @@ async fn a_second_currency_is_refused_and_nothing_is_written() -> TestResult {
     assert_eq!(s.currency(), Some(Currency::USD));
     assert_eq!(s.connect().await?.products().get(p.id, IncludeDeleted::No).await?, Some(p));
     Ok(())
-}
-
-async fn rows(dir: &tempfile::TempDir, sql: &'static str) -> Result<Vec<(String, String)>, sqlx::Error> {
-    use sqlx::Connection as _;
-    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
-    let mut c = sqlx::SqliteConnection::connect(&url).await?;
-    sqlx::query_as(sql).fetch_all(&mut c).await
 }
 
 #[tokio::test]

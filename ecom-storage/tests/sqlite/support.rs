@@ -148,6 +148,14 @@ pub async fn raw(dir: &tempfile::TempDir, sql: &'static str) -> TestResult {
     Ok(())
 }
 
+/// Returns two columns of text of a statement that bypasses the library.
+pub async fn rows(dir: &tempfile::TempDir, sql: &'static str) -> Result<Vec<(String, String)>, sqlx::Error> {
+    use sqlx::Connection as _;
+    let url = format!("sqlite://{}", dir.path().join("shop.db").display());
+    let mut c = sqlx::SqliteConnection::connect(&url).await?;
+    sqlx::query_as(sql).fetch_all(&mut c).await
+}
+
 /// Adds one piece to the stock of a SKU, as a service would.
 pub async fn add_one(s: &SqlStorage, id: SkuId) -> ecom_core::Result<()> {
     let mut tx = s.begin().await?;

@@ -5,6 +5,7 @@
 //! changes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -252,6 +253,10 @@ pub(crate) struct Import {
     pub file: Option<String>,
     /// The actor who imports.
     pub actor: Actor,
+    /// Whether the products that a transaction creates have one event in common.
+    pub is_bulk: bool,
+    /// The number of these events, which orders them.
+    pub events: AtomicI64,
 }
 
 /// The field of an import's entry that counts the changes.
@@ -341,6 +346,8 @@ mod tests {
             source: None,
             file: Some("lamps.ndjson".to_owned()),
             actor: Actor::system(),
+            is_bulk: false,
+            events: AtomicI64::new(0),
         };
         let mut entry = import.entry(Timestamp::UNIX_EPOCH);
         Import::count(&mut entry, &BTreeMap::from([("product.created", 2)]));

@@ -11,7 +11,7 @@ use crate::domain::catalog::product::Product;
 use crate::domain::common::Actor;
 use crate::domain::stock::inventory::{StockMovement, StockReason};
 pub use crate::id::EventKind;
-use crate::id::{EventId, SkuId};
+use crate::id::{EventId, ProductId, SkuId};
 use crate::money::Money;
 
 /// A row of the outbox.
@@ -25,8 +25,8 @@ pub struct Event {
     pub aggregate_id: Uuid,
     /// The aggregate's revision after the change, which orders the events of one aggregate.
     pub revision: i64,
-    /// Further data, a JSON object or null. [`Event::stock_changes`] and [`Event::price_changes`] read it. Its field
-    /// `stale` is for the library's own caches.
+    /// Further data, a JSON object or null. [`Event::stock_changes`], [`Event::price_changes`] and
+    /// [`Event::imported_products`] read it. Its field `stale` is for the library's own caches.
     pub data: Value,
     /// When the change happened.
     pub occurred_at: Timestamp,
@@ -45,6 +45,12 @@ impl Event {
     /// Returns the SKUs whose price or final price the write changed. `product.updated` can have some.
     pub fn price_changes(&self) -> Vec<PriceChange> {
         self.list(PRICES)
+    }
+
+    /// Returns the products of an event of the kind [`EventKind::ProductsImported`], and `None` for other kinds.
+    pub fn imported_products(&self) -> Option<ImportedProducts> {
+        let range = || self.data.get(IMPORTED).and_then(|found| ImportedProducts::deserialize(found).ok());
+        (self.kind == EventKind::ProductsImported).then(|| range().unwrap_or(ImportedProducts::ALL))
     }
 
     /// Returns whether the event removed a product that everybody could read.
@@ -108,11 +114,39 @@ impl PriceChange {
     }
 }
 
+/// The products that one transaction of an import in bulk has created, as [`EventKind::ProductsImported`] contains them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ImportedProducts {
+    /// The lowest id.
+    pub first: ProductId,
+    /// The highest id. Products that the import has not created can have ids in between.
+    pub last: ProductId,
+    /// The number of products that were created.
+    pub count: u64,
+}
+
+impl ImportedProducts {
+    /// All products, for an event whose data this release cannot read.
+    const ALL: Self = Self { first: ProductId(Uuid::nil()), last: ProductId(Uuid::max()), count: 0 };
+
+    /// Returns the range with one product.
+    pub(crate) const fn of(id: ProductId) -> Self {
+        Self { first: id, last: id, count: 1 }
+    }
+
+    /// Returns the range with one product more.
+    pub(crate) fn with(self, id: ProductId) -> Self {
+        Self { first: self.first.min(id), last: self.last.max(id), count: self.count + 1 }
+    }
+}
+
 /// The further data that a write puts into its event.
 #[derive(Debug, Default)]
 pub(crate) struct EventDetails {
     pub stock: Vec<StockChange>,
     pub prices: Vec<PriceChange>,
+    pub imported: Option<ImportedProducts>,
     /// Whether a product that was permanently deleted was one that everybody could read.
     pub was_public: bool,
 }
@@ -127,6 +161,9 @@ impl EventDetails {
         if !self.prices.is_empty() {
             fields.insert(PRICES.to_owned(), json!(self.prices));
         }
+        if let Some(imported) = self.imported {
+            fields.insert(IMPORTED.to_owned(), json!(imported));
+        }
         if self.was_public {
             fields.insert(WAS_PUBLIC.to_owned(), Value::Bool(true));
         }
@@ -136,6 +173,7 @@ impl EventDetails {
 
 const STOCK: &str = "stock";
 const PRICES: &str = "prices";
+const IMPORTED: &str = "imported";
 const WAS_PUBLIC: &str = "was_public";
 
 /// The result of a read of the outbox.

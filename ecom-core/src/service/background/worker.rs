@@ -473,6 +473,8 @@ pub(super) async fn fail_abandoned(cx: &Arc<Context>) -> Result<()> {
     if is_due(cx, &queues).await? {
         let all: Vec<_> = queues.into_iter().map(|queue| (queue, TAKEN_AT_ONCE)).collect();
         settle(cx, &[], &all).await?;
+        // An import in bulk may not have come to it.
+        cx.storage.restore_indexes().await?;
     }
     Ok(())
 }

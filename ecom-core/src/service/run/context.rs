@@ -119,6 +119,11 @@ impl Context {
         Arc::new(Self { shared, last_event, import: Some(Arc::new(import)) })
     }
 
+    /// Returns whether this is the context of an import in bulk, whose new products share events.
+    pub fn imports_in_bulk(&self) -> bool {
+        self.import.as_ref().is_some_and(|import| import.is_bulk)
+    }
+
     /// Notes the last event of a write that was committed, if this context records and the write has events.
     pub fn note(&self, event: Option<EventId>) {
         if let Some((last, event)) = self.last_event.as_ref().zip(event) {

@@ -18,9 +18,9 @@ use super::stale;
 use crate::clock::Timestamp;
 use crate::domain::common::Actor;
 use crate::domain::platform::audit_log::{AuditLogEntry, Audited, Import, differences};
-use crate::domain::platform::outbox::{Event, EventDetails, EventKind};
+use crate::domain::platform::outbox::{Event, EventDetails, EventKind, ImportedProducts};
 use crate::error::{Conflict, Entity, Error, Result};
-use crate::id::{AuditLogEntryId, EventId};
+use crate::id::{AuditLogEntryId, EventId, ProductId};
 use crate::port::cache::CacheKey;
 use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
 
@@ -284,6 +284,8 @@ impl<'t> Tx<'t> {
     /// [`AfterCommit`], in every other process when it reads the events. [`stale::implied`] names the documents that
     /// every event of a kind makes stale, [`listing::moved`] the lists of products, and [`Change::shown_by`] the
     /// others.
+    ///
+    /// The products that an import in bulk creates have one event for all, which makes every document stale.
     pub(crate) async fn emit_all(&mut self, changes: Vec<Change<'_>>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
@@ -292,9 +294,15 @@ impl<'t> Tx<'t> {
         let mut counters: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut entries = Vec::new();
         let mut events = Vec::with_capacity(changes.len());
+        let mut imported: Option<ImportedProducts> = None;
         for change in changes {
-            if self.cx.import.is_some() {
+            if let Some(import) = &self.cx.import {
                 *counters.entry(change.kind.as_str()).or_default() += 1;
+                if import.is_bulk && change.kind == EventKind::ProductCreated {
+                    let id = ProductId(change.id);
+                    imported = Some(imported.map_or(ImportedProducts::of(id), |others| others.with(id)));
+                    continue;
+                }
             } else {
                 entries.extend(change.entry(|| AuditLogEntryId(self.cx.ids.next()), now));
             }
@@ -312,6 +320,19 @@ impl<'t> Tx<'t> {
             });
             self.stale.add(Forget::Keys(stale::implied(kind, id)));
             self.stale.add(stale);
+        }
+        if let (Some(imported), Some(import)) = (imported, &self.cx.import) {
+            let details = EventDetails { imported: Some(imported), ..EventDetails::default() };
+            events.push(Event {
+                id: EventId(self.cx.ids.next()),
+                kind: EventKind::ProductsImported,
+                aggregate_id: import.id.0,
+                revision: import.events.fetch_add(1, Ordering::Relaxed) + 1,
+                data: stale::data(details, &Forget::Everything),
+                occurred_at: now,
+                actor: import.actor.clone(),
+            });
+            self.stale.add(Forget::Everything);
         }
         self.last_event = events.last().map(|event| event.id);
         self.wakes = true;

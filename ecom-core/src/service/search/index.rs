@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::{Category, CategorySummary, ancestor_slugs};
 use crate::domain::catalog::product::Product;
 use crate::domain::common::IncludeDeleted;
-use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
+use crate::domain::platform::outbox::{Event, EventKind, ImportedProducts, OutboxPosition};
 use crate::error::{Entity, Error, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::port::search::{Applied, BuildStart, Checkpoint, IndexOp, SearchDocument};
@@ -20,6 +21,10 @@ use crate::service::search::state::Index;
 
 /// How often products are compared anew because another process has written to the index meanwhile.
 const COMPARISONS: u32 = 10;
+
+/// The number of batches of imported products from which on an index that is nearly empty is built anew: a commit for
+/// each batch takes longer.
+const BATCHES_WORTH_A_BUILD: u64 = 20;
 
 /// The result of a run of index sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -202,11 +207,16 @@ impl<'a> IndexSync<'a> {
                 if report.rebuilt {
                     return Ok(report);
                 }
-                self.build(&Progress::default(), true, &mut report).await?;
+                self.build(&Progress::default(), Reason::Unusable, &mut report).await?;
                 continue;
             };
-            if self.follow(at, head, &mut report).await? {
-                return Ok(report);
+            match self.follow(at, head, &mut report).await? {
+                Followed::Whole => return Ok(report),
+                Followed::Moved => {}
+                Followed::WorthABuild => {
+                    drop(turn);
+                    self.build(&Progress::default(), Reason::Imported, &mut report).await?;
+                }
             }
         }
     }
@@ -225,20 +235,35 @@ impl<'a> IndexSync<'a> {
     }
 
     /// Applies the events between the checkpoint `at` of the index and `head`, for a caller that holds the lock. Events
-    /// that commit meanwhile are left to the next call: otherwise a rebuild might never get its turn. Returns false if
-    /// another process has written to the index.
-    async fn follow(&self, mut at: Checkpoint, head: OutboxPosition, report: &mut SyncReport) -> Result<bool> {
+    /// that commit meanwhile are left to the next call: otherwise a rebuild might never get its turn.
+    async fn follow(&self, mut at: Checkpoint, head: OutboxPosition, report: &mut SyncReport) -> Result<Followed> {
         let cx = self.cx;
         while at.position < head {
             let batch = cx.storage.connect().await?.outbox().read(at.position, cx.config.index_batch).await?;
             if batch.end == at.position {
                 break;
             }
+            let imported = batch.events.iter().filter_map(|(_, event)| event.imported_products());
+            let imported: u64 = imported.map(|products| products.count).sum();
+            if !report.rebuilt
+                && imported > u64::from(cx.config.index_batch) * BATCHES_WORTH_A_BUILD
+                && self.is_nearly_empty().await?
+            {
+                return Ok(Followed::WorthABuild);
+            }
             report.events += batch.events.len() as u64;
-            let Some(next) = self.apply(at, batch.end, &batch.events, report).await? else { return Ok(false) };
+            let Some(next) = self.apply(at, batch.end, &batch.events, report).await? else {
+                return Ok(Followed::Moved);
+            };
             at = next;
         }
-        Ok(true)
+        Ok(Followed::Whole)
+    }
+
+    /// Returns whether the index has less than a batch of products.
+    async fn is_nearly_empty(&self) -> Result<bool> {
+        let limit = self.cx.config.index_batch;
+        Ok(self.index.provider.revisions(None, limit).await?.len() < limit as usize)
     }
 
     /// Applies one batch of events to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if
@@ -255,6 +280,7 @@ impl<'a> IndexSync<'a> {
         // Id → the revision in the events, for products that the database no longer has.
         let mut products: BTreeMap<ProductId, i64> = BTreeMap::new();
         let mut moved: HashSet<CategoryId> = HashSet::new();
+        let imported = batch.iter().filter_map(|(_, event)| event.imported_products());
         for (_, event) in batch {
             match event.kind.entity() {
                 Entity::Product => {
@@ -283,9 +309,40 @@ impl<'a> IndexSync<'a> {
                 at = next;
             }
         }
+        // Products of imports in bulk, in the same way. Most of them may be there already, if a rebuild has read them.
+        for ImportedProducts { first, last, .. } in imported {
+            let mut after = first.0.as_u128().checked_sub(1).map(|before| ProductId(Uuid::from_u128(before)));
+            while let Some((end, ids)) = self.differing(after, last).await? {
+                after = Some(end);
+                if ids.is_empty() {
+                    continue;
+                }
+                let Some((next, applied)) = self.write(self.ops(&ids).await?, at, at.position).await? else {
+                    return Ok(None);
+                };
+                report.add(applied);
+                at = next;
+            }
+        }
         let Some((next, applied)) = self.write(self.ops(&products).await?, at, end).await? else { return Ok(None) };
         report.add(applied);
         Ok(Some(next))
+    }
+
+    /// Compares the next products by id, up to `last`. Returns the last one that was compared, and those that the index
+    /// lacks or has with a lower revision; `None` if there are no more.
+    async fn differing(
+        &self,
+        after: Option<ProductId>,
+        last: ProductId,
+    ) -> Result<Option<(ProductId, BTreeMap<ProductId, i64>)>> {
+        let limit = self.cx.config.index_batch;
+        let mut stored = self.cx.storage.connect().await?.products().revisions(after, limit).await?;
+        stored.retain(|(id, _)| *id <= last);
+        let Some((end, _)) = stored.last().copied() else { return Ok(None) };
+        let indexed: HashMap<ProductId, i64> = self.index.provider.revisions(after, limit).await?.into_iter().collect();
+        let differs = |(id, revision): &(ProductId, i64)| indexed.get(id).is_none_or(|known| known < revision);
+        Ok(Some((end, stored.into_iter().filter(differs).map(|(id, _)| (id, 0)).collect())))
     }
 
     /// Writes to the index, whose checkpoint is `at`, and returns the new checkpoint; `None` if the index has another
@@ -374,18 +431,24 @@ impl<'a> IndexSync<'a> {
     async fn rebuild(&self, progress: &Progress) -> Result<SyncReport> {
         let mut report = SyncReport { writer: self.index.provider.acquire_writer().await?, ..SyncReport::default() };
         if report.writer {
-            self.build(progress, false, &mut report).await?;
+            self.build(progress, Reason::Asked, &mut report).await?;
         }
         Ok(report)
     }
 
     /// [`Self::rebuild`] for a caller that has the right to write, and does not hold the lock. The current index
-    /// follows the outbox meanwhile, if there is one. With `if_needed`, an index that another task has built meanwhile
-    /// is kept, and a build that was interrupted is continued if the outbox still has all events since it began.
-    async fn build(&self, progress: &Progress, if_needed: bool, report: &mut SyncReport) -> Result<()> {
+    /// follows the outbox meanwhile, if there is one. Unless somebody has asked for the build, an index that another
+    /// task has built meanwhile is kept, and a build that was interrupted is continued if the outbox still has all
+    /// events since it began.
+    async fn build(&self, progress: &Progress, reason: Reason, report: &mut SyncReport) -> Result<()> {
         let cx = self.cx;
         let _turn = self.index.rebuilding.lock().await;
-        if if_needed && self.usable().await?.is_some() {
+        let is_done = match reason {
+            Reason::Asked => false,
+            Reason::Unusable => self.usable().await?.is_some(),
+            Reason::Imported => !self.is_nearly_empty().await?,
+        };
+        if is_done {
             return Ok(());
         }
         let database = cx.storage.identity().await?;
@@ -393,7 +456,7 @@ impl<'a> IndexSync<'a> {
         let (horizon, head) = EventLog::new(cx, Principal::system()).bounds().await?;
         let start = BuildStart { database, position: head, language: cx.config.search_language };
         // Somebody who asks for a rebuild may not trust what is there, also of one that was not completed.
-        let since = if_needed.then_some(horizon);
+        let since = (reason != Reason::Asked).then_some(horizon);
         let mut build = self.index.provider.begin_rebuild(start, since).await?;
         let continued = build.continued();
         if let Some(progress) = continued {
@@ -514,7 +577,7 @@ impl<'a> IndexSync<'a> {
                 }
                 Repaired::IsAhead => {
                     let mut built = SyncReport::default();
-                    self.build(&Progress::default(), false, &mut built).await?;
+                    self.build(&Progress::default(), Reason::Asked, &mut built).await?;
                     report.repaired = true;
                     report.refused += built.refused;
                     progress.add("repaired", wrong.len() as u64);
@@ -572,6 +635,27 @@ impl<'a> IndexSync<'a> {
             None => Repaired::HasMoved,
         })
     }
+}
+
+/// The reason of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// Somebody asks for it, or the index has higher revisions than the database.
+    Asked,
+    /// The outbox cannot bring the index up to date.
+    Unusable,
+    /// An import in bulk has created so many products that a build takes less time.
+    Imported,
+}
+
+/// How far an index has followed the outbox.
+enum Followed {
+    /// Up to the end at the time of the call.
+    Whole,
+    /// Another process has written to the index.
+    Moved,
+    /// An import in bulk comes next. It has created most products, so that a build takes less time.
+    WorthABuild,
 }
 
 /// The outcome of a repair.

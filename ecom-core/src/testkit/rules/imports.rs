@@ -1,4 +1,5 @@
-//! Imports of customers and carts (R20). `tests/import` of the facade has the details, on SQLite.
+//! Imports of customers and carts (R20), imports as jobs, and imports in bulk. `tests/import` of the facade has the
+//! details.
 
 use std::io::Cursor;
 use std::sync::{Arc, mpsc};
@@ -8,17 +9,23 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::ShopFixture;
-use super::support::until;
+use super::support::{LONG, until};
 use crate::catalog::{DeadLetters, ImportFormat, ImportKind, ImportOptions, ImportReport, ImportRun};
 use crate::clock::Clock as _;
+use crate::config::ShopConfig;
 use crate::domain::platform::job::{JobFilter, JobKind, JobState};
+use crate::domain::platform::outbox::Event;
 use crate::domain::sales::cart::{CartFilter, CartState};
+use crate::domain::search::query::SearchFilter;
 use crate::error::ErrorCode;
 use crate::id::JobId;
 use crate::paging::Paging;
+use crate::port::cache::NoCache;
 use crate::sales::{AddressFilter, CustomerFilter, CustomerSort};
+use crate::service::catalog::product::ProductListQuery;
 use crate::shop::Shop;
 use crate::testkit::code_of;
+use crate::testkit::faults::Recorder;
 
 tests! {
     __shop_imports: [
@@ -27,6 +34,8 @@ tests! {
         an_import_as_a_job_keeps_its_counters_and_what_it_refuses,
         an_import_that_ends_early_is_a_failed_job_and_cannot_be_run_again,
         the_import_of_a_dead_process_is_a_failed_job,
+        r13_r14_r15_an_import_in_bulk_reaches_consumers_index_and_caches,
+        r14_an_empty_index_is_built_after_a_large_import_in_bulk,
     ]
 }
 
@@ -253,4 +262,65 @@ pub async fn the_import_of_a_dead_process_is_a_failed_job(f: &ShopFixture) {
     let over = f.shop.jobs().get(job.id).await.unwrap();
     assert!(over.last_error.is_some_and(|e| e.contains("died")), "it must say why");
     background.shutdown().await;
+}
+
+/// Another process has cached lists and categories, and a consumer is behind, when an import in bulk begins.
+pub async fn r13_r14_r15_an_import_in_bulk_reaches_consumers_index_and_caches(f: &ShopFixture) {
+    const NEW: usize = 40;
+    import_products(&f.shop).await;
+    f.index_is_in_step("before the import").await;
+    let other = f.process(LONG);
+    let background = other.start();
+    let truth = f.another(ShopConfig::default(), Arc::new(NoCache));
+    let shown = async |shop: &Shop| {
+        let all = ProductListQuery { paging: Paging::first(1_000), ..ProductListQuery::default() };
+        let products = shop.products().list(&all).await.unwrap();
+        let tree = shop.categories().tree().await.unwrap();
+        (products.page.items.len(), tree.value.iter().map(|c| c.subtree_product_count).collect::<Vec<_>>())
+    };
+    assert_eq!(shown(&other).await, (2, vec![2]));
+    f.plain("Candle").await;
+    until("another process follows the log", async || shown(&other).await == (3, vec![2])).await;
+    let record = |i: usize| {
+        json!({"id": 100 + i, "title": format!("Lantern {i}"), "price": i, "stock": 3, "sku": format!("LANTERN-{i}"),
+               "category": "light"})
+    };
+    let records: Vec<_> = (0..NEW).map(record).collect();
+    let options = ImportOptions::default().batch(15).bulk(true);
+    let text = json!(records).to_string();
+    let report = f.shop.import().products(Cursor::new(text), options, |_| {}).await.unwrap();
+    assert_eq!(report.inserted, NEW as u64, "{report:?}");
+    let all = (3 + NEW, vec![i64::try_from(2 + NEW).unwrap()]);
+    assert_eq!(shown(&f.shop).await, all, "the process that imports knows its own writes");
+    until("another process shows the products", async || shown(&other).await == all).await;
+    assert_eq!(shown(&truth).await, all);
+    background.shutdown().await;
+    let consumer = Recorder::new("mail");
+    let mut background = f.process(LONG).start();
+    background.consume(consumer.clone()).unwrap();
+    let log = f.log().await;
+    until("the consumer has all events", async || consumer.done().len() >= log.len()).await;
+    assert_eq!(consumer.done(), log);
+    let counts = log.iter().filter_map(Event::imported_products).map(|imported| imported.count);
+    assert_eq!(counts.collect::<Vec<_>>(), [15, 15, 10]);
+    background.shutdown().await;
+    f.index_is_in_step("after the import").await;
+    assert_eq!(f.searched("lantern", SearchFilter::default()).await.len(), NEW);
+}
+
+/// An index that is nearly empty is built anew, and one with products follows the log.
+pub async fn r14_an_empty_index_is_built_after_a_large_import_in_bulk(f: &ShopFixture) {
+    let shop = f.another(ShopConfig::default().index_batch(2), f.cache());
+    assert!(shop.index().catch_up().await.unwrap().rebuilt, "the index is new");
+    for (first, rebuilt) in [(0, true), (100, false)] {
+        let record = |i: usize| json!({"id": i, "title": format!("Lantern {i}"), "price": 1, "sku": format!("L-{i}")});
+        let records: Vec<_> = (first..first + 50).map(record).collect();
+        let options = ImportOptions::default().batch(25).bulk(true);
+        let text = json!(records).to_string();
+        let report = shop.import().products(Cursor::new(text), options, |_| {}).await.unwrap();
+        assert_eq!(report.inserted, 50, "{report:?}");
+        let report = shop.index().catch_up().await.unwrap();
+        assert_eq!((report.rebuilt, report.written), (rebuilt, 50), "{report:?}");
+        f.index_is_in_step("after the import").await;
+    }
 }

@@ -70,6 +70,9 @@ pub struct Dialect {
     pub has_tables: &'static Sql,
     /// Returns the names of all tables and views of the database, as the database compares them.
     pub names: &'static Sql,
+    /// Returns the names of the indexes and the statements that create them. `None` if the database cannot drop or
+    /// create an index in a transaction.
+    pub indexes: Option<&'static Sql>,
     /// How the numbers of documents are made.
     pub numbers: Numbers,
     /// Whether a transaction can still be used after one of its statements failed.

@@ -337,6 +337,19 @@ impl<'c> Executor<'c> {
         self.send(Script::Statements(text)).await
     }
 
+    /// Runs a statement that changes the schema and has no parameters, and that was built for this call.
+    pub async fn define(&mut self, text: String) -> DbResult<()> {
+        #[cfg(feature = "sqlite")]
+        if let ConnRef::Sqlite(c) = &mut self.conn {
+            self.shared.statements.fetch_add(1, Ordering::Relaxed);
+            *self.state = State::InFlight;
+            let answer = c.script(text).await;
+            *self.state = State::after(&answer);
+            return answer;
+        }
+        self.execute(text, Vec::new()).await.map(drop)
+    }
+
     /// Begins a transaction that may write.
     pub async fn begin(&mut self) -> DbResult<()> {
         self.send(Script::Begin(self.shared.dialect.begin)).await

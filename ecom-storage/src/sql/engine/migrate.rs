@@ -9,6 +9,7 @@ use ecom_core::{Conflict, Error, FieldCode, Result};
 use uuid::Uuid;
 
 use crate::sql::MIGRATIONS;
+use crate::sql::engine::deferred;
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::DbError;
 use crate::sql::engine::executor::Executor;
@@ -88,12 +89,7 @@ fn checksum(text: &str) -> String {
 /// close the connection, whose state is unknown.
 pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency: Currency) -> Result<String> {
     x.begin().await.map_err(DbError::at_start)?;
-    if let Some(lock) = x.dialect().migration_lock {
-        let locked = x.fetch_optional(lock, Vec::new()).await.map_err(DbError::at_start)?;
-        if locked.and_then(|r| r.opt_i64(0).ok().flatten()) != Some(1) {
-            return Err(Error::Contention { source: None });
-        }
-    }
+    lock(x).await?;
     check_setup(x).await?;
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
         check_names(x).await?;
@@ -112,6 +108,11 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
             context: "the database's schema is newer than this release: run the release that made it, or a later one",
             source: None,
         });
+    }
+    // A migration may change an index that an import in bulk has dropped.
+    let has = |version: i64| applied.iter().any(|(v, _)| *v == version);
+    if has(deferred::MIGRATION) && MIGRATIONS.iter().any(|m| !has(m.version)) {
+        while deferred::restore_next(x).await? {}
     }
     for Migration { version, name, texts } in MIGRATIONS {
         let text = texts[x.dialect().slot];
@@ -140,8 +141,22 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
     Ok(identity)
 }
 
+/// Waits until no other process changes the schema, for a transaction, which then keeps them waiting until its end.
+///
+/// # Errors
+/// `Contention` if the lock was not free in time.
+pub async fn lock(x: &mut Executor<'_>) -> Result<()> {
+    if let Some(lock) = x.dialect().migration_lock {
+        let locked = x.fetch_optional(lock, Vec::new()).await.map_err(DbError::at_start)?;
+        if locked.and_then(|r| r.opt_i64(0).ok().flatten()) != Some(1) {
+            return Err(Error::Contention { source: None });
+        }
+    }
+    Ok(())
+}
+
 /// Returns the identity of the database if its schema is that of this release and in this currency, so that there is
-/// nothing to migrate. It writes nothing and takes no lock.
+/// nothing to migrate and no index to restore. It writes nothing and takes no lock.
 ///
 /// # Errors
 /// `Validation` on field `database` if the setup of the database is wrong.
@@ -155,7 +170,7 @@ pub async fn current(x: &mut Executor<'_>, currency: Currency) -> Result<Option<
     let is_stored = stored == Some(currency.to_string());
     let slot = x.dialect().slot;
     let own = MIGRATIONS.iter().map(|m| (m.version, checksum(m.texts[slot])));
-    let is_current = is_stored && own.eq(applied(x).await?);
+    let is_current = is_stored && own.eq(applied(x).await?) && !deferred::is_any(x).await?;
     Ok(identity.filter(|_| is_current))
 }
 

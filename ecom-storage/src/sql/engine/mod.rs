@@ -4,6 +4,7 @@ pub(crate) mod builder;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) mod check;
 pub(crate) mod columns;
+pub(crate) mod deferred;
 pub(crate) mod dialect;
 pub(crate) mod error;
 pub(crate) mod executor;

@@ -106,6 +106,16 @@ impl Conn {
         }
     }
 
+    /// Chooses where a connection to SQLite sorts rows. It must not be in a transaction.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn sort_in_files(&mut self, in_files: bool) {
+        match &mut self.open {
+            Open::Sqlite(c) => c.sort_in_files(in_files),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => {}
+        }
+    }
+
     /// Undoes what a connection to SQLite has written since a savepoint. Returns false if that is not possible.
     #[cfg(feature = "sqlite")]
     pub fn roll_back_savepoint(&mut self) -> bool {

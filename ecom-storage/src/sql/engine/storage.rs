@@ -1,19 +1,26 @@
 //! The storage port over the pool.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool::managed::Pool;
 use ecom_core::money::Currency;
 use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
-use ecom_core::{Dependency, Error, Result};
+use ecom_core::{Dependency, Error, Result, WithCauses};
 use uuid::Uuid;
 
+use super::deferred;
 use super::dialect::Sql;
-use super::error::Kind;
+use super::error::{DbError, Kind};
+use super::executor::Shared;
 use super::migrate;
-use super::pool::{OPEN_LIMIT, Opens, SqlStorage};
+use super::pool::{Conn, Lent, OPEN_LIMIT, Opener, Opens, SqlStorage};
 use super::unit_of_work::{PooledConnection, Transaction};
+
+/// The pause between two indexes that are restored. It is longer than those between the tries of other processes, so that
+/// one of them gets its turn.
+const RESPITE: Duration = Duration::from_millis(30);
 
 static PING: Sql = Sql::new("SELECT 1");
 static IDENTITY: Sql = Sql::new("SELECT value FROM ecom_meta WHERE name = 'identity'");
@@ -29,11 +36,7 @@ impl Storage for SqlStorage {
     }
 
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>> {
-        #[cfg(feature = "sqlite")]
-        if let Some(groups) = &self.groups {
-            return Ok(Box::new(Transaction::on(groups.begin_alone(self).await?, self.shared.clone())));
-        }
-        Ok(Box::new(Transaction::on(self.begin_on_writer().await?, self.shared.clone())))
+        Ok(Box::new(Transaction::on(self.begin_alone().await?, self.shared.clone())))
     }
 
     async fn begin_short(&self) -> Result<Box<dyn UnitOfWork>> {
@@ -63,14 +66,10 @@ impl Storage for SqlStorage {
         if let Some(opener) = &self.migrations {
             // Without a time limit, and without a schema to check: it may have to be migrated.
             let unlimited = self.shared.for_migrations();
-            let open = tokio::time::timeout(OPEN_LIMIT, opener.open(&unlimited)).await;
-            let mut conn =
-                open.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
-                    Kind::Setup(_) => e.at_start(),
-                    _ => Error::unavailable(Dependency::Database, e.source),
-                })?;
+            let mut conn = open(opener, &unlimited).await?;
             let identity = migrate::run(&mut conn.executor(&unlimited), now, identity, currency).await?;
             self.shared.migrated(currency, identity);
+            report(restore(&mut conn, &unlimited).await);
             return Ok(());
         }
         let mut lent = self.writer().await?;
@@ -79,6 +78,8 @@ impl Storage for SqlStorage {
         let identity = migrate::run(&mut lent.conn().executor(&self.shared), now, identity, currency).await?;
         lent.conn().in_transaction = false;
         self.shared.migrated(currency, identity);
+        drop(lent);
+        report(self.restore_on_writer().await);
         Ok(())
     }
 
@@ -122,6 +123,38 @@ impl Storage for SqlStorage {
         self.shared.statements.load(Ordering::Relaxed)
     }
 
+    async fn defer_indexes(&self) -> Result<()> {
+        if self.shared.dialect.indexes.is_none() {
+            return Ok(());
+        }
+        // With its time limits: a lock that a long transaction of others has is not waited for.
+        let mut lent = self.begin_alone().await?;
+        let conn = lent.conn();
+        let mut x = conn.executor(&self.shared);
+        deferred::defer(&mut x).await?;
+        x.commit().await.map_err(DbError::or_unknown)?;
+        conn.in_transaction = false;
+        Ok(())
+    }
+
+    async fn restore_indexes(&self) -> Result<()> {
+        let mut lent = self.lend(&self.readers).await?;
+        if !deferred::is_any(&mut lent.conn().executor(&self.shared)).await? {
+            return Ok(());
+        }
+        drop(lent);
+        let Some(opener) = &self.migrations else { return self.restore_on_writer().await };
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        let _turn = match &self.part {
+            None => None,
+            Some(part) => {
+                Some(part.migrations.acquire().await.map_err(|e| Error::unavailable(Dependency::Database, e))?)
+            }
+        };
+        let unlimited = self.shared.for_migrations();
+        restore(&mut open(opener, &unlimited).await?, &unlimited).await
+    }
+
     async fn close(&self) {
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         if let Some(part) = &self.part {
@@ -130,4 +163,78 @@ impl Storage for SqlStorage {
         self.readers.close();
         self.writer.close();
     }
+}
+
+impl SqlStorage {
+    /// Returns a connection with a transaction that has a commit of its own.
+    async fn begin_alone(&self) -> Result<Lent> {
+        #[cfg(feature = "sqlite")]
+        if let Some(groups) = &self.groups {
+            return groups.begin_alone(self).await;
+        }
+        self.begin_on_writer().await
+    }
+
+    /// Restores the indexes of a file, or of a database in memory, on its connection that writes.
+    async fn restore_on_writer(&self) -> Result<()> {
+        let mut lent = self.writer().await?;
+        if !deferred::is_any(&mut lent.conn().executor(&self.shared)).await? {
+            return Ok(());
+        }
+        #[cfg(feature = "sqlite")]
+        {
+            lent.conn().sort_in_files(true);
+            let restored = restore(lent.conn(), &self.shared).await;
+            match restored {
+                // There may be no place for temporary files. The connection is closed, because a statement has failed.
+                Err(error) if !error.is_retryable() => {
+                    tracing::warn!(%error, "an index could not be created with temporary files; it is tried without");
+                    drop(lent);
+                    lent = self.writer().await?;
+                }
+                _ => {
+                    lent.conn().sort_in_files(false);
+                    return restored;
+                }
+            }
+        }
+        restore(lent.conn(), &self.shared).await
+    }
+}
+
+/// Opens a connection for changes of the schema, besides those of the pool.
+async fn open(opener: &Opener, unlimited: &Shared) -> Result<Conn> {
+    let opened = tokio::time::timeout(OPEN_LIMIT, opener.open(unlimited)).await;
+    opened.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
+        Kind::Setup(_) => e.at_start(),
+        _ => Error::unavailable(Dependency::Database, e.source),
+    })
+}
+
+/// Logs that indexes could not be restored at a start. The shop works without them.
+fn report(restored: Result<()>) {
+    if let Err(error) = restored {
+        tracing::warn!(
+            error = %WithCauses(&error),
+            "indexes that an import in bulk has dropped are missing, so that lists take longer; the next process that \
+             starts tries again to create them, as a user that owns the tables"
+        );
+    }
+}
+
+/// Creates the indexes again that an import in bulk has dropped, each in a transaction of its own, so that others wait
+/// for one of them only. If it fails, the caller must close the connection, or give it back to the pool, which does.
+async fn restore(conn: &mut Conn, shared: &Shared) -> Result<()> {
+    while deferred::is_any(&mut conn.executor(shared)).await? {
+        // Stays true if it fails, so that the connection is closed and the transaction with it.
+        conn.in_transaction = true;
+        let mut x = conn.executor(shared);
+        x.begin().await?;
+        migrate::lock(&mut x).await?;
+        deferred::restore_next(&mut x).await?;
+        x.commit().await?;
+        conn.in_transaction = false;
+        tokio::time::sleep(RESPITE).await;
+    }
+    Ok(())
 }

@@ -133,6 +133,9 @@ fn parameters(kind: ImportKind, options: &ImportOptions) -> Map<String, Value> {
     let mut parameters = Map::from_iter([("of".to_owned(), json!(kind.as_str()))]);
     parameters.extend(options.source.as_ref().map(|s| ("source".to_owned(), text(s))));
     parameters.extend(options.file.as_ref().map(|s| ("file".to_owned(), text(s))));
+    if options.bulk && kind == ImportKind::Products {
+        parameters.insert("bulk".to_owned(), json!(true));
+    }
     if options.dry_run {
         parameters.insert("dry_run".to_owned(), json!(true));
     }

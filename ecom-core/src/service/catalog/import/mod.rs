@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Cursor, Read};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use derive_setters::Setters;
@@ -60,9 +61,11 @@ use crate::text::check_text;
 
 /// How many records may wait between the reader and the writer.
 const CHANNEL: usize = 32;
-/// How many records a batch has by default, and if it is one of the first import of products.
+/// How many records a batch has by default, and if the shop has no products yet.
 const BATCH: usize = 100;
 const FIRST_BATCH: usize = 10_000;
+/// How many records a batch has in an import in bulk. More would take more memory and no less time.
+const BULK_BATCH: usize = 4_000;
 /// The bytes of records after which a batch is written even if it has fewer records.
 const BATCH_BYTES: usize = 8 << 20;
 /// How often a batch is tried while the database is unavailable, and the first pause between tries.
@@ -89,10 +92,27 @@ pub struct ImportOptions {
     /// the exports of Shopify and WooCommerce by their headers, and CSV whose header has our own field names. Each of
     /// them may be compressed with gzip, which is detected in any case.
     pub format: Option<ImportFormat>,
-    /// Records per unit of work, 1 to 10,000. By default 100, and 10,000 for products if the shop has none yet: then no
-    /// orders wait for the import, and on SQLite it takes half as long. A unit of work has fewer records if they are
-    /// larger than 8 MiB in sum. Categories have a fixed number.
+    /// Records per unit of work, 1 to 10,000. By default 100, 4,000 for an import in [`bulk`](Self::bulk), and otherwise
+    /// 10,000 for products if the shop has none yet: then no orders wait for the import, and on SQLite it takes half as
+    /// long. A unit of work has fewer records if they are larger than 8 MiB in sum. Categories have a fixed number.
     pub batch: Option<usize>,
+    /// Whether to import products in bulk, for the first import of everything into a shop that is not open yet. The
+    /// rows are those of any other import. It differs in three ways:
+    ///
+    /// - The products that a unit of work creates have one event in common,
+    ///   [`EventKind::ProductsImported`](crate::platform::EventKind::ProductsImported). The search index and all caches
+    ///   follow it. A [`Consumer`](crate::platform::Consumer) gets it in place of an event for each product, and
+    ///   subscriptions to live events get nothing. A product that exists is updated with an event of its own, as always.
+    /// - On SQLite and PostgreSQL, the indexes that lists need are dropped at the beginning and created again at the
+    ///   end, also if the import fails. Until then, lists take longer. Then, on PostgreSQL, writes of products wait
+    ///   while an index is created, and on SQLite all writes do. If the process dies, the next process that starts
+    ///   creates them ([`Storage::migrate`](crate::port::Storage::migrate)), as do the background work of another process
+    ///   if the import was a job, and the next import in bulk at its end.
+    /// - Batches are larger.
+    ///
+    /// Processes of a release that does not know such events skip them, so stop them before. Imports of other kinds and
+    /// dry runs ignore it. Default false.
+    pub bulk: bool,
     /// The pause after each unit of work, in which others can write, at most 1 minute. Categories have none. Default 0.
     pub delay: Duration,
     /// Whether to create categories that products name and that do not exist; if not, such products are refused.
@@ -133,6 +153,7 @@ impl Default for ImportOptions {
             file: None,
             format: None,
             batch: None,
+            bulk: false,
             delay: Duration::ZERO,
             create_categories: true,
             dead_letters: DeadLetters::Discard,
@@ -348,6 +369,8 @@ impl<'a> ImportService<'a> {
             source: source.clone(),
             file: file.as_ref().map(|file| file.replace('\0', "")),
             actor,
+            is_bulk: kind == ImportKind::Products && options.bulk,
+            events: AtomicI64::new(0),
         };
         self.cx.importing(import)
     }
@@ -781,6 +804,11 @@ impl<P: FnMut(&ImportReport) + Send> Run<P> {
             RecordOutcome { index, line, external_id, result: RecordResult::Rejected(why) }
         });
         self.refused.push(refused);
+    }
+
+    /// Notes the time at which the import has ended, for work that comes after its last batch.
+    fn ended(&mut self) {
+        self.report.clock(self.start);
     }
 
     /// Ends a batch: writes its dead letters in order, flushes them, and reports progress to the host.

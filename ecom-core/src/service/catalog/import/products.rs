@@ -13,7 +13,7 @@ use crate::domain::catalog::product::{Product, ProductValues};
 use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Attributes, Audit, IncludeDeleted};
 use crate::domain::stock::inventory::StockReason;
-use crate::error::{CatalogConflict, Conflict, Entity, Error, Result, ValidationErrors};
+use crate::error::{CatalogConflict, Conflict, Entity, Error, Result, ValidationErrors, WithCauses};
 use crate::id::{CategoryId, ProductId};
 use crate::port::storage::Repositories;
 use crate::service::catalog::category::CategoryService;
@@ -21,8 +21,8 @@ use crate::service::catalog::import::batch::{BatchWriter, Outcome, Written, in_b
 use crate::service::catalog::import::category_paths::{CategoryPaths, Parent};
 use crate::service::catalog::import::record::Candidate;
 use crate::service::catalog::import::{
-    BATCH, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord, RecordSource, Rejection,
-    Run, patiently, stream,
+    BATCH, BULK_BATCH, FIRST_BATCH, ImportKind, ImportOptions, ImportReport, ImportService, ProductRecord,
+    RecordSource, Rejection, Run, patiently, stream,
 };
 use crate::service::catalog::product::{ProductService, duplicate};
 use crate::service::run::context::Context;
@@ -83,14 +83,27 @@ impl ImportService<'_> {
         let mut incoming = stream(records, &mut options, DERIVED, check);
         let cx = &self.begin(ImportKind::Products, &options);
         let create_categories = options.create_categories;
+        let defers = options.bulk && !options.dry_run;
         let size = match options.batch {
             Some(size) => size,
+            None if options.bulk => BULK_BATCH,
             None if self.has_products().await? => BATCH,
             None => FIRST_BATCH,
         };
         let writer = Writer { cx, who: self.who, create_categories };
         let mut run = Run::new(&incoming, options, on_progress);
-        in_batches(&writer, &mut incoming, size, &mut run).await?;
+        if defers && let Err(error) = patiently(|| self.cx.storage.defer_indexes()).await {
+            // Perhaps the user of the database may not change the schema.
+            tracing::warn!(error = %WithCauses(&error), "an import in bulk keeps the indexes, so that it takes longer");
+        }
+        let written = in_batches(&writer, &mut incoming, size, &mut run).await;
+        if defers {
+            let restored = patiently(|| self.cx.storage.restore_indexes()).await;
+            run.ended();
+            written.and(restored)?;
+        } else {
+            written?;
+        }
         Ok(run.report)
     }
 

@@ -202,8 +202,11 @@ impl<'a> ProductService<'a> {
         tx.or_next_name(written, |field| made_slug && field == "slug")?;
         let written = tx.skus().insert(&skus, &opening).await;
         tx.or_next_name(written, |field| made_code && field == "code")?;
+        let is_bulk = self.cx.imports_in_bulk();
         let changes = products.iter().zip(details).map(|(p, details)| {
-            Change::created(EventKind::ProductCreated, p, self.who.actor()).shown_by(shown_by(p)).details(details)
+            let change = Change::created(EventKind::ProductCreated, p, self.who.actor());
+            // The event that the products of an import in bulk share makes all documents stale.
+            if is_bulk { change } else { change.shown_by(shown_by(p)).details(details) }
         });
         tx.emit_all(changes.collect()).await?;
         Ok(products)

@@ -1,10 +1,11 @@
 //! Slugs of products and codes of SKUs: finds out which are taken, and makes new ones.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::duplicate;
+use super::{duplicate, makes_code};
 use crate::domain::catalog::product::ProductValues;
 use crate::error::{Entity, Result};
 use crate::id::SkuId;
@@ -61,7 +62,11 @@ impl CodeBook {
     pub(super) async fn load(tx: &mut dyn Repositories, values: &[ProductValues], slugs: &[Slug]) -> Result<Self> {
         let said: Vec<String> =
             values.iter().flat_map(|v| v.skus.iter().flatten()).filter_map(|(_, s)| s.code.clone()).collect();
-        let taken = tx.skus().taken_codes(slugs).await?;
+        // A code is made from the slug of its product. Without products, the caller makes codes from all slugs.
+        let makes = |(v, slug): (&ProductValues, &Slug)| makes_code(v).then(|| slug.clone());
+        let bases: Cow<'_, [Slug]> =
+            if values.is_empty() { slugs.into() } else { values.iter().zip(slugs).filter_map(makes).collect() };
+        let taken = tx.skus().taken_codes(&bases).await?;
         let mut book = Self { owners: HashMap::new(), taken };
         book.add(tx, said).await?;
         Ok(book)
