@@ -28,8 +28,8 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, the report of the audit, jobs, mails, settings, webhooks, and the logs of edits, of events and of
-    /// searches.
+    /// Idempotency keys, the report of the audit, jobs, mails, settings, webhooks, and the logs of edits, of events and
+    /// of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod audit_log;

@@ -57,8 +57,8 @@ pub(crate) mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod mailer;
-/// The repositories of the audit log, of idempotency keys, of jobs, of the outbox, of the search log, of settings and of
-/// webhooks.
+/// The repositories of the audit log, of idempotency keys, of jobs, of the outbox, of the search log, of settings and
+/// of webhooks.
 pub(crate) mod platform {
     pub(crate) mod audit_log;
     pub(crate) mod idempotency;

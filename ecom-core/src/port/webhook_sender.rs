@@ -79,8 +79,9 @@ port! {
         /// Returns the name of the adapter in messages, such as `http`.
         fn name(&self) -> &'static str;
 
-        /// Returns why the sender does not call a URL, as the end of a sentence that begins with "the URL"; `None` if it
-        /// does. Nothing is called: a name is resolved, and its addresses are checked, when a message is sent.
+        /// Returns why the sender does not call a URL, as the end of a sentence that begins with the name of a field;
+        /// `None` if it does. Nothing is called: a name is resolved, and its addresses are checked, when a message is
+        /// sent.
         fn refuses(&self, url: &Url) -> Option<&'static str>;
 
         /// Sends a message, and returns the answer, whatever its status is. It follows no redirect. The shop drops the

@@ -170,7 +170,7 @@ impl Webhook {
     /// The maximum number of earlier keys that sign at a time. Another rotation drops the oldest.
     pub const MAX_PREVIOUS: usize = 3;
     /// The number of attempts at a time in a process, unless the receiver fails.
-    const AT_ONCE: u32 = 4;
+    pub(crate) const AT_ONCE: u32 = 4;
 
     /// Returns the secret of a key, as receivers configure it: `whsec_` and the key in base64.
     pub(crate) fn secret_of(key: &[u8]) -> Secret {

@@ -19,8 +19,8 @@ port! {
         /// Returns one webhook.
         async fn get(&mut self, id: WebhookId) -> Result<Option<Webhook>>;
 
-        /// Locks a webhook until the end of the transaction, and returns it as it is then. Whoever adds deliveries of the
-        /// webhook, or ends one, holds this lock.
+        /// Locks a webhook until the end of the transaction, and returns it as it is then. Whoever adds deliveries of
+        /// the webhook, or ends one, holds this lock.
         async fn lock(&mut self, id: WebhookId) -> Result<Option<Webhook>>;
 
         /// As [`Self::lock`], for several webhooks, in the order of their ids.
@@ -76,8 +76,8 @@ port! {
         /// Returns those of some aggregates of which a delivery to the webhook is pending.
         async fn pending_of(&mut self, webhook: WebhookId, aggregates: &[Uuid]) -> Result<Vec<Uuid>>;
 
-        /// Returns at most `limit` deliveries to a webhook that are due at `now`, those first that have been due for the
-        /// longest time. The caller has locked the webhook.
+        /// Returns at most `limit` deliveries to a webhook that are due at `now`, those first that have been due for
+        /// the longest time. The caller has locked the webhook.
         async fn due(&mut self, webhook: WebhookId, now: Timestamp, limit: u32) -> Result<Vec<WebhookDelivery>>;
 
         /// Returns the first pending delivery of an aggregate to a webhook, in the order of the log. Returns `None` if
