@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
     INDEX webhook_deliveries_queue (webhook_id, state, aggregate_id, seq),
     INDEX webhook_deliveries_webhook (webhook_id, id),
     INDEX webhook_deliveries_state (state, id),
-    INDEX webhook_deliveries_event (event_id, id),
+    UNIQUE INDEX webhook_deliveries_event (event_id, webhook_id),
     INDEX webhook_deliveries_created (created_at),
     CONSTRAINT webhook_deliveries_webhook_fk FOREIGN KEY (webhook_id) REFERENCES webhooks (id) ON DELETE CASCADE
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;

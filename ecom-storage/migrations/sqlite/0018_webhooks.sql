@@ -55,5 +55,5 @@ CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, due_at);
 CREATE INDEX webhook_deliveries_queue ON webhook_deliveries (webhook_id, state, aggregate_id, seq);
 CREATE INDEX webhook_deliveries_webhook ON webhook_deliveries (webhook_id, id);
 CREATE INDEX webhook_deliveries_state ON webhook_deliveries (state, id);
-CREATE INDEX webhook_deliveries_event ON webhook_deliveries (event_id, id);
+CREATE UNIQUE INDEX webhook_deliveries_event ON webhook_deliveries (event_id, webhook_id);
 CREATE INDEX webhook_deliveries_created ON webhook_deliveries (created_at);

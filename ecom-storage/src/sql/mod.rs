@@ -84,6 +84,7 @@ pub(crate) static TABLES: &[&dyn Described] = &[
     &platform::job::JOBS,
     &platform::job::QUEUES,
     &platform::job::SCHEDULES,
+    &platform::webhook::DELIVERIES,
     &catalog::sku::SKUS,
     &sales::customer::CUSTOMERS,
     &sales::cart::CARTS,

@@ -21,7 +21,6 @@ use crate::clock::Timestamp;
 use crate::domain::access::secret::Secret;
 use crate::domain::common::{Actor, Audit, Patch};
 use crate::domain::platform::audit_log::{Audited, fields};
-use crate::domain::platform::idempotency::RequestHash;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition, PriceChange};
 use crate::domain::words::words;
 use crate::error::{FieldCode, Result, ValidationErrors};
@@ -581,20 +580,16 @@ impl WebhookDelivery {
     /// The error of an attempt that has ended without a result.
     const DIED: &'static str = "the attempt had no result, because the process died";
 
-    /// Returns the id of the delivery of an event to a webhook. It begins with the time of the event, so that ids sort
-    /// by time, and is always the same, so that no event is delivered twice because it is read twice.
-    pub(crate) fn id_of(webhook: WebhookId, event: EventId) -> WebhookDeliveryId {
-        let hash = RequestHash::of([b"webhook delivery".as_slice(), webhook.0.as_bytes(), event.0.as_bytes()]);
-        let mut bytes = *event.0.as_bytes();
-        bytes[8..].copy_from_slice(&hash.as_bytes()[..8]);
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        WebhookDeliveryId(Uuid::from_bytes(bytes))
-    }
-
     /// Returns the delivery of an event. It is due now unless it waits for another one.
-    pub(crate) fn of_event(webhook: WebhookId, at: OutboxPosition, event: &Event, waits: bool, now: Timestamp) -> Self {
+    pub(crate) fn of_event(
+        id: WebhookDeliveryId,
+        webhook: WebhookId,
+        (at, event): &(OutboxPosition, Event),
+        waits: bool,
+        now: Timestamp,
+    ) -> Self {
         Self {
-            id: Self::id_of(webhook, event.id),
+            id,
             webhook_id: webhook,
             event_id: event.id,
             kind: event.kind.as_str().to_owned(),
@@ -616,8 +611,13 @@ impl WebhookDelivery {
     }
 
     /// Returns a delivery that tests a webhook. Nothing waits for it.
-    pub(crate) fn test(webhook: WebhookId, event: EventId, now: Timestamp, by: &Actor) -> Self {
-        let id = Self::id_of(webhook, event);
+    pub(crate) fn test(
+        id: WebhookDeliveryId,
+        webhook: WebhookId,
+        event: EventId,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Self {
         let data = json!({ "webhook_id": webhook });
         Self {
             id,
@@ -928,14 +928,5 @@ mod tests {
         assert_eq!(signing(&fourth, 102), [4, 3, 2]);
         let at_once = webhook.rotated(sealed(5), at(0), at(0), &by);
         assert_eq!(signing(&at_once, 0), [5, 2, 1, 0]);
-    }
-
-    #[test]
-    fn an_id_of_a_delivery_sorts_by_the_time_of_its_event() {
-        let (early, late) = (EventId(Uuid::from_u128(1 << 80)), EventId(Uuid::from_u128(2 << 80)));
-        let id = |webhook: u128, event| WebhookDelivery::id_of(WebhookId(Uuid::from_u128(webhook)), event);
-        assert_eq!(id(1, early), id(1, early));
-        assert_ne!(id(1, early), id(2, early));
-        assert!(id(1, early) < id(1, late) && id(2, early) < id(1, late));
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::domain::platform::webhook::{Webhook, WebhookDelivery, WebhookDeliveryFilter, WebhookHealth};
 use crate::error::Result;
-use crate::id::{WebhookDeliveryId, WebhookId};
+use crate::id::{EventId, WebhookDeliveryId, WebhookId};
 use crate::paging::{Page, Paging, Total};
 
 port! {
@@ -61,7 +61,8 @@ port! {
         /// Inserts deliveries.
         ///
         /// # Errors
-        /// `Validation` on `webhook_id` if a webhook does not exist.
+        /// `DUPLICATE` on `event_id` if the webhook has a delivery of the event already, `Validation` on `webhook_id` if
+        /// a webhook does not exist.
         async fn insert(&mut self, deliveries: &[WebhookDelivery]) -> Result<()>;
 
         /// Returns one delivery.
@@ -70,8 +71,8 @@ port! {
         /// Locks a delivery until the end of the transaction, and returns it as it is then.
         async fn lock(&mut self, id: WebhookDeliveryId) -> Result<Option<WebhookDelivery>>;
 
-        /// Returns those of some ids that deliveries have.
-        async fn existing(&mut self, ids: &[WebhookDeliveryId]) -> Result<Vec<WebhookDeliveryId>>;
+        /// Returns those of some events of which the webhook has a delivery.
+        async fn known(&mut self, webhook: WebhookId, events: &[EventId]) -> Result<Vec<EventId>>;
 
         /// Returns those of some aggregates of which a delivery to the webhook is pending.
         async fn pending_of(&mut self, webhook: WebhookId, aggregates: &[Uuid]) -> Result<Vec<Uuid>>;

@@ -29,7 +29,7 @@ use crate::domain::platform::webhook::{
     Webhook, WebhookAttempt, WebhookDelivery, WebhookHealth, WebhookOffReason, signature,
 };
 use crate::error::{BoxError, Result, WithCauses};
-use crate::id::{WebhookDeliveryId, WebhookId};
+use crate::id::{EventId, WebhookDeliveryId, WebhookId};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::port::webhook_sender::{WebhookMessage, WebhookSender};
@@ -41,8 +41,8 @@ use crate::service::run::transaction::{Change, Tx};
 const UNREADABLE_SECRET: &str = "the secret of the webhook cannot be decrypted, because the secret key of the shop has \
                                  changed: replace the secret of the webhook";
 
-/// Makes a delivery for each event and each webhook that receives it. The id of a delivery follows from those of event
-/// and webhook, so that an event that is read again makes no second one.
+/// Makes a delivery for each event and each webhook that receives it, unless there is one already, so that an event that
+/// is read again makes no second one.
 #[derive(Debug)]
 pub(super) struct Enqueue(pub Arc<Context>);
 
@@ -86,20 +86,17 @@ async fn enqueue_in(
     webhook: WebhookId,
     events: Vec<&(OutboxPosition, Event)>,
 ) -> Result<()> {
-    let ids: Vec<WebhookDeliveryId> =
-        events.iter().map(|(_, event)| WebhookDelivery::id_of(webhook, event.id)).collect();
-    let known: HashSet<WebhookDeliveryId> = tx.webhook_deliveries().existing(&ids).await?.into_iter().collect();
+    let ids: Vec<EventId> = events.iter().map(|(_, event)| event.id).collect();
+    let known: HashSet<EventId> = tx.webhook_deliveries().known(webhook, &ids).await?.into_iter().collect();
     let aggregates: HashSet<Uuid> = events.iter().map(|(_, event)| event.aggregate_id).collect();
     let aggregates: Vec<Uuid> = aggregates.into_iter().collect();
     let pending = tx.webhook_deliveries().pending_of(webhook, &aggregates).await?;
     let mut pending: HashSet<Uuid> = pending.into_iter().collect();
     let now = cx.now();
     let mut made = Vec::new();
-    for (at, event) in events {
-        if !known.contains(&WebhookDelivery::id_of(webhook, event.id)) {
-            let waits = !pending.insert(event.aggregate_id);
-            made.push(WebhookDelivery::of_event(webhook, *at, event, waits, now));
-        }
+    for read in events.into_iter().filter(|(_, event)| !known.contains(&event.id)) {
+        let waits = !pending.insert(read.1.aggregate_id);
+        made.push(WebhookDelivery::of_event(WebhookDeliveryId(cx.ids.next()), webhook, read, waits, now));
     }
     if !made.is_empty() {
         tx.webhook_deliveries().insert(&made).await?;

@@ -289,8 +289,8 @@ impl<'a> WebhookService<'a> {
         self.may_write()?;
         tx.started();
         is_on(&lock(tx, id).await?)?;
-        let event = EventId(self.cx.ids.next());
-        let delivery = WebhookDelivery::test(id, event, self.cx.now(), self.who.actor());
+        let (delivery, event) = (WebhookDeliveryId(self.cx.ids.next()), EventId(self.cx.ids.next()));
+        let delivery = WebhookDelivery::test(delivery, id, event, self.cx.now(), self.who.actor());
         tx.webhook_deliveries().insert(std::slice::from_ref(&delivery)).await?;
         tx.wake();
         tx.ended(Ok(delivery))

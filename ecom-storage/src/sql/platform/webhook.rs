@@ -15,7 +15,7 @@ use ecom_core::{Entity, Error, Result};
 use uuid::Uuid;
 
 use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, count, lock_rows, page};
-use crate::sql::engine::columns::{Column, Table, Versioned, read_audit};
+use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
@@ -46,7 +46,7 @@ static WEBHOOKS: Table<Webhook> = Table {
 };
 
 /// The columns of deliveries.
-static DELIVERIES: Table<WebhookDelivery> = Table {
+pub static DELIVERIES: Table<WebhookDelivery> = Table {
     name: "webhook_deliveries",
     entity: Entity::WebhookDelivery,
     columns: &[
@@ -69,7 +69,12 @@ static DELIVERIES: Table<WebhookDelivery> = Table {
         Column::field("finished_at", |d| d.finished_at.into()),
         Column::Audit(|d| &d.audit),
     ],
-    unique: &[],
+    unique: &[Unique {
+        index: "webhook_deliveries_event",
+        columns: &["event_id", "webhook_id"],
+        field: "event_id",
+        value: |d| Some(d.event_id.to_string()),
+    }],
     parent: Some(("webhook_id", |d| Some(d.webhook_id.0))),
 };
 
@@ -296,14 +301,14 @@ impl WebhookDeliveryRepository for SqlWebhookDeliveries<'_> {
         self.get(id).await
     }
 
-    async fn existing(&mut self, ids: &[WebhookDeliveryId]) -> Result<Vec<WebhookDeliveryId>> {
+    async fn known(&mut self, webhook: WebhookId, events: &[EventId]) -> Result<Vec<EventId>> {
         let mut found = Vec::new();
-        for some in ids.chunks(MAX_LIST) {
-            let mut b = Builder::new("SELECT id FROM webhook_deliveries WHERE id IN ");
-            b.list(some);
+        for some in events.chunks(MAX_LIST - 1) {
+            let mut b = Builder::new("SELECT event_id FROM webhook_deliveries WHERE webhook_id = ");
+            b.bind(webhook).push(" AND event_id IN ").list(some);
             let (text, args) = b.done();
             for row in self.0.fetch_all(text, args).await? {
-                found.push(WebhookDeliveryId(row.uuid(0)?));
+                found.push(EventId(row.uuid(0)?));
             }
         }
         Ok(found)
