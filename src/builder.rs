@@ -13,6 +13,7 @@ use ecom_core::id::{IdSource, UuidV7Source};
 use ecom_core::platform::JobQueue;
 use ecom_core::port::{
     Cache, KeySetSource, MailTemplates, Mailer, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage,
+    WebhookSender,
 };
 use ecom_core::{Error, FieldCode, Mailing, Result, Shop, ShopParts, ValidationErrors};
 
@@ -128,6 +129,7 @@ pub struct ShopBuilder {
     rate_limiter: Choice<dyn RateLimiter>,
     mailer: Choice<dyn Mailer>,
     mail_templates: Choice<dyn MailTemplates>,
+    webhooks: Webhooks,
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
     secret_key: Option<SecretKey>,
@@ -143,6 +145,32 @@ pub struct ShopBuilder {
     names: Vec<(&'static str, &'static str)>,
     /// The place of the shop among several.
     place: Option<Of>,
+}
+
+/// How a shop sends webhooks.
+#[derive(Debug, Default)]
+enum Webhooks {
+    /// It sends none.
+    #[default]
+    None,
+    Sender(Arc<dyn WebhookSender>),
+    #[cfg(feature = "webhooks")]
+    Http(Box<ecom_outbound::WebhookSenderOptions>),
+}
+
+impl Webhooks {
+    #[cfg_attr(
+        not(feature = "webhooks"),
+        expect(clippy::unnecessary_wraps, reason = "opening the sender of the feature can fail")
+    )]
+    fn open(self) -> Result<Option<Arc<dyn WebhookSender>>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Sender(sender) => Some(sender),
+            #[cfg(feature = "webhooks")]
+            Self::Http(options) => Some(Arc::new(ecom_outbound::HttpWebhookSender::new(&options)?)),
+        })
+    }
 }
 
 /// The place of a shop among several.
@@ -176,6 +204,7 @@ impl Default for ShopBuilder {
             rate_limiter: Choice::Absent,
             mailer: Choice::Absent,
             mail_templates: Choice::Absent,
+            webhooks: Webhooks::None,
             clock: Arc::new(SystemClock),
             ids: None,
             secret_key: None,
@@ -338,6 +367,20 @@ impl ShopBuilder {
         self
     }
 
+    /// Sends webhooks over HTTP with these settings (feature `webhooks`). Without this call, or one of
+    /// [`Self::with_webhook_sender`], the shop sends none, and refuses to create them.
+    #[cfg(feature = "webhooks")]
+    pub fn webhooks(mut self, options: ecom_outbound::WebhookSenderOptions) -> Self {
+        self.webhooks = Webhooks::Http(Box::new(options));
+        self
+    }
+
+    /// Sets the sender of webhooks, in place of the one of [`Self::webhooks`].
+    pub fn with_webhook_sender(mut self, sender: Arc<dyn WebhookSender>) -> Self {
+        self.webhooks = Webhooks::Sender(sender);
+        self
+    }
+
     /// Adds a source that the background work of the shop polls, and imports when it has changed.
     pub fn feed(mut self, feed: Feed) -> Self {
         self.feeds.push(feed);
@@ -471,7 +514,8 @@ impl ShopBuilder {
             return Err(error);
         }
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
-        let Self { mailer, mail_templates, clock, ids, secret_key, oidc, feeds, job_queues, config, place, .. } = self;
+        let Self { mailer, mail_templates, webhooks, clock, ids, secret_key, oidc, .. } = self;
+        let Self { feeds, job_queues, config, place, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -522,6 +566,7 @@ impl ShopBuilder {
             ids,
             secret_key,
             mailing,
+            webhooks: webhooks.open()?,
             oidc,
             feeds,
             job_queues,

@@ -69,6 +69,11 @@
 //! | `ECOM_ADJUSTMENT_BATCH` | `256` | 1–1,000 | the maximum number of stock adjustments that share a commit |
 //! | `ECOM_ORDER_BATCH` | `256` | 1–1,000 | the maximum number of orders that share a commit |
 //! | `ECOM_LIVE_BUFFER` | `256` | 1–10,000 | the maximum number of events that wait for a live client; a client with more is dropped |
+//! | `ECOM_WEBHOOKS_ALLOW` | none | addresses or networks (CIDR), separated by commas | the addresses that webhooks may call although they are not public, such as those of a receiver in the same network (feature `webhooks`) |
+//! | `ECOM_WEBHOOKS_ALLOW_HTTP` | `false` | `true`, `false` | whether webhooks may have URLs with `http` |
+//! | `ECOM_WEBHOOKS_TIMEOUT` | `10000` | 100–60,000 ms | the time limit of an attempt to deliver an event to a webhook |
+//! | `ECOM_WEBHOOKS_RETENTION` | `2592000` | 86,400–31,536,000 s | how long the deliveries of webhooks are kept, whether they have ended or not |
+//! | `ECOM_WEBHOOKS_OFF_AFTER` | `259200` | 60–2,592,000 s | how long the deliveries to a webhook can fail, without a success in between, before it is switched off |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
@@ -119,7 +124,7 @@ use ecom_core::access::{OidcConfig, Secret, SecretKey};
 use ecom_core::config::ShopConfig;
 use ecom_core::money::Currency;
 use ecom_core::{Error, FieldCode, Result, ValidationErrors};
-use ecom_http::{HttpConfig, ServeConfig};
+use ecom_http::{HttpConfig, IpNet, ServeConfig};
 
 pub use self::feeds::FeedSettings;
 use self::reader::{Reader, host_and_port};
@@ -206,6 +211,10 @@ pub struct ServerConfig {
     pub oidc: Option<OidcConfig>,
     /// The sources that the shop polls.
     pub feeds: Vec<FeedSettings>,
+    /// The addresses that webhooks may call although they are not public.
+    pub webhooks_allow: Vec<IpNet>,
+    /// Whether webhooks may have URLs with `http`.
+    pub webhooks_allow_http: bool,
     /// The settings of the shop.
     pub shop: ShopConfig,
     /// The settings of the REST API.
@@ -339,7 +348,16 @@ impl ServerConfig {
             .password_hashes(r.count("ECOM_PASSWORD_HASHES", defaults.password_hashes, 64))
             .adjustment_batch(r.size("ECOM_ADJUSTMENT_BATCH", defaults.adjustment_batch, 1..=1_000))
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000))
-            .live_buffer(r.size("ECOM_LIVE_BUFFER", defaults.live_buffer, 1..=10_000));
+            .live_buffer(r.size("ECOM_LIVE_BUFFER", defaults.live_buffer, 1..=10_000))
+            .webhook_timeout(r.milliseconds("ECOM_WEBHOOKS_TIMEOUT", defaults.webhook_timeout, 100..=60_000))
+            .webhook_retention(r.seconds(
+                "ECOM_WEBHOOKS_RETENTION",
+                defaults.webhook_retention,
+                86_400..=365 * 86_400,
+            ))
+            .webhook_off_after(r.seconds("ECOM_WEBHOOKS_OFF_AFTER", defaults.webhook_off_after, 60..=30 * 86_400));
+        let webhooks_allow = r.networks("ECOM_WEBHOOKS_ALLOW");
+        let webhooks_allow_http = r.flag("ECOM_WEBHOOKS_ALLOW_HTTP", false);
 
         let http = r.http();
         r.check_reach(&http, &host);
@@ -375,6 +393,8 @@ impl ServerConfig {
             admin_key,
             oidc,
             feeds,
+            webhooks_allow,
+            webhooks_allow_http,
             shop,
             http,
             serve,
@@ -426,6 +446,13 @@ impl ServerConfig {
         if let Some(url) = &self.rate_limiter_url {
             builder = builder.rate_limiter(url.expose());
         }
+        #[cfg(feature = "webhooks")]
+        {
+            builder = match self.webhook_options() {
+                Ok(options) => builder.webhooks(options),
+                Err(error) => builder.refused(error),
+            };
+        }
         for settings in &self.feeds {
             builder = match settings.feed() {
                 Ok(feed) => builder.feed(feed),
@@ -436,6 +463,18 @@ impl ServerConfig {
             Some(url) => builder.database_direct(url.expose()),
             None => builder,
         }
+    }
+}
+
+#[cfg(feature = "webhooks")]
+impl ServerConfig {
+    /// Returns the settings of the sender of webhooks.
+    fn webhook_options(&self) -> Result<crate::adapters::WebhookSenderOptions> {
+        let mut outbound = crate::adapters::outbound::OutboundOptions::default();
+        for network in &self.webhooks_allow {
+            outbound = outbound.allow(&network.to_string())?;
+        }
+        Ok(crate::adapters::WebhookSenderOptions::default().allow_http(self.webhooks_allow_http).outbound(outbound))
     }
 }
 

@@ -110,7 +110,7 @@
 //!
 //! # Features
 //! Features are additive, each compiles alone, and code of a feature that is not turned on is not compiled. The default
-//! build does not contain the client of a server.
+//! build does not contain the client of a database, cache, search or mail server.
 //!
 //! | Feature | Default | Adds | URL or item |
 //! |---|---|---|---|
@@ -126,6 +126,7 @@
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
 //! | `mail` | yes | mails to users, written to files or to the log, and their templates | `file:///directory`, `log:` |
 //! | `smtp` | no | mails through a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
+//! | `webhooks` | yes | webhooks, which call the receivers of events over HTTP, and never private addresses | [`ShopBuilder::webhooks`] |
 //! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `ingest` | no | feeds: files, URLs, and the paged API of DummyJSON, which the shop polls, and imports when they have changed | [`ShopBuilder::feed`] |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
@@ -170,6 +171,7 @@ pub use ecom_core::{
     idempotency_suite, inventory_suite, job_suite, mailer_suite, offer_suite, order_suite, outbox_suite, product_suite,
     rate_limiter_suite, review_suite, role_suite, search_log_suite, search_suite, session_suite, setting_suite,
     shared_cache_suite, shop_search_suite, shop_suite, sku_suite, storage_suite, unit_of_work_suite, user_suite,
+    webhook_suite,
 };
 /// The crate with [`Decimal`](rust_decimal::Decimal), the type of amounts.
 pub use rust_decimal;
@@ -181,15 +183,17 @@ pub use uuid;
 pub mod adapters {
     #[cfg(feature = "oidc")]
     pub use ecom_http::HttpKeySet;
-    /// An HTTP client that refuses addresses that are not public.
-    #[cfg(feature = "ingest")]
-    pub use ecom_ingest::outbound;
     #[cfg(feature = "ingest")]
     pub use ecom_ingest::{DummyJsonFeed, FileFeed, HttpFeed, HttpFeedOptions};
     #[cfg(feature = "mail")]
     pub use ecom_mail::{FileMailer, LogMailer, Templates};
     #[cfg(feature = "smtp")]
     pub use ecom_mail::{SmtpMailer, SmtpOptions, SmtpTls};
+    /// An HTTP client that refuses addresses that are not public.
+    #[cfg(any(feature = "ingest", feature = "webhooks"))]
+    pub use ecom_outbound as outbound;
+    #[cfg(feature = "webhooks")]
+    pub use ecom_outbound::{HttpWebhookSender, WebhookSenderOptions};
     #[cfg(feature = "elasticsearch")]
     pub use ecom_search::{Authentication, ElasticsearchOptions, ElasticsearchSearch};
     #[cfg(feature = "tantivy")]

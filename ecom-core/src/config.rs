@@ -97,6 +97,14 @@ pub struct ShopConfig {
     pub verification_ttl: Duration,
     /// How long the token of a mail that resets a password is valid. 5 min to 24 hours, default 1 hour.
     pub password_reset_ttl: Duration,
+    /// The time limit of an attempt to deliver an event to a webhook. 100 ms to 60 s, default 10 s.
+    pub webhook_timeout: Duration,
+    /// How long the deliveries of webhooks are kept after they were made, whether they have ended or not. 1 day to 365
+    /// days, default 30 days.
+    pub webhook_retention: Duration,
+    /// How long the deliveries to a webhook can fail, without a success in between, before the shop switches it off. 1
+    /// min to 30 days, default 3 days.
+    pub webhook_off_after: Duration,
 }
 
 fn half_of_processors() -> NonZeroUsize {
@@ -139,6 +147,9 @@ impl Default for ShopConfig {
             mail_from: MailAddress::unset(),
             verification_ttl: Duration::from_secs(3 * 86_400),
             password_reset_ttl: Duration::from_secs(3_600),
+            webhook_timeout: Duration::from_secs(10),
+            webhook_retention: Duration::from_secs(30 * 86_400),
+            webhook_off_after: Duration::from_secs(3 * 86_400),
         }
     }
 }
@@ -225,6 +236,12 @@ impl ShopConfig {
             (5..=1_440).contains(&minutes(self.password_reset_ttl)),
             "between 5 min and 24 hours",
         );
+        let limit = self.webhook_timeout.as_millis();
+        within("webhook_timeout", (100..=60_000).contains(&limit), "between 100 ms and 60 s");
+        let kept = minutes(self.webhook_retention);
+        within("webhook_retention", (1_440..=365 * 1_440).contains(&kept), "between 1 day and 365 days");
+        let off_after = minutes(self.webhook_off_after);
+        within("webhook_off_after", (1..=30 * 1_440).contains(&off_after), "between 1 min and 30 days");
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

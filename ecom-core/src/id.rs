@@ -107,6 +107,10 @@ entities! {
     AuditLogEntry = "audit log entry", AuditLogEntryId;
     /// An event of the outbox. Consumers recognize repeated events by the id (R13).
     Event = "event", EventId;
+    /// A webhook: a URL that the shop calls when events happen.
+    Webhook = "webhook", WebhookId;
+    /// The delivery of an event to a webhook.
+    WebhookDelivery = "webhook delivery", WebhookDeliveryId;
 }
 
 impl fmt::Display for Entity {
@@ -261,6 +265,14 @@ event_kinds! {
     SessionEnded = "session.ended" of Session;
     /// A setting was edited.
     SettingChanged = "setting.changed" of Setting;
+    /// A webhook was created.
+    WebhookCreated = "webhook.created" of Webhook;
+    /// A webhook was edited, or its secret was replaced.
+    WebhookUpdated = "webhook.updated" of Webhook;
+    /// The shop has switched a webhook off, because its receiver is gone or has failed for too long.
+    WebhookDisabled = "webhook.disabled" of Webhook;
+    /// A webhook was permanently deleted, together with its deliveries.
+    WebhookDeleted = "webhook.deleted" of Webhook;
 }
 
 /// A source of ids. It is injected, so that a failed test can be repeated from its seed.

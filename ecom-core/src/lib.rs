@@ -28,7 +28,8 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, the report of the audit, jobs, mails, settings, and the logs of edits, of events and of searches.
+    /// Idempotency keys, the report of the audit, jobs, mails, settings, webhooks, and the logs of edits, of events and
+    /// of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod audit_log;
@@ -40,6 +41,7 @@ mod domain {
         pub(crate) mod schedule;
         pub(crate) mod search_log;
         pub(crate) mod setting;
+        pub(crate) mod webhook;
     }
     /// How texts and queries become words.
     pub(crate) mod search {
@@ -104,7 +106,7 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Idempotent calls, jobs, and the readers of the logs of edits, of events and of searches.
+    /// Idempotent calls, jobs, webhooks, and the readers of the logs of edits, of events and of searches.
     pub(crate) mod platform {
         pub(crate) mod audit;
         pub(crate) mod audit_log;
@@ -114,6 +116,7 @@ mod service {
         pub(crate) mod live;
         pub(crate) mod outbox;
         pub(crate) mod search_log;
+        pub(crate) mod webhook;
     }
     pub(crate) mod run;
     /// Searches, and the synchronization of the index.
@@ -277,7 +280,8 @@ pub mod search {
     pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
-/// The platform: the event log, its consumers, idempotent calls, jobs, mails, the search log, and the background work.
+/// The platform: the event log, its consumers, idempotent calls, jobs, mails, webhooks, the search log, and the
+/// background work.
 pub mod platform {
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
@@ -295,6 +299,10 @@ pub mod platform {
     pub use crate::domain::platform::schedule::{CronLine, ScheduleState};
     pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
+    pub use crate::domain::platform::webhook::{
+        CreatedWebhook, PreviousSecret, SealedSecret, Webhook, WebhookDelivery, WebhookDeliveryFilter,
+        WebhookDeliveryState, WebhookHealth, WebhookInput, WebhookOffReason, WebhookPatch, WebhookRotation,
+    };
     pub use crate::error::PlatformConflict;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::background::{Background, EventSignal, Pass};
@@ -308,4 +316,5 @@ pub mod platform {
     pub use crate::service::platform::live::{LiveEvents, LiveService};
     pub use crate::service::platform::outbox::EventLog;
     pub use crate::service::platform::search_log::SearchLogService;
+    pub use crate::service::platform::webhook::WebhookService;
 }

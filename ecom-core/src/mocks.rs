@@ -15,3 +15,4 @@ pub use crate::port::cache::MockCache;
 pub use crate::port::mailer::MockMailer;
 pub use crate::port::rate_limiter::MockRateLimiter;
 pub use crate::port::search::MockSearchProvider;
+pub use crate::port::webhook_sender::MockWebhookSender;

@@ -18,6 +18,7 @@ use crate::port::mailer::{MailTemplates, Mailer};
 use crate::port::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::port::search::SearchProvider;
 use crate::port::storage::{Storage, UnitOfWork};
+use crate::port::webhook_sender::WebhookSender;
 use crate::service::access::api_key::ApiKeyService;
 use crate::service::access::auth::{AuthService, Remembered};
 use crate::service::access::crypto::SecretKey;
@@ -43,6 +44,7 @@ use crate::service::platform::job_queue::{Handler, JobQueue, Queues, Runner};
 use crate::service::platform::live::{Live, LiveService};
 use crate::service::platform::outbox::EventLog;
 use crate::service::platform::search_log::{SearchCounts, SearchLogService};
+use crate::service::platform::webhook::WebhookService;
 use crate::service::run::context::{Context, Shared};
 use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
@@ -77,10 +79,13 @@ pub struct ShopParts {
     /// The source of ids.
     pub ids: Arc<dyn IdSource>,
     /// The secret that all processes of the shop share. It encrypts secrets in the database, such as the keys that sign
-    /// access tokens. Without it, each process signs with a key of its own, which ends with the process.
+    /// access tokens and those of webhooks. Without it, each process signs access tokens with a key of its own, which
+    /// ends with the process, and the keys of webhooks are not encrypted.
     pub secret_key: Option<SecretKey>,
     /// How the shop sends mails; `None` if it sends none.
     pub mailing: Option<Mailing>,
+    /// The sender of webhooks; `None` if the shop sends none.
+    pub webhooks: Option<Arc<dyn WebhookSender>>,
     /// The sources that the shop imports again and again.
     pub feeds: Vec<Feed>,
     /// The queues of the application's own jobs.
@@ -101,8 +106,8 @@ pub struct Mailing {
 }
 
 impl ShopParts {
-    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no feeds, no
-    /// queues of the application and default settings.
+    /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no webhooks, no
+    /// feeds, no queues of the application and default settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
@@ -118,6 +123,7 @@ impl ShopParts {
             ids,
             secret_key: None,
             mailing: None,
+            webhooks: None,
             feeds: Vec::new(),
             job_queues: Vec::new(),
             oidc: None,
@@ -261,6 +267,11 @@ impl<'a> ActingShop<'a> {
         SearchLogService::new(self.cx, self.who)
     }
 
+    /// Returns the service of webhooks.
+    pub const fn webhooks(&self) -> WebhookService<'a> {
+        WebhookService::new(self.cx, self.who)
+    }
+
     /// Returns the service of users.
     pub const fn users(&self) -> UserService<'a> {
         UserService::new(self.cx, self.who)
@@ -333,7 +344,8 @@ impl Shop {
             cx: Context::new(Shared {
                 queues: Queues::new(own, parts.job_queues),
                 passwords: Passwords::new(parts.config.password_hashes)?,
-                token_keys: TokenKeys::new(parts.secret_key),
+                token_keys: TokenKeys::new(parts.secret_key.clone()),
+                secret_key: parts.secret_key,
                 oidc: parts.oidc.map(|issuer| Arc::new(Oidc::new(issuer))),
                 logins: Remembered::default(),
                 storage: parts.storage,
@@ -342,6 +354,7 @@ impl Shop {
                 clock: parts.clock,
                 ids: parts.ids,
                 mailing: parts.mailing,
+                webhooks: parts.webhooks,
                 feeds: parts.feeds,
                 config: parts.config,
                 adjustments: Queue::default(),
@@ -515,6 +528,11 @@ impl Shop {
         self.trusted().search_log()
     }
 
+    /// Returns the service of webhooks.
+    pub fn webhooks(&self) -> WebhookService<'_> {
+        self.trusted().webhooks()
+    }
+
     /// Returns the service of users.
     pub fn users(&self) -> UserService<'_> {
         self.trusted().users()
@@ -602,8 +620,8 @@ impl Shop {
     }
 
     /// Starts the background work, which applies events to the index, invalidates caches after writes of other
-    /// processes, removes old events, runs jobs, sends mails, and writes the search log. Consumers of the host can be
-    /// added to the returned handle. A process calls this once, and ends the work with
+    /// processes, removes old events, runs jobs, sends mails, calls webhooks, and writes the search log. Consumers of
+    /// the host can be added to the returned handle. A process calls this once, and ends the work with
     /// [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx.silent())

@@ -194,8 +194,8 @@ fn complete(document: &mut Document, config: &HttpConfig) {
         // An audit changes nothing.
         let changes = !path.ends_with("/admin/audit");
         // Requests and responses with secrets are not stored.
-        let has_secret =
-            ["/users", "/api-keys", "/events/ticket"].iter().any(|end| path.ends_with(end)) || path.contains("/auth/");
+        let secrets = ["/users", "/api-keys", "/events/ticket", "/webhooks", "/rotate-secret"];
+        let has_secret = secrets.iter().any(|end| path.ends_with(end)) || path.contains("/auth/");
         if let Some(operation) = item.post.as_mut().filter(|_| changes && !has_secret) {
             takes_a_key(operation);
         }

@@ -9,6 +9,7 @@ use derive_setters::Setters;
 use ecom_core::catalog::FeedVersion;
 use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed};
 use ecom_core::{FieldCode, Result};
+use ecom_outbound::{OutboundClient, OutboundOptions, Refusal};
 use futures::{Stream, StreamExt as _};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
@@ -17,7 +18,6 @@ use reqwest::header::{
 use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::outbound::{OutboundClient, OutboundOptions, Refusal};
 use crate::spool::{Spool, too_large};
 
 /// The settings of an [`HttpFeed`] and of a [`DummyJsonFeed`](crate::DummyJsonFeed).

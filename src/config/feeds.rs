@@ -222,8 +222,8 @@ impl FeedSettings {
     fn open(&self, errors: &mut ValidationErrors) -> Result<std::sync::Arc<dyn ecom_core::port::ImportFeed>> {
         use std::sync::Arc;
 
-        use ecom_ingest::outbound::OutboundOptions;
         use ecom_ingest::{DummyJsonFeed, FileFeed, HttpFeed, HttpFeedOptions};
+        use ecom_outbound::OutboundOptions;
 
         let http = || {
             let mut outbound = OutboundOptions::default();

@@ -292,14 +292,7 @@ impl Reader<'_> {
     /// Reads the rate limits; `None` if they are off.
     fn rate_limits(&mut self) -> Option<RateLimits> {
         let defaults = RateLimits::default();
-        let proxies = self.text("ECOM_TRUSTED_PROXIES", "");
-        let proxies = proxies.split(',').map(str::trim).filter(|net| !net.is_empty());
-        let network = |text: &str| text.parse().or_else(|_| text.parse().map(|address: IpAddr| IpNet::from(address)));
-        let proxies: Vec<IpNet> = proxies.map(network).collect::<Result<_, _>>().unwrap_or_else(|_| {
-            let message = "must be addresses or networks such as `10.0.0.0/8`, separated by commas";
-            self.bad("ECOM_TRUSTED_PROXIES", message);
-            Vec::new()
-        });
+        let proxies = self.networks("ECOM_TRUSTED_PROXIES");
         let header = self.parsed("ECOM_PROXY_HEADER", |_| true, "`X-Forwarded-For`, `Forwarded` or `X-Real-IP`");
         let limits = defaults
             .clone()
@@ -311,6 +304,17 @@ impl Reader<'_> {
             .trusted_proxies(proxies)
             .proxy_header(header.unwrap_or(defaults.proxy_header));
         self.flag("ECOM_RATE_LIMIT", true).then_some(limits)
+    }
+
+    /// Reads addresses and networks.
+    pub fn networks(&mut self, name: &str) -> Vec<IpNet> {
+        let text = self.text(name, "");
+        let texts = text.split(',').map(str::trim).filter(|net| !net.is_empty());
+        let network = |text: &str| text.parse().or_else(|_| text.parse().map(|address: IpAddr| IpNet::from(address)));
+        texts.map(network).collect::<Result<_, _>>().unwrap_or_else(|_| {
+            self.bad(name, "must be addresses or networks such as `10.0.0.0/8`, separated by commas");
+            Vec::new()
+        })
     }
 
     /// Reads a number of requests within a number of seconds, such as `100/60`; `off` is `None`.

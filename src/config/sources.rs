@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 102] = [
+pub(super) const NAMES: [&str; 107] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -70,6 +70,11 @@ pub(super) const NAMES: [&str; 102] = [
     "ECOM_ADJUSTMENT_BATCH",
     "ECOM_ORDER_BATCH",
     "ECOM_LIVE_BUFFER",
+    "ECOM_WEBHOOKS_ALLOW",
+    "ECOM_WEBHOOKS_ALLOW_HTTP",
+    "ECOM_WEBHOOKS_TIMEOUT",
+    "ECOM_WEBHOOKS_RETENTION",
+    "ECOM_WEBHOOKS_OFF_AFTER",
     "ECOM_API_PREFIX",
     "ECOM_PAGE_SIZE",
     "ECOM_MAX_PAGE_SIZE",

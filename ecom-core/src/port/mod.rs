@@ -57,7 +57,8 @@ pub(crate) mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod mailer;
-/// The repositories of the audit log, of idempotency keys, of jobs, of the outbox, of the search log and of settings.
+/// The repositories of the audit log, of idempotency keys, of jobs, of the outbox, of the search log, of settings and
+/// of webhooks.
 pub(crate) mod platform {
     pub(crate) mod audit_log;
     pub(crate) mod idempotency;
@@ -65,6 +66,7 @@ pub(crate) mod platform {
     pub(crate) mod outbox;
     pub(crate) mod search_log;
     pub(crate) mod setting;
+    pub(crate) mod webhook;
 }
 pub(crate) mod rate_limiter;
 /// The repositories of sales.
@@ -80,6 +82,7 @@ pub(crate) mod stock {
     pub(crate) mod inventory;
 }
 pub(crate) mod storage;
+pub(crate) mod webhook_sender;
 
 pub use self::access::api_key::{ApiKeyRepository, ForwardApiKeys};
 pub use self::access::key_set::{ForwardKeySet, KeySetSource};
@@ -99,6 +102,9 @@ pub use self::platform::job::{ForwardJobs, JobRepository};
 pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
 pub use self::platform::search_log::{ForwardSearchLog, SearchLogRepository};
 pub use self::platform::setting::{ForwardSettings, SettingRepository};
+pub use self::platform::webhook::{
+    ForwardWebhookDeliveries, ForwardWebhooks, WebhookDeliveryRepository, WebhookRepository,
+};
 pub use self::rate_limiter::{ForwardRateLimiter, NoRateLimiter, Quota, RateDecision, RateKey, RateLimiter};
 pub use self::sales::cart::{CartRepository, ForwardCarts};
 pub use self::sales::customer::{AddressRepository, CustomerRepository, ForwardAddresses, ForwardCustomers};
@@ -114,6 +120,7 @@ pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedP
 pub use self::storage::{
     Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, SharedCommitFailed, Storage, UnitOfWork,
 };
+pub use self::webhook_sender::{ForwardWebhookSender, WebhookAnswer, WebhookError, WebhookMessage, WebhookSender};
 
 /// Contains the list of repositories, and generates the code that has a line for each.
 ///
@@ -188,6 +195,10 @@ macro_rules! repositories {
             audit_log: AuditLogRepository,
             /// The search log.
             search_log: SearchLogRepository,
+            /// Webhooks.
+            webhooks: WebhookRepository,
+            /// The deliveries of webhooks.
+            webhook_deliveries: WebhookDeliveryRepository,
         }
     };
 }

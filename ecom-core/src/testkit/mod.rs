@@ -28,8 +28,8 @@
 //! [`session_suite!`](crate::session_suite), [`outbox_suite!`](crate::outbox_suite),
 //! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite),
 //! [`feed_suite!`](crate::feed_suite), [`job_suite!`](crate::job_suite),
-//! [`audit_log_suite!`](crate::audit_log_suite) or
-//! [`search_log_suite!`](crate::search_log_suite). Caches run
+//! [`audit_log_suite!`](crate::audit_log_suite), [`search_log_suite!`](crate::search_log_suite) or
+//! [`webhook_suite!`](crate::webhook_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
 //! [`rate_limiter_suite!`](crate::rate_limiter_suite), and mailers [`mailer_suite!`](crate::mailer_suite). Search
@@ -154,6 +154,7 @@ mod contract {
         pub mod search_log;
         pub mod setting;
         pub mod unit_of_work;
+        pub mod webhook;
     }
     pub mod rate_limiter;
     pub mod sales {
@@ -172,6 +173,7 @@ mod check;
 mod faults;
 pub mod model;
 pub mod postbox;
+pub mod receiver;
 pub mod relevance;
 mod rules;
 mod running;
@@ -213,6 +215,9 @@ pub use self::contract::platform::search_log::listed as search_log;
 pub use self::contract::platform::setting::listed as setting;
 /// The contract of [`Storage`] and its units of work.
 pub use self::contract::platform::unit_of_work::listed as unit_of_work;
+/// The contract of [`WebhookRepository`](crate::port::WebhookRepository) and
+/// [`WebhookDeliveryRepository`](crate::port::WebhookDeliveryRepository).
+pub use self::contract::platform::webhook::listed as webhook;
 /// The contract of [`RateLimiter`].
 pub use self::contract::rate_limiter::listed as rate_limiter;
 /// The contract of [`CartRepository`](crate::port::CartRepository).
@@ -437,6 +442,7 @@ macro_rules! storage_suite {
         $crate::audit_log_suite!($make);
         $crate::job_suite!($make);
         $crate::search_log_suite!($make);
+        $crate::webhook_suite!($make);
     };
 }
 

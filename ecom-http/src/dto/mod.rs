@@ -26,6 +26,7 @@ mod platform {
     pub(crate) mod job;
     pub(crate) mod live;
     pub(crate) mod search_log;
+    pub(crate) mod webhook;
 }
 mod search;
 mod stock {
@@ -50,6 +51,7 @@ pub(crate) use platform::audit_log::AuditLogEntryView;
 pub(crate) use platform::job::{JobQueueView, JobView, VerifyInput};
 pub(crate) use platform::live::{LiveEventView, LiveTicketView};
 pub(crate) use platform::search_log::SearchTermView;
+pub(crate) use platform::webhook::{WebhookDeliveryView, WebhookView};
 pub(crate) use sales::bill::BillView;
 pub(crate) use sales::cart::{AssignInput, CartView, MergeInput};
 pub(crate) use sales::customer::{AddressView, CustomerView};

@@ -34,3 +34,4 @@ mod search_log;
 mod search_outage;
 mod sku;
 mod support;
+mod webhooks;

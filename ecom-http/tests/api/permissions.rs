@@ -359,6 +359,21 @@ impl Rows<'_> {
                     _ => {}
                 }
             }
+            "webhooks" => {
+                let input = json!({"url": format!("https://example.com/{n}"), "events": ["order.placed"]});
+                if path.contains("{id}") {
+                    target = key(&self.made("/webhooks", input.clone()).await);
+                }
+                if rest.starts_with("deliveries/{id}") {
+                    let test = format!("{API}/webhooks/{target}/test");
+                    target = key(&self.api.call("POST", &test, &[], None).await.ok(202).data());
+                }
+                match (method, rest) {
+                    ("POST", "") => with(input),
+                    ("PATCH", _) => with(json!({"enabled": false, "version": 1})),
+                    _ => {}
+                }
+            }
             "ingest" => with(json!({"external_id": format!("i{n}"), "title": format!("I{n}"), "price": "1.00"})),
             "admin" if path.contains("{id}") => {
                 let job = self.api.call("POST", &format!("{API}/admin/reindex"), &[], None).await.ok(202).data();

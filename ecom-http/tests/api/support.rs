@@ -12,6 +12,7 @@ use ecom_core::id::UuidV7Source;
 use ecom_core::money::Currency;
 use ecom_core::platform::{Job, JobState};
 use ecom_core::port::{NoSearch, RateLimiter, SearchProvider, Storage as _};
+use ecom_core::testkit::receiver::Receiver;
 use ecom_core::{Mailing, Shop, ShopParts};
 use ecom_http::{HttpConfig, router};
 use ecom_search::{TantivyOptions, TantivySearch};
@@ -154,6 +155,7 @@ impl Api {
         parts.cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
         parts.ids = Arc::new(UuidV7Source::seeded(shared.clone(), 7));
         parts.clock = shared;
+        parts.webhooks = Some(Receiver::new());
         change(&mut parts);
         let shop = Shop::new(parts).unwrap();
         Self { router: router(shop.clone(), config), shop, clock }

@@ -16,7 +16,7 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repositories of idempotency keys, of jobs, of the outbox, of the search log and of settings.
+/// The repositories of idempotency keys, of jobs, of the outbox, of the search log, of settings and of webhooks.
 mod platform {
     pub(crate) mod audit_log;
     pub(crate) mod idempotency;
@@ -24,6 +24,7 @@ mod platform {
     pub(crate) mod outbox;
     pub(crate) mod search_log;
     pub(crate) mod setting;
+    pub(crate) mod webhook;
 }
 /// The repositories of sales.
 mod sales {
@@ -71,6 +72,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(15, "0015_job_queue"),
     migration!(16, "0016_live"),
     migration!(17, "0017_deferred_indexes"),
+    migration!(18, "0018_webhooks"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a
@@ -83,6 +85,7 @@ pub(crate) static TABLES: &[&dyn Described] = &[
     &platform::job::JOBS,
     &platform::job::QUEUES,
     &platform::job::SCHEDULES,
+    &platform::webhook::DELIVERIES,
     &catalog::sku::SKUS,
     &sales::customer::CUSTOMERS,
     &sales::cart::CARTS,

@@ -100,6 +100,11 @@ permissions! {
     AuditLogRead = "audit_log:read";
     /// Read the log of events.
     EventsRead = "events:read";
+    /// Read webhooks, without their secrets, and the log of their deliveries.
+    WebhooksRead = "webhooks:read";
+    /// Create, edit, test and delete webhooks, which send events of every kind to any URL, replace their secrets, and
+    /// replay deliveries.
+    WebhooksWrite = "webhooks:write";
     /// Run imports.
     ImportRun = "import:run";
     /// Read soft-deleted rows.

@@ -62,7 +62,7 @@ pub enum BuiltInRole {
     /// May do everything.
     Admin,
     /// Has every permission except those to write users and roles, to read or write API keys, to replace the keys of
-    /// access tokens, to read the audit log, to erase customers, and to delete permanently.
+    /// access tokens, to write webhooks, to read the audit log, to erase customers, and to delete permanently.
     Manager,
     /// Reads drafts, stock, customers, carts, orders and bills; adjusts stock; and edits customers, carts, orders and
     /// reviews.
@@ -111,6 +111,7 @@ impl BuiltInRole {
                             | P::ApiKeysRead
                             | P::ApiKeysWrite
                             | P::SigningKeysWrite
+                            | P::WebhooksWrite
                             | P::AuditLogRead
                             | P::CustomersErase
                             | P::ForceDelete

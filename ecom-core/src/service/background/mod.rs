@@ -5,6 +5,7 @@ mod feeds;
 pub(crate) mod lease;
 mod schedules;
 pub(crate) mod tasks;
+mod webhooks;
 mod work;
 pub(crate) mod worker;
 
@@ -23,11 +24,12 @@ use crate::text::check_text;
 /// A part of the background work, for [`Shop::run_background_pass`](crate::Shop::run_background_pass).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// The work that should follow a write soon: it updates the index and the cache, sends mails, runs jobs, adds the
-    /// counts of searches to the search log, and polls the feeds that are due.
+    /// The work that should follow a write soon: it updates the index and the cache, sends mails, calls webhooks, runs
+    /// jobs, adds the counts of searches to the search log, and polls the feeds that are due.
     Events,
     /// All background work. In addition to [`Self::Events`], it removes old events, expired carts, idempotency keys,
-    /// old sessions and old days of the search log, and ends the imports of processes that have died.
+    /// old sessions, old deliveries of webhooks and old days of the search log, and ends the imports of processes that
+    /// have died.
     Everything,
 }
 

@@ -15,6 +15,7 @@ use super::Pass;
 use super::feeds::Poll;
 use super::lease::{Held, acquire, keep, pace, release};
 use super::schedules::Schedules;
+use super::webhooks::{self, Deliver, Enqueue};
 use super::work::Work;
 use super::worker::{self, Worker};
 use crate::domain::access::principal::Principal;
@@ -42,8 +43,17 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-const RESERVED: [&str; 8] =
-    [Invalidate::NAME, Follower::NAME, Trim::NAME, Sweep::NAME, Carts::NAME, TrimSearches::NAME, Mails::NAME, IMPORT];
+const RESERVED: [&str; 9] = [
+    Invalidate::NAME,
+    Follower::NAME,
+    Trim::NAME,
+    Sweep::NAME,
+    Carts::NAME,
+    TrimSearches::NAME,
+    Mails::NAME,
+    Enqueue::NAME,
+    IMPORT,
+];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
 
@@ -146,7 +156,7 @@ impl Work for Follower {
     }
 }
 
-/// Removes old events, jobs, sessions, one-time tokens, tickets and failed logins.
+/// Removes old events, jobs, deliveries of webhooks, sessions, one-time tokens, tickets and failed logins.
 struct Trim(Arc<Context>);
 
 impl Trim {
@@ -174,6 +184,8 @@ impl Work for Trim {
             gone = trimmed.await?.max(gone);
         }
         tracing::debug!(gone, "old jobs removed");
+        // Also without a sender, so that the rows from a time with one do not stay.
+        gone = webhooks::trim(cx, SWEPT_AT_ONCE).await?.max(gone);
         let logins = cx.write_at_length(|mut tx| async move {
             let now = cx.now();
             let sessions = tx.sessions().trim(now - Session::KEPT, SWEPT_AT_ONCE).await?;
@@ -324,6 +336,13 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>, pass: Opti
     if cx.mailing.is_some() {
         let mails: Arc<dyn Consumer> = Arc::new(Mails(cx.clone()));
         tasks.add(of_consumer(cx, &*mails), Follow::new(cx.clone(), mails));
+    }
+    if let Some(sender) = &cx.webhooks {
+        let enqueue: Arc<dyn Consumer> = Arc::new(Enqueue(cx.clone()));
+        tasks.add(of_consumer(cx, &*enqueue), Follow::new(cx.clone(), enqueue));
+        let name = Deliver::NAME.to_owned();
+        let deliver = Task { name, leased: false, every: cx.config.poll_interval, woken: true };
+        tasks.add(deliver, Deliver::new(cx, sender, stopped));
     }
     if cx.queues.of(Runner::Worker).next().is_some() {
         let jobs = Task { name: "jobs".to_owned(), leased: false, every: cx.config.poll_interval, woken: true };

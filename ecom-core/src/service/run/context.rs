@@ -17,7 +17,9 @@ use crate::error::Result;
 use crate::id::{EventId, IdSource};
 use crate::port::rate_limiter::RateLimiter;
 use crate::port::storage::Storage;
+use crate::port::webhook_sender::WebhookSender;
 use crate::service::access::auth::Remembered;
+use crate::service::access::crypto::SecretKey;
 use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
@@ -51,6 +53,10 @@ pub(crate) struct Shared {
     pub ids: Arc<dyn IdSource>,
     /// How mails are sent; `None` if none are.
     pub mailing: Option<Mailing>,
+    /// The sender of webhooks; `None` if none are sent.
+    pub webhooks: Option<Arc<dyn WebhookSender>>,
+    /// The secret key of the shop, which encrypts the secrets of webhooks; `None` if it has none.
+    pub secret_key: Option<SecretKey>,
     /// The sources that the background work polls.
     pub feeds: Vec<Feed>,
     /// The queues of jobs.

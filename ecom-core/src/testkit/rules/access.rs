@@ -17,9 +17,12 @@ use crate::catalog::{
 use crate::clock::Clock as _;
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::error::{Error, Result};
-use crate::id::{ApiKeyId, JobId, RoleId, UserId};
+use crate::id::{ApiKeyId, JobId, RoleId, UserId, WebhookDeliveryId, WebhookId};
 use crate::paging::Paging;
-use crate::platform::{AuditLogFilter, JobFilter, JobKind, NewJob, OutboxPosition, SearchLogRange};
+use crate::platform::{
+    AuditLogFilter, EventKind, JobFilter, JobKind, NewJob, OutboxPosition, SearchLogRange, WebhookDeliveryFilter,
+    WebhookInput, WebhookPatch, WebhookRotation,
+};
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
     CartLineInput, CartLinePatch, CartPatch, CheckoutInput, CustomerFilter, CustomerInput, CustomerSort,
@@ -344,6 +347,25 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let who = without(P::AuditLogRead);
     let log = f.shop.acting_as(&who).audit_log();
     refused("read the audit log", P::AuditLogRead, log.list(&AuditLogFilter::default(), &page).await.map(drop));
+    let who = without(P::WebhooksRead);
+    let webhooks = f.shop.acting_as(&who).webhooks();
+    let (no_webhook, no_delivery) = (WebhookId(Uuid::nil()), WebhookDeliveryId(Uuid::nil()));
+    refused("read a webhook", P::WebhooksRead, webhooks.get(no_webhook).await.map(drop));
+    refused("list webhooks", P::WebhooksRead, webhooks.list(&page).await.map(drop));
+    refused("read a delivery", P::WebhooksRead, webhooks.delivery(no_delivery).await.map(drop));
+    let list = webhooks.deliveries(&WebhookDeliveryFilter::default(), &page).await.map(drop);
+    refused("list deliveries", P::WebhooksRead, list);
+    let who = without(P::WebhooksWrite);
+    let webhooks = f.shop.acting_as(&who).webhooks();
+    let w = P::WebhooksWrite;
+    let hook = WebhookInput::new("https://example.com/", [EventKind::OrderPlaced]);
+    refused("create a webhook", w, webhooks.create(&hook).await.map(drop));
+    refused("patch a webhook", w, webhooks.patch(no_webhook, v(1), WebhookPatch::default()).await.map(drop));
+    refused("delete a webhook", w, webhooks.delete(no_webhook, v(1)).await);
+    let rotation = WebhookRotation::default();
+    refused("replace a secret", w, webhooks.rotate_secret(no_webhook, &rotation).await.map(drop));
+    refused("test a webhook", w, webhooks.test(no_webhook).await.map(drop));
+    refused("replay a delivery", w, webhooks.replay(no_delivery).await.map(drop));
     let who = without(P::EventsRead);
     let events = f.shop.acting_as(&who).events();
     refused("read events", P::EventsRead, events.read(OutboxPosition::default(), 1).await.map(drop));
@@ -452,6 +474,15 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("enqueue a job in", P::JobsWrite, jobs.enqueue_in(&mut tx, &new_job).await.map(drop));
     refused("pause a queue in", P::JobsWrite, jobs.pause_in(&mut tx, &any_kind).await.map(drop));
     refused("resume a queue in", P::JobsWrite, jobs.resume_in(&mut tx, &any_kind).await.map(drop));
+    let webhooks = shop.webhooks();
+    let w = P::WebhooksWrite;
+    refused("create a webhook in", w, webhooks.create_in(&mut tx, &hook).await.map(drop));
+    let patch = webhooks.patch_in(&mut tx, no_webhook, v(1), WebhookPatch::default()).await.map(drop);
+    refused("patch a webhook in", w, patch);
+    refused("delete a webhook in", w, webhooks.delete_in(&mut tx, no_webhook, v(1)).await);
+    refused("replace a secret in", w, webhooks.rotate_secret_in(&mut tx, no_webhook, &rotation).await.map(drop));
+    refused("test a webhook in", w, webhooks.test_in(&mut tx, no_webhook).await.map(drop));
+    refused("replay a delivery in", w, webhooks.replay_in(&mut tx, no_delivery).await.map(drop));
     refused("adjust_in", P::StockAdjust, shop.inventory().adjust_in(&mut tx, adjustment_of(sku)).await.map(drop));
     drop(tx);
 

@@ -43,6 +43,7 @@ mod stock;
 mod support;
 mod tree;
 mod versions;
+mod webhooks;
 mod writes;
 
 use std::any::Any;
@@ -66,6 +67,7 @@ use crate::domain::platform::audit_log::AuditLogEntry;
 use crate::domain::platform::job::{Job, JobFilter};
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::domain::platform::setting::{Setting, SettingName};
+use crate::domain::platform::webhook::Webhook;
 use crate::domain::sales::cart::{Cart, CartFilter};
 use crate::domain::sales::customer::{Address, AddressFilter, Customer, CustomerFilter, CustomerSort};
 use crate::domain::sales::order::OrderRecord;
@@ -79,6 +81,7 @@ use crate::port::storage::Storage;
 use crate::service::catalog::product::ProductListQuery;
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::faults::Unsteady;
+use crate::testkit::receiver::Receiver;
 
 pub use self::index::index_history;
 pub use self::stock::stock_storm;
@@ -124,6 +127,7 @@ suite! {
         own_rows: __shop_own_rows,
         logins: __shop_logins,
         mails: __shop_mails,
+        webhooks: __shop_webhooks,
         guest_orders: __shop_guest_orders,
         oidc: __shop_oidc,
         idempotency: __shop_idempotency,
@@ -169,6 +173,7 @@ impl ShopFixture {
             secret_key: Some(SECRET_KEY),
             cache: caches(shared.clone()),
             ids: Arc::new(UuidV7Source::seeded(shared.clone(), 42)),
+            webhooks: Some(Receiver::new()),
             clock: shared,
             ..ShopParts::new(storage.clone(), search.clone())
         };
@@ -211,6 +216,7 @@ impl ShopFixture {
             clock,
             ids,
             config,
+            webhooks: Some(Receiver::new()),
             ..ShopParts::new(storage.clone(), search)
         })
         .unwrap();
@@ -329,6 +335,7 @@ impl ShopFixture {
             settings.push(read!(self.storage, settings.get(*name)));
         }
         let jobs = read!(self.storage, jobs.list(&JobFilter::default(), &page)).items;
+        let webhooks = read!(self.storage, webhooks.list(&page)).items;
         Snapshot {
             products,
             skus,
@@ -341,6 +348,7 @@ impl ShopFixture {
             orders,
             settings,
             jobs,
+            webhooks,
             audit_log: self.audit_log().await,
             head,
         }
@@ -381,6 +389,7 @@ struct Snapshot {
     orders: Vec<OrderRecord>,
     settings: Vec<Setting>,
     jobs: Vec<Job>,
+    webhooks: Vec<Webhook>,
     audit_log: Vec<AuditLogEntry>,
     head: OutboxPosition,
 }

@@ -17,11 +17,15 @@ use crate::domain::catalog::review::{Review, ReviewInput};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::job::JobKind;
+use crate::domain::platform::outbox::EventKind;
+use crate::domain::platform::webhook::{WebhookInput, WebhookPatch, WebhookRotation};
 use crate::domain::sales::cart::{Cart, CartAccess, CartInput, CartLineInput, CartLinePatch};
 use crate::domain::sales::customer::{Address, AddressInput, Customer, CustomerInput};
 use crate::domain::search::synonyms::Synonym;
 use crate::error::{ErrorCode, Result};
-use crate::id::{AddressId, CartId, CartLineId, CategoryId, CustomerId, JobId, ProductId, SkuId};
+use crate::id::{
+    AddressId, CartId, CartLineId, CategoryId, CustomerId, JobId, ProductId, SkuId, WebhookDeliveryId, WebhookId,
+};
 use crate::shop::{ActingShop, Shop};
 use crate::testkit::duplicate_field;
 use crate::testkit::faults::Fault;
@@ -43,7 +47,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 41;
+const WRITES: usize = 45;
 
 /// The rows that the writes change.
 struct Written {
@@ -62,6 +66,7 @@ struct Written {
     cart: Cart,
     empty: Cart,
     other_cart: Cart,
+    webhook: WebhookId,
     /// The number of the round, which is part of names.
     n: usize,
 }
@@ -104,6 +109,7 @@ impl Written {
             empty,
             other_cart,
             gone_category: f.fresh_category(gone_category.id).await,
+            webhook: f.shop.webhooks().create(&webhook_input()).await.unwrap().webhook.id,
             n,
         }
     }
@@ -140,6 +146,7 @@ impl Written {
                 settings.replace_synonyms(read, vec![synonym]).await.map(drop)
             }
             40 => shop.jobs().enqueue_verify(self.n.is_multiple_of(2)).await.map(drop),
+            41..45 => self.write_webhook(shop, way).await,
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
@@ -170,6 +177,16 @@ impl Written {
             26 => reviews.patch(r.id, v(1), from(&json!({ "rating": "2.5" }))).await.map(drop),
             27 => reviews.replace(r.id, v(1), &ReviewInput::new(3)).await.map(drop),
             _ => reviews.delete(r.id, v(1)).await,
+        }
+    }
+
+    async fn write_webhook(&self, shop: ActingShop<'_>, way: usize) -> Result<()> {
+        let (webhooks, id) = (shop.webhooks(), self.webhook);
+        match way {
+            41 => webhooks.create(&webhook_input()).await.map(drop),
+            42 => webhooks.patch(id, v(1), from(&json!({ "enabled": false }))).await.map(drop),
+            43 => webhooks.rotate_secret(id, &WebhookRotation::default()).await.map(drop),
+            _ => webhooks.delete(id, v(1)).await,
         }
     }
 
@@ -217,6 +234,10 @@ fn customer_input(email: &str) -> CustomerInput {
     from(&json!({ "first_name": "Ada", "last_name": "Lovelace", "email": email }))
 }
 
+fn webhook_input() -> WebhookInput {
+    WebhookInput::new("https://example.com/hooks", [EventKind::OrderPlaced])
+}
+
 fn address_input() -> AddressInput {
     from(&json!({ "street": "Ockham Lane", "city": "London" }))
 }
@@ -251,9 +272,9 @@ pub async fn every_edit_has_one_entry_in_the_audit_log(f: &ShopFixture) {
         let of_event = (event.aggregate_id, &event.actor, event.occurred_at);
         assert_eq!((entry.aggregate_id, &entry.actor, entry.occurred_at), of_event, "write {way}");
         assert_eq!(&entry.actor, me().actor(), "write {way}");
-        // The entries of an erasure and of the permanent deletion of a customer have no values.
+        // The entries of an erasure, of the permanent deletion of a customer and of a new secret have no values.
         let has_values = entry.before.is_some() || entry.after.is_some();
-        assert_eq!(has_values, !matches!(way, 19 | 38), "write {way}: {entry:#?}");
+        assert_eq!(has_values, !matches!(way, 19 | 38 | 43), "write {way}: {entry:#?}");
         assert!(!has_values || entry.before != entry.after, "write {way}: {entry:#?}");
     }
 }
@@ -410,6 +431,12 @@ pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) 
     fails!(jobs.cancel_in(JobId(Uuid::nil())));
     // The state is written before the queue turns out to be unknown.
     fails!(jobs.pause_in(&JobKind::new("unknown")));
+    let (webhooks, no_webhook) = (shop.webhooks(), WebhookId(Uuid::nil()));
+    fails!(webhooks.patch_in(no_webhook, v(1), WebhookPatch::default()));
+    fails!(webhooks.delete_in(no_webhook, v(1)));
+    fails!(webhooks.rotate_secret_in(no_webhook, &WebhookRotation::default()));
+    fails!(webhooks.test_in(no_webhook));
+    fails!(webhooks.replay_in(WebhookDeliveryId(Uuid::nil())));
     fails!(addresses.create_in(nobody, &address_input()));
     fails!(addresses.replace_in(nowhere, v(1), &address_input()));
     fails!(addresses.patch_in(nowhere, v(1), from(&json!({ "city": "Paris" }))));

@@ -5,6 +5,7 @@ mod audit_log;
 mod job;
 mod live;
 mod search_log;
+mod webhook;
 
 use utoipa_axum::routes;
 
@@ -17,6 +18,7 @@ pub(super) const AREA: Area = Area {
     tags: &[
         Tag { name: "admin", text: "The operation of the shop", conflicts: &[] },
         Tag { name: "events", text: "What happens in the shop, live", conflicts: &[] },
+        Tag { name: "webhooks", text: "Calls of other systems when something happens in the shop", conflicts: &[] },
         Tag { name: "analytics", text: "What the shop has counted", conflicts: &[] },
     ],
     links: &[
@@ -25,6 +27,8 @@ pub(super) const AREA: Area = Area {
         ("jobs", "/admin/jobs"),
         ("job_queues", "/admin/job-queues"),
         ("search_terms", "/analytics/search-terms"),
+        ("webhooks", "/webhooks"),
+        ("webhook_deliveries", "/webhooks/deliveries"),
         ("zero_results", "/analytics/zero-results"),
     ],
 };
@@ -48,5 +52,12 @@ fn routes() -> Routes {
         routes!(live::ticket),
         routes!(search_log::popular),
         routes!(search_log::without_result),
+        routes!(webhook::list, webhook::create),
+        routes!(webhook::deliveries),
+        routes!(webhook::delivery),
+        routes!(webhook::replay),
+        routes!(webhook::read, webhook::patch, webhook::delete),
+        routes!(webhook::rotate_secret),
+        routes!(webhook::test),
     ]
 }

@@ -2,7 +2,7 @@
 
 use ecom_core::access::{OneTimePurpose, SessionEnd};
 use ecom_core::catalog::{AvailabilityStatus, ProductStatus, RatingSource};
-use ecom_core::platform::{JobPriority, JobState, SettingName};
+use ecom_core::platform::{JobPriority, JobState, SettingName, WebhookDeliveryState};
 use ecom_core::sales::{
     AdjustmentKind, BillKind, BillStatus, CartState, ChangeKind, DeliveryMethod, LineKind, OrderStatus, PaymentType,
 };
@@ -87,6 +87,7 @@ stored!(SettingName by its words);
 stored!(JobPriority { Low = -1, Normal = 0, High = 1 });
 stored!(JobState by its words);
 stored!(SessionEnd by its words);
+stored!(WebhookDeliveryState by its words);
 stored!(OneTimePurpose by its words);
 stored!(BillKind { Bill = 0, CreditNote = 1 });
 stored!(BillStatus { Open = 0, Paid = 1, Void = 2 });

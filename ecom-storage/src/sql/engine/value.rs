@@ -7,7 +7,7 @@ use ecom_core::clock::Timestamp;
 use ecom_core::id::{
     AddressId, ApiKeyId, AuditLogEntryId, BillId, CartId, CategoryId, CustomerId, EventId, FeedId, JobId, JobQueueId,
     JobScheduleId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, ReviewId, RoleId, SessionId, SettingId, SkuId,
-    StockMovementId, UserId,
+    StockMovementId, UserId, WebhookDeliveryId, WebhookId,
 };
 use ecom_core::money::NumberError;
 use ecom_core::{BoxError, Error, Result};
@@ -122,6 +122,8 @@ from! {
     JobScheduleId => Uuid, v => v.0;
     AuditLogEntryId => Uuid, v => v.0;
     UserId => Uuid, v => v.0;
+    WebhookId => Uuid, v => v.0;
+    WebhookDeliveryId => Uuid, v => v.0;
     Timestamp => Time, v => v;
     NaiveDate => Date, v => v;
 }

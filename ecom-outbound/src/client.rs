@@ -1,11 +1,4 @@
-//! An HTTP client for URLs that somebody else chooses, directly or by a redirect.
-//!
-//! Such a URL must not lead the process to services that only the process can reach: those on its own machine or in its
-//! network, or the metadata service of its cloud (server-side request forgery). A check of the URL is not enough,
-//! because a public name can lead to a private address, and to another address a moment later (DNS rebinding). So the
-//! client checks addresses when it opens a connection: it resolves the name itself, removes the addresses that it must
-//! not reach, and connects to one of the others without resolving the name again. Addresses that a URL contains, and
-//! each redirect, are checked too. The client uses no proxy, because a proxy would resolve the names.
+//! The HTTP client that refuses addresses that are not public.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -26,7 +19,7 @@ use reqwest::{Client, RequestBuilder, Url};
 pub struct OutboundOptions {
     /// The time limit for opening a connection, including TLS. Default 10 s.
     pub connect_timeout: Duration,
-    /// How many redirects are followed at most. Default 5.
+    /// How many redirects are followed at most. Default 5. With 0, a redirect is a response like any other.
     pub max_redirects: usize,
     /// Whether redirects may lead to another host. Set it to false if requests have headers with secrets. Default true.
     pub other_hosts: bool,
@@ -113,11 +106,11 @@ impl Refusal {
     }
 }
 
-/// An HTTP client that refuses addresses that are not public; see [the module](self). It does not decompress responses.
+/// An HTTP client that refuses addresses that are not public; see [the crate](crate). It does not decompress responses.
 ///
 /// ```
 /// # async fn app() -> Result<(), Box<dyn std::error::Error>> {
-/// use ecom_ingest::outbound::{OutboundClient, OutboundOptions, Refusal};
+/// use ecom_outbound::{OutboundClient, OutboundOptions, Refusal};
 ///
 /// let client = OutboundClient::new(&OutboundOptions::default())?;
 /// let metadata = "http://169.254.169.254/latest/meta-data/".parse()?;
@@ -149,6 +142,13 @@ impl OutboundClient {
         let rules = Rules { allowed: allowed.into(), other_hosts, max_redirects };
         let (of_redirects, of_names) = (rules.clone(), rules.clone());
         let resolver = resolver.unwrap_or_else(|| Resolver(Arc::new(OfMachine)));
+        let redirects = match max_redirects {
+            0 => Policy::none(),
+            _ => Policy::custom(move |attempt| match of_redirects.follows(attempt.previous(), attempt.url()) {
+                Ok(()) => attempt.follow(),
+                Err(refusal) => attempt.error(refusal),
+            }),
+        };
         let http = Client::builder()
             .no_proxy()
             // It would contain the query of a URL, and with it a key.
@@ -160,17 +160,14 @@ impl OutboundClient {
             .no_deflate()
             .user_agent(concat!("ecom/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(connect_timeout)
-            .redirect(Policy::custom(move |attempt| match of_redirects.follows(attempt.previous(), attempt.url()) {
-                Ok(()) => attempt.follow(),
-                Err(refusal) => attempt.error(refusal),
-            }))
+            .redirect(redirects)
             .dns_resolver(Arc::new(Guarded { resolver, rules: of_names }))
             .build()
             .map_err(|e| Error::internal("making an HTTP client", e))?;
         Ok(Self { http, rules })
     }
 
-    /// Checks the scheme of a URL, and its address if it has one in place of a name, without a call.
+    /// Checks the scheme of a URL, and its host if that is an address or `localhost`, without a call.
     ///
     /// # Errors
     /// The [`Refusal`] of the URL.
@@ -187,6 +184,15 @@ impl OutboundClient {
         self.rules.check(url)?;
         Ok(self.http.get(url.clone()))
     }
+
+    /// As [`Self::get`], for a request with the method POST.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn post(&self, url: &Url) -> Result<RequestBuilder, Refusal> {
+        self.rules.check(url)?;
+        Ok(self.http.post(url.clone()))
+    }
 }
 
 impl Rules {
@@ -196,18 +202,24 @@ impl Rules {
         is_public(address) || self.allowed.iter().any(|network| network.contains(&address))
     }
 
-    /// Checks the scheme of a URL, and the address if it has one in place of a name.
+    /// Checks the scheme of a URL, and the host if that is an address or `localhost` (RFC 6761).
     fn check(&self, url: &Url) -> Result<(), Refusal> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Refusal::Scheme);
         }
         let host = url.host_str().ok_or(Refusal::Scheme)?;
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        // The resolver is not asked for addresses.
-        if address.is_ok_and(|address| !self.reaches(address)) {
-            return Err(Refusal::PrivateAddress);
-        }
-        Ok(())
+        let plain = host.trim_end_matches('.');
+        let is_this_machine = plain == "localhost" || plain.ends_with(".localhost");
+        let reaches = match address {
+            // The resolver is not asked for addresses.
+            Ok(address) => self.reaches(address),
+            Err(_) if is_this_machine => {
+                self.reaches(Ipv4Addr::LOCALHOST.into()) || self.reaches(Ipv6Addr::LOCALHOST.into())
+            }
+            Err(_) => true,
+        };
+        if reaches { Ok(()) } else { Err(Refusal::PrivateAddress) }
     }
 
     /// Checks a redirect: the URLs before it, and where it leads.
