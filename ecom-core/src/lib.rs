@@ -28,8 +28,10 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, the report of the audit, jobs, mails, settings, and the logs of edits, of events and of searches.
+    /// Analytics, idempotency keys, the report of the audit, jobs, mails, settings, and the logs of edits, of events and
+    /// of searches.
     pub(crate) mod platform {
+        pub(crate) mod analytics;
         pub(crate) mod audit;
         pub(crate) mod audit_log;
         pub(crate) mod idempotency;
@@ -104,8 +106,9 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Idempotent calls, jobs, and the readers of the logs of edits, of events and of searches.
+    /// Analytics, idempotent calls, jobs, and the readers of the logs of edits, of events and of searches.
     pub(crate) mod platform {
+        pub(crate) mod analytics;
         pub(crate) mod audit;
         pub(crate) mod audit_log;
         pub(crate) mod idempotency;
@@ -247,8 +250,8 @@ pub mod sales {
         OrderPatch,
     };
     pub use crate::domain::sales::order::{
-        AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderChange, OrderFilter,
-        OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
+        AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderCancellation,
+        OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
     };
     pub use crate::domain::sales::pricing::MAX_AMOUNT;
     pub use crate::error::{PriceMismatch, SalesConflict};
@@ -277,8 +280,13 @@ pub mod search {
     pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
-/// The platform: the event log, its consumers, idempotent calls, jobs, mails, the search log, and the background work.
+/// The platform: the event log, its consumers, analytics, idempotent calls, jobs, mails, the search log, and the
+/// background work.
 pub mod platform {
+    pub use crate::domain::platform::analytics::{
+        AnalyticsState, CreatedCarts, DailyReport, DayFigures, DayRange, DaySales, Funnel, LowStock, ProductDay,
+        ProductSales, ProductSalesSort, ProductViews,
+    };
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
     pub use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
@@ -291,11 +299,12 @@ pub mod platform {
     pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
     pub use crate::domain::platform::outbox::{Event, EventBatch, EventKind, OutboxPosition, PriceChange, StockChange};
     pub use crate::domain::platform::schedule::{CronLine, ScheduleState};
-    pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
+    pub use crate::domain::platform::search_log::{SearchCount, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::error::PlatformConflict;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::background::{Background, EventSignal, Pass};
+    pub use crate::service::platform::analytics::AnalyticsService;
     pub use crate::service::platform::audit::AuditService;
     pub use crate::service::platform::audit_log::AuditLogService;
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};

@@ -16,8 +16,9 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repositories of idempotency keys, of jobs, of the outbox, of the search log and of settings.
+/// The repositories of analytics, of idempotency keys, of jobs, of the outbox, of the search log and of settings.
 mod platform {
+    pub(crate) mod analytics;
     pub(crate) mod audit_log;
     pub(crate) mod idempotency;
     pub(crate) mod job;
@@ -70,6 +71,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(14, "0014_feeds"),
     migration!(15, "0015_job_queue"),
     migration!(16, "0016_live"),
+    migration!(19, "0019_analytics"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

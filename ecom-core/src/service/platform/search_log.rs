@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
+use crate::domain::platform::analytics::DayRange;
+use crate::domain::platform::search_log::{SearchCount, SearchTerm, SearchTermSort};
 use crate::error::{Result, WithCauses};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
@@ -138,9 +139,9 @@ impl SearchCounts {
 /// ```
 /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
 /// use ecom_core::paging::Paging;
-/// use ecom_core::platform::SearchLogRange;
+/// use ecom_core::platform::DayRange;
 ///
-/// let range = SearchLogRange::last(30, shop.clock().now().date_naive());
+/// let range = DayRange::last(30, shop.clock().now().date_naive());
 /// let (page, _) = shop.search_log().without_result(&range, &Paging::first(10)).await?;
 /// for term in page.items {
 ///     println!("{}: {} of {} searches found nothing", term.text, term.without_result, term.searches);
@@ -163,9 +164,9 @@ impl<'a> SearchLogService<'a> {
     /// many there are, counted up to [`total_bound`](crate::config::ShopConfig::total_bound).
     ///
     /// # Errors
-    /// `Validation` for a range out of the bounds of [`SearchLogRange::check`], for the limit of the page and for a
+    /// `Validation` for a range out of the bounds of [`DayRange::check`], for the limit of the page and for a
     /// cursor of another list, `Unavailable`.
-    pub async fn popular(&self, range: &SearchLogRange, paging: &Paging) -> Result<(Page<SearchTerm>, Option<Total>)> {
+    pub async fn popular(&self, range: &DayRange, paging: &Paging) -> Result<(Page<SearchTerm>, Option<Total>)> {
         self.list(range, SearchTermSort::Searches, paging).await
     }
 
@@ -176,7 +177,7 @@ impl<'a> SearchLogService<'a> {
     /// As [`Self::popular`].
     pub async fn without_result(
         &self,
-        range: &SearchLogRange,
+        range: &DayRange,
         paging: &Paging,
     ) -> Result<(Page<SearchTerm>, Option<Total>)> {
         self.list(range, SearchTermSort::WithoutResult, paging).await
@@ -184,7 +185,7 @@ impl<'a> SearchLogService<'a> {
 
     async fn list(
         &self,
-        range: &SearchLogRange,
+        range: &DayRange,
         sort: SearchTermSort,
         paging: &Paging,
     ) -> Result<(Page<SearchTerm>, Option<Total>)> {

@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 use ecom_core::ValidationErrors;
-use ecom_core::platform::{SearchLogRange, SearchTerm, SearchTermSort};
+use ecom_core::platform::{DayRange, SearchTerm, SearchTermSort};
 use serde::Deserialize;
 
 use crate::dto::{List, SearchTermView};
@@ -37,11 +37,11 @@ pub(crate) struct DayParams {
 
 impl DayParams {
     /// Reads the parameters. Pushes an error for each one that is not a date.
-    fn check(&self, today: NaiveDate, errors: &mut ValidationErrors) -> SearchLogRange {
+    fn check(&self, today: NaiveDate, errors: &mut ValidationErrors) -> DayRange {
         let to = day("to", self.to.as_deref(), errors).unwrap_or(today);
-        let first = SearchLogRange::last(DAYS, to);
+        let first = DayRange::last(DAYS, to);
         let from = day("from", self.from.as_deref(), errors).unwrap_or(first.from);
-        SearchLogRange { from, to }
+        DayRange { from, to }
     }
 }
 
