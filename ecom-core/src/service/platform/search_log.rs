@@ -1,7 +1,7 @@
 //! The search log: counts them in memory, and adds the counts to the database from time to time.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +29,21 @@ struct Pending {
     terms: HashMap<(NaiveDate, Uuid), SearchTerm>,
     /// How many searches were not counted, because there were too many terms.
     lost: u64,
+    /// The terms of the last day, so that the number of different terms per day is bounded.
+    day: Option<NaiveDate>,
+    of_day: HashSet<Uuid>,
 }
 
 impl Pending {
+    /// Returns whether one of the terms of a day may be counted.
+    fn has_room(&mut self, day: NaiveDate, term: Uuid) -> bool {
+        if self.day != Some(day) {
+            self.day = Some(day);
+            self.of_day.clear();
+        }
+        self.of_day.contains(&term) || (self.of_day.len() < SearchCounts::CAPACITY && self.of_day.insert(term))
+    }
+
     /// Adds a count. `is_later` is whether it is later than what is here.
     fn add(&mut self, day: NaiveDate, term: SearchTerm, is_later: bool) {
         let is_full = self.terms.len() >= SearchCounts::CAPACITY;
@@ -61,24 +73,29 @@ impl Drop for Rest<'_> {
 }
 
 impl SearchCounts {
-    /// The most terms that wait for the next write.
+    /// The most terms that wait for the next write, and the most different ones that a process counts on a day.
     const CAPACITY: usize = 10_000;
     /// The most counts that one transaction writes, so that other writes need not wait for long.
     const AT_ONCE: usize = 1_000;
 
     /// Counts a search.
     pub fn note(&self, day: NaiveDate, term: SearchTerm) {
-        self.0.lock().add(day, term, true);
+        let mut pending = self.0.lock();
+        if pending.has_room(day, term.id) {
+            pending.add(day, term, true);
+        } else {
+            pending.lost = pending.lost.saturating_add(1);
+        }
     }
 
     /// Takes all counts, in the order in which transactions lock their rows.
     fn take(&self) -> Vec<SearchCount> {
-        let Pending { terms, lost } = std::mem::take(&mut *self.0.lock());
+        let (terms, lost) = {
+            let mut pending = self.0.lock();
+            (std::mem::take(&mut pending.terms), std::mem::take(&mut pending.lost))
+        };
         if lost > 0 {
-            tracing::warn!(
-                lost,
-                "searches for new texts were not counted, because too many texts wait for the database"
-            );
+            tracing::warn!(lost, "searches for new texts were not counted, because there were too many texts");
         }
         let mut counts: Vec<_> = terms.into_iter().map(|((day, _), term)| SearchCount { day, term }).collect();
         counts.sort_unstable_by_key(|count| (count.day, count.term.id));
@@ -141,7 +158,7 @@ impl SearchCounts {
 /// use ecom_core::paging::Paging;
 /// use ecom_core::platform::DayRange;
 ///
-/// let range = DayRange::last(30, shop.clock().now().date_naive());
+/// let range = DayRange::last(30, shop.config().time_zone.day_of(shop.clock().now()));
 /// let (page, _) = shop.search_log().without_result(&range, &Paging::first(10)).await?;
 /// for term in page.items {
 ///     println!("{}: {} of {} searches found nothing", term.text, term.without_result, term.searches);
