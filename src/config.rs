@@ -46,6 +46,8 @@
 //! | `ECOM_SEARCH_LOG` | `true` | `true`, `false` | whether searches are counted by their texts, which can contain personal data |
 //! | `ECOM_SEARCH_LOG_INTERVAL` | `10` | 1–3,600 s | how often a process adds the searches that it has counted to the database |
 //! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
+//! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone whose days analytics and the search log count by; a change rebuilds the figures of sales |
+//! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of analytics are brought up to date, and a process adds the views that it has counted to the database |
 //! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
 //! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
@@ -336,6 +338,8 @@ impl ServerConfig {
                 defaults.search_log_retention,
                 86_400..=10 * 366 * 86_400,
             ))
+            .time_zone(r.time_zone("ECOM_TIME_ZONE"))
+            .analytics_interval(r.seconds("ECOM_ANALYTICS_INTERVAL", defaults.analytics_interval, 1..=3_600))
             .access_token_ttl(r.seconds("ECOM_ACCESS_TOKEN_TTL", defaults.access_token_ttl, 60..=86_400))
             .session_ttl(r.seconds("ECOM_SESSION_TTL", defaults.session_ttl, 3_600..=365 * 86_400))
             .token_issuer(r.text("ECOM_TOKEN_ISSUER", &defaults.token_issuer))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 
+use crate::clock::TimeZone;
 use crate::domain::access::session::OneTimePurpose;
 use crate::domain::platform::mail::MailAddress;
 use crate::domain::search::language::Language;
@@ -64,6 +65,12 @@ pub struct ShopConfig {
     pub search_log_interval: Duration,
     /// How long the counts of a day are kept. 1 day to 10 years (3,660 days), default 90 days.
     pub search_log_retention: Duration,
+    /// The time zone of the shop, whose days analytics and the search log count by. If it changes, the figures of sales
+    /// are rebuilt. Default UTC.
+    pub time_zone: TimeZone,
+    /// How often the figures of analytics are brought up to date, and a process adds the views of products that it has
+    /// counted to the database. If it is killed, it loses the views since the last time. 1 s to 1 hour, default 10 s.
+    pub analytics_interval: Duration,
     /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
     /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
     pub price_bounds: Vec<i64>,
@@ -134,6 +141,8 @@ impl Default for ShopConfig {
             search_log: true,
             search_log_interval: Duration::from_secs(10),
             search_log_retention: Duration::from_secs(90 * 86_400),
+            time_zone: TimeZone::utc(),
+            analytics_interval: Duration::from_secs(10),
             price_bounds: vec![0, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
             access_token_ttl: Duration::from_secs(15 * 60),
             session_ttl: Duration::from_secs(7 * 86_400),
@@ -205,6 +214,7 @@ impl ShopConfig {
         within("search_timeout", (10..=60_000).contains(&self.search_timeout.as_millis()), "between 10 ms and 60 s");
         let interval = Duration::from_secs(1)..=Duration::from_secs(3_600);
         within("search_log_interval", interval.contains(&self.search_log_interval), "between 1 s and 1 hour");
+        within("analytics_interval", interval.contains(&self.analytics_interval), "between 1 s and 1 hour");
         let kept = Duration::from_secs(86_400)..=Duration::from_secs(3_660 * 86_400);
         within("search_log_retention", kept.contains(&self.search_log_retention), "between 1 day and 3660 days");
         let minutes = |d: Duration| d.as_secs() / 60;

@@ -28,9 +28,10 @@ mod domain {
         pub(crate) mod sku;
     }
     pub(crate) mod common;
-    /// Idempotency keys, the report of the audit, jobs, mails, settings, webhooks, and the logs of edits, of events and
-    /// of searches.
+    /// Analytics, idempotency keys, the report of the audit, jobs, mails, settings, webhooks, and the logs of edits, of
+    /// events and of searches.
     pub(crate) mod platform {
+        pub(crate) mod analytics;
         pub(crate) mod audit;
         pub(crate) mod audit_log;
         pub(crate) mod idempotency;
@@ -106,8 +107,9 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Idempotent calls, jobs, webhooks, and the readers of the logs of edits, of events and of searches.
+    /// Analytics, idempotent calls, jobs, webhooks, and the readers of the logs of edits, of events and of searches.
     pub(crate) mod platform {
+        pub(crate) mod analytics;
         pub(crate) mod audit;
         pub(crate) mod audit_log;
         pub(crate) mod idempotency;
@@ -250,8 +252,8 @@ pub mod sales {
         OrderPatch,
     };
     pub use crate::domain::sales::order::{
-        AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderChange, OrderFilter,
-        OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
+        AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderCancellation,
+        OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
     };
     pub use crate::domain::sales::pricing::MAX_AMOUNT;
     pub use crate::error::{PriceMismatch, SalesConflict};
@@ -280,9 +282,13 @@ pub mod search {
     pub use crate::service::search::suggest::{RelatedProducts, Suggestions};
 }
 
-/// The platform: the event log, its consumers, idempotent calls, jobs, mails, webhooks, the search log, and the
-/// background work.
+/// The platform: the event log, its consumers, analytics, idempotent calls, jobs, mails, webhooks, the search log, and
+/// the background work.
 pub mod platform {
+    pub use crate::domain::platform::analytics::{
+        AnalyticsState, CreatedCarts, DailyReport, DayFigures, DayRange, DaySales, Funnel, LowStock, ProductDay,
+        ProductSales, ProductSalesSort, ProductViews,
+    };
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};
     pub use crate::domain::platform::audit_log::{AuditLogEntry, AuditLogFilter};
     pub use crate::domain::platform::idempotency::{AnswerSubject, IdempotencyKey, RequestHash, StoredAnswer};
@@ -297,7 +303,7 @@ pub mod platform {
         Event, EventBatch, EventKind, ImportedProducts, OutboxPosition, PriceChange, StockChange,
     };
     pub use crate::domain::platform::schedule::{CronLine, ScheduleState};
-    pub use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
+    pub use crate::domain::platform::search_log::{SearchCount, SearchTerm, SearchTermSort};
     pub use crate::domain::platform::setting::{Setting, SettingName};
     pub use crate::domain::platform::webhook::{
         CreatedWebhook, PreviousSecret, SealedSecret, Webhook, WebhookDelivery, WebhookDeliveryFilter,
@@ -306,6 +312,7 @@ pub mod platform {
     pub use crate::error::PlatformConflict;
     pub use crate::service::background::consumer::{Consumer, StartPosition};
     pub use crate::service::background::{Background, EventSignal, Pass};
+    pub use crate::service::platform::analytics::AnalyticsService;
     pub use crate::service::platform::audit::AuditService;
     pub use crate::service::platform::audit_log::AuditLogService;
     pub use crate::service::platform::idempotency::{IdempotencyService, KeyedCall, Once};

@@ -36,6 +36,7 @@ use crate::service::catalog::import::ImportService;
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
+use crate::service::platform::analytics::{self, AnalyticsService, ViewCounts};
 use crate::service::platform::audit::AuditService;
 use crate::service::platform::audit_log::AuditLogService;
 use crate::service::platform::idempotency::IdempotencyService;
@@ -262,6 +263,11 @@ impl<'a> ActingShop<'a> {
         JobService::new(self.cx, self.who)
     }
 
+    /// Returns the service of analytics.
+    pub const fn analytics(&self) -> AnalyticsService<'a> {
+        AnalyticsService::new(self.cx, self.who)
+    }
+
     /// Returns the service of the search log.
     pub const fn search_log(&self) -> SearchLogService<'a> {
         SearchLogService::new(self.cx, self.who)
@@ -339,6 +345,7 @@ impl Shop {
         }
         let mut own = jobs::queues();
         own.push(JobQueue::of_shop(JobKind::IMPORT, Handler::Creator, Runner::Creator).max_attempts(1));
+        own.push(analytics::queue());
         own.extend(parts.mailing.clone().map(mail::queue));
         Ok(Self {
             cx: Context::new(Shared {
@@ -362,6 +369,7 @@ impl Shop {
                 search_settings: crate::service::search::settings::Ready::default(),
                 indices: Indices::new(parts.search, parts.search_fallback),
                 searches: SearchCounts::default(),
+                views: ViewCounts::default(),
                 forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 live: Live::default(),
@@ -523,6 +531,11 @@ impl Shop {
         self.trusted().jobs()
     }
 
+    /// Returns the service of analytics.
+    pub fn analytics(&self) -> AnalyticsService<'_> {
+        self.trusted().analytics()
+    }
+
     /// Returns the service of the search log.
     pub fn search_log(&self) -> SearchLogService<'_> {
         self.trusted().search_log()
@@ -619,9 +632,10 @@ impl Shop {
         &self.cx.storage
     }
 
-    /// Starts the background work, which applies events to the index, invalidates caches after writes of other
-    /// processes, removes old events, runs jobs, sends mails, calls webhooks, and writes the search log. Consumers of
-    /// the host can be added to the returned handle. A process calls this once, and ends the work with
+    /// Starts the background work, which applies events to the index and to the figures of analytics, invalidates caches
+    /// after writes of other processes, removes old events, runs jobs, sends mails, calls webhooks, and writes the search
+    /// log and the views of products. Consumers of the host can be added to the returned handle. A process calls this
+    /// once, and ends the work with
     /// [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx.silent())
@@ -645,14 +659,15 @@ impl Shop {
     }
 
     /// Closes the shop and all its clones. It ends the live subscriptions and the background work, as
-    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log,
-    /// and then closes the connections to the database, the index, the cache, the rate limiter and the mail server.
+    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log
+    /// and to the views of products, and then closes the connections to the database, the index, the cache, the rate limiter and the mail server.
     /// Open transactions can still be committed or rolled back. Later calls that need a connection fail with
     /// `Unavailable`.
     pub async fn close(&self) {
         self.cx.live.close();
         Background::end_all(&self.cx).await;
         self.cx.searches.flush_last(&self.cx.silent()).await;
+        self.cx.views.flush_last(&self.cx.silent()).await;
         self.cx.storage.close().await;
         for index in self.cx.indices.all() {
             index.provider.close().await;

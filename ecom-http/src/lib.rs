@@ -18,6 +18,7 @@
 mod admission;
 mod app;
 mod cookie;
+mod csv;
 mod dto;
 mod error;
 mod etag;

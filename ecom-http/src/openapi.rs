@@ -196,7 +196,9 @@ fn complete(document: &mut Document, config: &HttpConfig) {
         // Requests and responses with secrets are not stored.
         let secrets = ["/users", "/api-keys", "/events/ticket", "/webhooks", "/rotate-secret"];
         let has_secret = secrets.iter().any(|end| path.ends_with(end)) || path.contains("/auth/");
-        if let Some(operation) = item.post.as_mut().filter(|_| changes && !has_secret) {
+        // Events of products are counted in memory.
+        let is_counted = path.ends_with("/products/{id}/events");
+        if let Some(operation) = item.post.as_mut().filter(|_| changes && !has_secret && !is_counted) {
             takes_a_key(operation);
         }
         for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {

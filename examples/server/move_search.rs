@@ -8,7 +8,7 @@ use clap::Args;
 use ecom::Shop;
 use ecom::config::{SecretUrl, ServerConfig};
 use ecom::paging::Paging;
-use ecom::platform::SearchLogRange;
+use ecom::platform::DayRange;
 use ecom::search::SearchComparison;
 
 use super::Result;
@@ -126,7 +126,7 @@ async fn build(shop: &Shop) -> Result<()> {
 
 /// Returns the most frequent queries of the last 30 days.
 async fn frequent(shop: &Shop) -> Result<Vec<String>> {
-    let range = SearchLogRange::last(30, shop.clock().now().date_naive());
+    let range = DayRange::last(30, shop.clock().now().date_naive());
     let (page, _) = shop.search_log().popular(&range, &Paging::first(FREQUENT)).await?;
     Ok(page.items.into_iter().map(|term| term.text).collect())
 }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ecom_core::access::{ApiKey, OidcConfig, Principal, Secret, SecretKey, SignatureAlgorithm, TokenAlgorithm};
+use ecom_core::clock::TimeZone;
 use ecom_core::money::{Currency, price_of};
 use ecom_core::platform::MailAddress;
 use ecom_core::port::Quota;
@@ -135,6 +136,12 @@ impl Reader<'_> {
                 Language::English
             }
         }
+    }
+
+    /// Reads the name of a time zone; UTC by default.
+    pub fn time_zone(&mut self, name: &str) -> TimeZone {
+        let bounds = "the name of a time zone of IANA, such as `Europe/Berlin` or `UTC`";
+        self.parsed(name, |_| true, bounds).unwrap_or_else(TimeZone::utc)
     }
 
     /// Reads the levels of the log: a level, or directives of `tracing-subscriber`'s `EnvFilter`. A name without a

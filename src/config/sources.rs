@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 107] = [
+pub(super) const NAMES: [&str; 109] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -46,6 +46,8 @@ pub(super) const NAMES: [&str; 107] = [
     "ECOM_SEARCH_LOG",
     "ECOM_SEARCH_LOG_INTERVAL",
     "ECOM_SEARCH_LOG_RETENTION",
+    "ECOM_TIME_ZONE",
+    "ECOM_ANALYTICS_INTERVAL",
     "ECOM_SECRET_KEY",
     "ECOM_SECRET_KEY_FILE",
     "ECOM_ACCESS_TOKEN_TTL",

@@ -57,9 +57,10 @@ pub(crate) mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod mailer;
-/// The repositories of the audit log, of idempotency keys, of jobs, of the outbox, of the search log, of settings and
-/// of webhooks.
+/// The repositories of analytics, of the audit log, of idempotency keys, of jobs, of the outbox, of the search log, of
+/// settings and of webhooks.
 pub(crate) mod platform {
+    pub(crate) mod analytics;
     pub(crate) mod audit_log;
     pub(crate) mod idempotency;
     pub(crate) mod job;
@@ -96,6 +97,7 @@ pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
 pub use self::mailer::{ForwardMailer, MailError, MailTemplates, Mailer};
+pub use self::platform::analytics::{AnalyticsRepository, ForwardAnalytics};
 pub use self::platform::audit_log::{AuditLogRepository, ForwardAuditLog};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::job::{ForwardJobs, JobRepository};
@@ -199,6 +201,8 @@ macro_rules! repositories {
             webhooks: WebhookRepository,
             /// The deliveries of webhooks.
             webhook_deliveries: WebhookDeliveryRepository,
+            /// The figures of analytics.
+            analytics: AnalyticsRepository,
         }
     };
 }

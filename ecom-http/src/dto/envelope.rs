@@ -289,7 +289,8 @@ impl RenderedList {
         Ok(Self { body: body.into(), link })
     }
 
-    fn link(l: &Links) -> Option<HeaderValue> {
+    /// Returns the header `Link` with the pages of a list; `None` if it has only one.
+    pub(crate) fn link(l: &Links) -> Option<HeaderValue> {
         let mut text = String::new();
         for (rel, target) in [("first", &l.first), ("prev", &l.prev), ("next", &l.next), ("last", &l.last)] {
             if let Some(target) = target {
@@ -345,6 +346,12 @@ impl Fields {
     /// Returns true if all fields are selected.
     pub(crate) const fn all(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Returns those of all fields that are selected, in their order.
+    pub(crate) fn of<'f>(&self, all: &[&'f str]) -> Vec<&'f str> {
+        let is_selected = |name: &&&str| self.0.as_ref().is_none_or(|names| names.iter().any(|n| n == **name));
+        all.iter().filter(is_selected).copied().collect()
     }
 
     /// Returns a hash (FNV-1a) of the selected fields, which does not depend on their order; `None` if all are

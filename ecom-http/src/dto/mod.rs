@@ -21,6 +21,7 @@ mod sales {
     pub(crate) mod order;
 }
 mod platform {
+    pub(crate) mod analytics;
     pub(crate) mod audit;
     pub(crate) mod audit_log;
     pub(crate) mod job;
@@ -45,7 +46,11 @@ pub(crate) use catalog::import::{ImportView, Rows};
 pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
-pub(crate) use envelope::{Fields, Item, JSON, List, ListFrame, RenderedItem, RenderedList, json};
+pub(crate) use envelope::{Fields, Item, JSON, Links, List, ListFrame, RenderedItem, RenderedList, json};
+pub(crate) use platform::analytics::{
+    FunnelReportView, FunnelView, LowStockView, ProductEventInput, ProductEventKind, ProductSalesView, SalesReportView,
+    SalesView,
+};
 pub(crate) use platform::audit::AuditView;
 pub(crate) use platform::audit_log::AuditLogEntryView;
 pub(crate) use platform::job::{JobQueueView, JobView, VerifyInput};

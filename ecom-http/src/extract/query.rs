@@ -53,6 +53,7 @@ params!(A B C);
 params!(A B C D);
 params!(A B C D E);
 params!(A B C D E F);
+params!(A B C D E F G);
 
 /// Returns the name of a parameter.
 fn key(pair: &str) -> Option<std::borrow::Cow<'_, str>> {

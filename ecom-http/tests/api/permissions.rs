@@ -182,6 +182,7 @@ impl Rows<'_> {
                     ("POST", "{id}/reviews") => with(json!({"rating": 4, "customer_id": self.customer})),
                     ("POST", "{id}/skus") => with(json!({"code": format!("S-{n}"), "price": "1.00"})),
                     ("POST", "{id}/restore") => with(json!({"version": 1})),
+                    ("POST", "{id}/events") => with(json!({"kind": "view"})),
                     ("POST" | "PUT", _) => with(json!({"title": format!("Q{n}"), "price": "1.00"})),
                     ("PATCH", _) => with(json!({"title": "R", "version": 1})),
                     _ => {}

@@ -62,6 +62,11 @@ pub(crate) static DIALECT: Dialect = Dialect {
              partial_result = partial_result + VALUES(partial_result)",
         ),
         (
+            "{add_traffic}",
+            " ON DUPLICATE KEY UPDATE views = views + VALUES(views), carts = carts + VALUES(carts)",
+        ),
+        ("{add_views}", " ON DUPLICATE KEY UPDATE views = views + VALUES(views)"),
+        (
             "{put_token}",
             "ON DUPLICATE KEY UPDATE hash = VALUES(hash), email = VALUES(email), expires_at = VALUES(expires_at)",
         ),

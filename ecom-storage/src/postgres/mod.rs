@@ -89,6 +89,12 @@ pub(crate) static DIALECT: Dialect = Dialect {
              partial_result = search_log.partial_result + excluded.partial_result",
         ),
         (
+            "{add_traffic}",
+            " ON CONFLICT (day) DO UPDATE SET views = traffic_days.views + excluded.views, \
+             carts = traffic_days.carts + excluded.carts",
+        ),
+        ("{add_views}", " ON CONFLICT (product_id, day) DO UPDATE SET views = product_views.views + excluded.views"),
+        (
             "{put_token}",
             "ON CONFLICT (user_id, purpose) DO UPDATE SET hash = excluded.hash, email = excluded.email, \
              expires_at = excluded.expires_at",

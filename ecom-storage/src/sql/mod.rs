@@ -16,8 +16,10 @@ mod catalog {
     pub(crate) mod sku;
 }
 pub(crate) mod engine;
-/// The repositories of idempotency keys, of jobs, of the outbox, of the search log, of settings and of webhooks.
+/// The repositories of analytics, of idempotency keys, of jobs, of the outbox, of the search log, of settings and of
+/// webhooks.
 mod platform {
+    pub(crate) mod analytics;
     pub(crate) mod audit_log;
     pub(crate) mod idempotency;
     pub(crate) mod job;
@@ -73,6 +75,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(16, "0016_live"),
     migration!(17, "0017_deferred_indexes"),
     migration!(18, "0018_webhooks"),
+    migration!(19, "0019_analytics"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

@@ -78,7 +78,8 @@ permissions! {
     JobsRead = "jobs:read";
     /// Enqueue jobs of the application, cancel jobs and run them again, and pause queues.
     JobsWrite = "jobs:write";
-    /// Read what the shop has counted: the texts that are searched for.
+    /// Read analytics: sales by day and by product, SKUs that are low in stock, the funnel, and the texts that are
+    /// searched for.
     AnalyticsRead = "analytics:read";
     /// Read users and the names of their roles.
     UsersRead = "users:read";

@@ -41,9 +41,12 @@ impl JobKind {
     /// ever queued. The parameter `of` is the kind of the records, `source` the system that their ids belong to, `file`
     /// the name of the source, `feed` the name of the feed, and `dry_run` whether nothing is written.
     pub const IMPORT: Self = Self(Cow::Borrowed("import"));
+    /// Computes the figures of sales of analytics anew from the orders.
+    pub const ANALYTICS_REBUILD: Self = Self(Cow::Borrowed("analytics-rebuild"));
 
     /// The kinds of the shop's own jobs, which applications cannot register or enqueue.
-    pub const OF_SHOP: &'static [Self] = &[Self::REINDEX, Self::VERIFY, Self::MAIL, Self::IMPORT];
+    pub const OF_SHOP: &'static [Self] =
+        &[Self::REINDEX, Self::VERIFY, Self::MAIL, Self::IMPORT, Self::ANALYTICS_REBUILD];
 
     /// Returns the kind with a name. [`Self::check`] checks the name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {

@@ -1,13 +1,12 @@
 //! The search log: how often each text was searched for on a day, and how often nothing was found. It records no
 //! single searches and not who searched.
 
-use chrono::{Datelike as _, NaiveDate};
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::platform::idempotency::RequestHash;
 use crate::domain::words::words;
-use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::text::fold;
 
 /// A text that was searched for, with its counts over some days.
@@ -67,44 +66,10 @@ fn shown(text: &str) -> String {
 /// The searches for one text on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchCount {
-    /// The day, in UTC.
+    /// The day, in the time zone of the shop.
     pub day: NaiveDate,
     /// The term with the counts of the day.
     pub term: SearchTerm,
-}
-
-/// The days over which searches are counted. Both are included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SearchLogRange {
-    /// The first day, in UTC.
-    pub from: NaiveDate,
-    /// The last day, in UTC.
-    pub to: NaiveDate,
-}
-
-impl SearchLogRange {
-    /// Returns the last `days` days up to `today`.
-    pub fn last(days: u64, today: NaiveDate) -> Self {
-        let from = today.checked_sub_days(chrono::Days::new(days.saturating_sub(1)));
-        Self { from: from.unwrap_or(NaiveDate::MIN).min(today), to: today }
-    }
-
-    /// Checks that both days are in the years 1 to 9999, and that `from` is not after `to`.
-    ///
-    /// # Errors
-    /// `Validation` on `from` or `to`.
-    pub fn check(&self) -> Result<()> {
-        let mut errors = ValidationErrors::default();
-        for (field, day) in [("from", self.from), ("to", self.to)] {
-            if !(1..=9999).contains(&day.year()) {
-                errors.out_of_bounds(field, "must be in the years 1 to 9999");
-            }
-        }
-        if self.from > self.to {
-            errors.push("from", FieldCode::Inconsistent, "must not be after `to`");
-        }
-        errors.into_result()
-    }
 }
 
 words! {
@@ -153,17 +118,5 @@ mod tests {
             (counts(3, 0), counts(1, 2), counts(0, 2), counts(0, 0)),
             ((1, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0))
         );
-    }
-
-    #[test]
-    fn r17_a_range_of_days_is_checked() {
-        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        let today = day("2026-03-01");
-        let range = SearchLogRange::last(30, today);
-        assert_eq!((range.from, range.to), (day("2026-01-31"), today));
-        assert!(range.check().is_ok() && SearchLogRange::last(1, today).check().is_ok());
-        let backwards = SearchLogRange { from: today, to: range.from };
-        assert!(backwards.check().is_err());
-        assert!(SearchLogRange { from: NaiveDate::MIN, to: NaiveDate::MAX }.check().is_err());
     }
 }

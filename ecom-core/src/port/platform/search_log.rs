@@ -2,7 +2,8 @@
 
 use chrono::NaiveDate;
 
-use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
+use crate::domain::platform::analytics::DayRange;
+use crate::domain::platform::search_log::{SearchCount, SearchTerm, SearchTermSort};
 use crate::error::Result;
 use crate::paging::{Page, Paging, Total};
 
@@ -23,13 +24,13 @@ port! {
         /// `Validation` for a cursor of another list.
         async fn list(
             &mut self,
-            range: &SearchLogRange,
+            range: &DayRange,
             sort: SearchTermSort,
             paging: &Paging,
         ) -> Result<Page<SearchTerm>>;
 
         /// Counts the terms of the list, up to `bound`.
-        async fn count(&mut self, range: &SearchLogRange, sort: SearchTermSort, bound: u64) -> Result<Total>;
+        async fn count(&mut self, range: &DayRange, sort: SearchTermSort, bound: u64) -> Result<Total>;
 
         /// Removes counts of the days before `day`, the oldest first and at most `limit`, and returns how many.
         async fn trim(&mut self, day: NaiveDate, limit: u32) -> Result<u64>;

@@ -5,7 +5,7 @@ use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::sales::bill::{Bill, BillFilter, BillSort};
 use crate::domain::sales::cart::CartState;
 use crate::domain::sales::order::{
-    Order, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus,
+    Order, OrderCancellation, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus,
 };
 use crate::error::Result;
 use crate::id::{BillId, CartId, CustomerId, OrderId, OrderLineId, ProductId, SkuId};
@@ -101,8 +101,8 @@ port! {
         /// `DUPLICATE` on `number`, `bill_number`, `cart_id` or `external_id`.
         async fn insert(&mut self, records: &[OrderRecord], changes: &[OrderChange]) -> Result<()>;
 
-        /// Writes the difference between two states of an order, which the caller has locked, and the entry of its
-        /// history.
+        /// Writes the difference between two states of an order, which the caller has locked, the entry of its history,
+        /// and what the change has canceled ([`OrderCancellation::between`]).
         ///
         /// # Errors
         /// `VERSION_CONFLICT` if the order has another version than `before`, `DUPLICATE` on `bill_number`.
@@ -139,6 +139,16 @@ port! {
             at: Timestamp,
             by: &Actor,
         ) -> Result<Vec<(OrderId, i64)>>;
+
+        /// Returns what was canceled of an order, oldest first.
+        async fn cancellations(&mut self, id: OrderId) -> Result<Vec<OrderCancellation>>;
+
+        /// Returns the ids of at most `limit` orders after one, by id, of which more units are canceled than
+        /// [`Self::cancellations`] returns. A release that did not record cancellations has left them behind.
+        async fn without_cancellations(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>>;
+
+        /// Adds cancellations of orders that the caller has locked. [`Self::update`] does this for its own change.
+        async fn add_cancellations(&mut self, cancellations: &[OrderCancellation]) -> Result<()>;
 
         /// Returns the history of an order, oldest first.
         async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>>;

@@ -61,8 +61,8 @@ pub enum StartPosition {
 #[async_trait]
 pub trait Consumer: Send + Sync + fmt::Debug {
     /// Returns the name of its position in the log: 1 to 100 characters, the same in every process and release.
-    /// [`Background::consume`] refuses the names that the library itself uses: `cache`, `index`, `trim`, `idempotency`,
-    /// `carts`, `search-log`, `user-mail`, `webhooks`, `import-categories`, and all that begin with `index-` or
+    /// [`Background::consume`] refuses the names that the library itself uses: `analytics`, `cache`, `index`, `trim`,
+    /// `idempotency`, `carts`, `search-log`, `user-mail`, `webhooks`, `import-categories`, and all that begin with `index-` or
     /// `feed-`.
     ///
     /// [`Background::consume`]: crate::platform::Background::consume

@@ -1,5 +1,6 @@
 //! The background work of a shop: the loops that every process runs, and consumers of the log of events.
 
+mod analytics;
 pub(crate) mod consumer;
 mod feeds;
 pub(crate) mod lease;
@@ -24,8 +25,9 @@ use crate::text::check_text;
 /// A part of the background work, for [`Shop::run_background_pass`](crate::Shop::run_background_pass).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// The work that should follow a write soon: it updates the index and the cache, sends mails, calls webhooks, runs
-    /// jobs, adds the counts of searches to the search log, and polls the feeds that are due.
+    /// The work that should follow a write soon: it updates the index, the cache and the figures of analytics, sends
+    /// mails, calls webhooks, runs jobs, adds the counts of searches and of views to the database, and polls the feeds
+    /// that are due.
     Events,
     /// All background work. In addition to [`Self::Events`], it removes old events, expired carts, idempotency keys,
     /// old sessions, old deliveries of webhooks and old days of the search log, and ends the imports of processes that

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Pass;
+use super::analytics::{CountViews, FollowSales};
 use super::feeds::Poll;
 use super::lease::{Held, acquire, keep, pace, release};
 use super::schedules::Schedules;
@@ -43,9 +44,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 10] = [
     Invalidate::NAME,
     Follower::NAME,
+    FollowSales::NAME,
     Trim::NAME,
     Sweep::NAME,
     Carts::NAME,
@@ -273,7 +275,7 @@ impl TrimSearches {
 impl Work for TrimSearches {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
         let cx = &self.0;
-        let day = (cx.now() - cx.config.search_log_retention).date_naive();
+        let day = cx.config.time_zone.day_of(cx.now() - cx.config.search_log_retention);
         let gone = cx.write_at_length(|mut tx| async move {
             let done = tx.search_log().trim(day, SWEPT_AT_ONCE).await?;
             Ok((done, tx))
@@ -327,6 +329,11 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>, pass: Opti
         let count = Task { name: TrimSearches::NAME.to_owned(), leased: false, every, woken: false };
         tasks.add(count, CountSearches(cx.clone()));
     }
+    let every = cx.config.analytics_interval;
+    // Not woken by events: the figures of a day are computed as a whole.
+    tasks.add(leased(FollowSales::NAME, every), FollowSales::new(cx));
+    let views = Task { name: "product-views".to_owned(), leased: false, every, woken: false };
+    tasks.add(views, CountViews(cx.clone()));
     for feed in &cx.feeds {
         let poll = Poll::new(cx, feed, stopped);
         // The work takes its lease itself, because it rarely needs it.

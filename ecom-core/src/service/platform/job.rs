@@ -164,7 +164,8 @@ impl<'a> JobService<'a> {
         self.insert(tx, &NewJob::new(kind).parameters(parameters).unique_key(key)).await
     }
 
-    async fn insert(&self, tx: &mut Tx<'_>, new: &NewJob) -> Result<Job> {
+    /// Enqueues a job of any kind, also of the shop's own kinds. The caller checks the permission.
+    pub(crate) async fn insert(&self, tx: &mut Tx<'_>, new: &NewJob) -> Result<Job> {
         tx.started();
         tx.wake();
         let found = match &new.unique_key {

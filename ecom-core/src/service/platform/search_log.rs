@@ -1,7 +1,7 @@
 //! The search log: counts them in memory, and adds the counts to the database from time to time.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
+use crate::domain::platform::analytics::DayRange;
+use crate::domain::platform::search_log::{SearchCount, SearchTerm, SearchTermSort};
 use crate::error::{Result, WithCauses};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
@@ -28,9 +29,21 @@ struct Pending {
     terms: HashMap<(NaiveDate, Uuid), SearchTerm>,
     /// How many searches were not counted, because there were too many terms.
     lost: u64,
+    /// The terms of the last day, so that the number of different terms per day is bounded.
+    day: Option<NaiveDate>,
+    of_day: HashSet<Uuid>,
 }
 
 impl Pending {
+    /// Returns whether one of the terms of a day may be counted.
+    fn has_room(&mut self, day: NaiveDate, term: Uuid) -> bool {
+        if self.day != Some(day) {
+            self.day = Some(day);
+            self.of_day.clear();
+        }
+        self.of_day.contains(&term) || (self.of_day.len() < SearchCounts::CAPACITY && self.of_day.insert(term))
+    }
+
     /// Adds a count. `is_later` is whether it is later than what is here.
     fn add(&mut self, day: NaiveDate, term: SearchTerm, is_later: bool) {
         let is_full = self.terms.len() >= SearchCounts::CAPACITY;
@@ -60,24 +73,29 @@ impl Drop for Rest<'_> {
 }
 
 impl SearchCounts {
-    /// The most terms that wait for the next write.
+    /// The most terms that wait for the next write, and the most different ones that a process counts on a day.
     const CAPACITY: usize = 10_000;
     /// The most counts that one transaction writes, so that other writes need not wait for long.
     const AT_ONCE: usize = 1_000;
 
     /// Counts a search.
     pub fn note(&self, day: NaiveDate, term: SearchTerm) {
-        self.0.lock().add(day, term, true);
+        let mut pending = self.0.lock();
+        if pending.has_room(day, term.id) {
+            pending.add(day, term, true);
+        } else {
+            pending.lost = pending.lost.saturating_add(1);
+        }
     }
 
     /// Takes all counts, in the order in which transactions lock their rows.
     fn take(&self) -> Vec<SearchCount> {
-        let Pending { terms, lost } = std::mem::take(&mut *self.0.lock());
+        let (terms, lost) = {
+            let mut pending = self.0.lock();
+            (std::mem::take(&mut pending.terms), std::mem::take(&mut pending.lost))
+        };
         if lost > 0 {
-            tracing::warn!(
-                lost,
-                "searches for new texts were not counted, because too many texts wait for the database"
-            );
+            tracing::warn!(lost, "searches for new texts were not counted, because there were too many texts");
         }
         let mut counts: Vec<_> = terms.into_iter().map(|((day, _), term)| SearchCount { day, term }).collect();
         counts.sort_unstable_by_key(|count| (count.day, count.term.id));
@@ -138,9 +156,9 @@ impl SearchCounts {
 /// ```
 /// # async fn app(shop: ecom_core::Shop) -> Result<(), Box<dyn std::error::Error>> {
 /// use ecom_core::paging::Paging;
-/// use ecom_core::platform::SearchLogRange;
+/// use ecom_core::platform::DayRange;
 ///
-/// let range = SearchLogRange::last(30, shop.clock().now().date_naive());
+/// let range = DayRange::last(30, shop.config().time_zone.day_of(shop.clock().now()));
 /// let (page, _) = shop.search_log().without_result(&range, &Paging::first(10)).await?;
 /// for term in page.items {
 ///     println!("{}: {} of {} searches found nothing", term.text, term.without_result, term.searches);
@@ -163,9 +181,9 @@ impl<'a> SearchLogService<'a> {
     /// many there are, counted up to [`total_bound`](crate::config::ShopConfig::total_bound).
     ///
     /// # Errors
-    /// `Validation` for a range out of the bounds of [`SearchLogRange::check`], for the limit of the page and for a
+    /// `Validation` for a range out of the bounds of [`DayRange::check`], for the limit of the page and for a
     /// cursor of another list, `Unavailable`.
-    pub async fn popular(&self, range: &SearchLogRange, paging: &Paging) -> Result<(Page<SearchTerm>, Option<Total>)> {
+    pub async fn popular(&self, range: &DayRange, paging: &Paging) -> Result<(Page<SearchTerm>, Option<Total>)> {
         self.list(range, SearchTermSort::Searches, paging).await
     }
 
@@ -176,7 +194,7 @@ impl<'a> SearchLogService<'a> {
     /// As [`Self::popular`].
     pub async fn without_result(
         &self,
-        range: &SearchLogRange,
+        range: &DayRange,
         paging: &Paging,
     ) -> Result<(Page<SearchTerm>, Option<Total>)> {
         self.list(range, SearchTermSort::WithoutResult, paging).await
@@ -184,7 +202,7 @@ impl<'a> SearchLogService<'a> {
 
     async fn list(
         &self,
-        range: &SearchLogRange,
+        range: &DayRange,
         sort: SearchTermSort,
         paging: &Paging,
     ) -> Result<(Page<SearchTerm>, Option<Total>)> {

@@ -24,6 +24,7 @@ use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
 use crate::service::catalog::feed::Feed;
+use crate::service::platform::analytics::ViewCounts;
 use crate::service::platform::job_queue::Queues;
 use crate::service::platform::live::Live;
 use crate::service::platform::search_log::SearchCounts;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub indices: Indices,
     /// The searches that the log in the database does not have yet.
     pub searches: SearchCounts,
+    /// The views of products that the database does not have yet.
+    pub views: ViewCounts,
     /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
     /// its background work has begun to.
     pub forgotten: Mutex<Option<OutboxPosition>>,

@@ -183,7 +183,7 @@ impl<'a> SearchService<'a> {
         // Further pages belong to the same search.
         if self.cx.config.search_log && query.offset == 0 && !request.text().slots.is_empty() {
             let term = SearchTerm::once(&query.text, total.count, partial);
-            self.cx.searches.note(self.cx.now().date_naive(), term);
+            self.cx.searches.note(self.cx.config.time_zone.day_of(self.cx.now()), term);
         }
         Ok(SearchPage { products, total, partial, text: request.text().clone(), facets, hit })
     }

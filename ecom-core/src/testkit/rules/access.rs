@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, JobId, RoleId, UserId, WebhookDeliveryId, WebhookId};
 use crate::paging::Paging;
 use crate::platform::{
-    AuditLogFilter, EventKind, JobFilter, JobKind, NewJob, OutboxPosition, SearchLogRange, WebhookDeliveryFilter,
+    AuditLogFilter, DayRange, EventKind, JobFilter, JobKind, NewJob, OutboxPosition, WebhookDeliveryFilter,
     WebhookInput, WebhookPatch, WebhookRotation,
 };
 use crate::sales::{
@@ -340,7 +340,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("resume a queue", P::JobsWrite, jobs.resume(&any_kind).await.map(drop));
     let who = without(P::AnalyticsRead);
     let log = f.shop.acting_as(&who).search_log();
-    let range = SearchLogRange::last(1, f.clock.now().date_naive());
+    let range = DayRange::last(1, f.clock.now().date_naive());
     refused("read popular searches", P::AnalyticsRead, log.popular(&range, &page).await.map(drop));
     refused("read searches without result", P::AnalyticsRead, log.without_result(&range, &page).await.map(drop));
     refused("write the counts of searches", P::AnalyticsRead, log.flush().await);

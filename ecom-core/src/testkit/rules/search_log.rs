@@ -11,7 +11,8 @@ use super::ShopFixture;
 use super::support::{PATIENCE, fields, until};
 use crate::clock::{Clock as _, SharedClock};
 use crate::config::ShopConfig;
-use crate::domain::platform::search_log::{SearchLogRange, SearchTerm};
+use crate::domain::platform::analytics::DayRange;
+use crate::domain::platform::search_log::SearchTerm;
 use crate::domain::search::query::{SearchFilter, SearchQuery};
 use crate::error::FieldCode;
 use crate::id::UuidV7Source;
@@ -43,7 +44,7 @@ async fn search(shop: &Shop, text: &str) {
 }
 
 /// Returns the terms of some days, sorted by their texts: text, searches, without result, partial result.
-async fn of_days(shop: &Shop, range: SearchLogRange) -> Vec<(String, u64, u64, u64)> {
+async fn of_days(shop: &Shop, range: DayRange) -> Vec<(String, u64, u64, u64)> {
     let (page, total) = shop.search_log().popular(&range, &Paging::first(1_000)).await.unwrap();
     assert_eq!(total, None);
     let counts = |t: SearchTerm| (t.text, t.searches, t.without_result, t.partial_result);
@@ -55,7 +56,7 @@ async fn of_days(shop: &Shop, range: SearchLogRange) -> Vec<(String, u64, u64, u
 /// Writes the counts of a shop and returns the terms of today.
 async fn logged(shop: &Shop) -> Vec<(String, u64, u64, u64)> {
     shop.search_log().flush().await.unwrap();
-    of_days(shop, SearchLogRange::last(1, shop.clock().now().date_naive())).await
+    of_days(shop, DayRange::last(1, shop.clock().now().date_naive())).await
 }
 
 fn terms(of: &[(&str, u64, u64, u64)]) -> Vec<(String, u64, u64, u64)> {
@@ -79,7 +80,7 @@ pub async fn a_search_counts_once_with_what_it_has_found(f: &ShopFixture) {
         found,
         terms(&[("brass LAMP", 1, 0, 0), ("cheap lamp", 1, 0, 1), ("lamp", 4, 1, 0), ("xylophone", 1, 1, 0)])
     );
-    let range = SearchLogRange::last(30, f.clock.now().date_naive());
+    let range = DayRange::last(30, f.clock.now().date_naive());
     let paging = Paging::Offset { offset: 0, limit: 10 };
     let (page, total) = f.shop.search_log().without_result(&range, &paging).await.unwrap();
     let mut texts: Vec<_> = page.items.iter().map(|term| term.text.as_str()).collect();
@@ -135,8 +136,8 @@ pub async fn the_counts_of_processes_and_days_add_up(f: &ShopFixture) {
     }
     assert_eq!(logged(&f.shop).await, terms(&[("Lamp", 1, 0, 0)]));
     assert_eq!(logged(&other).await, terms(&[("Lamp", 3, 0, 0)]));
-    assert_eq!(of_days(&f.shop, SearchLogRange { from: first, to: first }).await, terms(&[("Lamp", 2, 0, 0)]));
-    let both = SearchLogRange::last(2, f.clock.now().date_naive());
+    assert_eq!(of_days(&f.shop, DayRange { from: first, to: first }).await, terms(&[("Lamp", 2, 0, 0)]));
+    let both = DayRange::last(2, f.clock.now().date_naive());
     assert_eq!(of_days(&f.shop, both).await, terms(&[("Lamp", 5, 0, 0)]));
 }
 
@@ -156,7 +157,7 @@ pub async fn the_background_work_writes_counts_and_removes_old_days(f: &ShopFixt
     let background = shop.start();
     search(&shop, "lamp").await;
     let today = f.clock.now().date_naive();
-    let day = |day: NaiveDate| SearchLogRange { from: day, to: day };
+    let day = |day: NaiveDate| DayRange { from: day, to: day };
     until("the search is counted", async || of_days(&shop, day(today)).await == terms(&[("lamp", 1, 0, 0)])).await;
     until("the old day is removed", async || of_days(&shop, day(old)).await.is_empty()).await;
     background.shutdown().await;
@@ -211,16 +212,16 @@ pub async fn a_shop_without_the_log_counts_nothing(f: &ShopFixture) {
 pub async fn r17_a_range_upside_down_is_refused(f: &ShopFixture) {
     let today = f.clock.now().date_naive();
     let log = f.shop.search_log();
-    let range = SearchLogRange { from: today, to: today.pred_opt().unwrap() };
+    let range = DayRange { from: today, to: today.pred_opt().unwrap() };
     let page = Paging::first(10);
     for refused in [log.popular(&range, &page).await, log.without_result(&range, &page).await] {
         let refused = fields(refused, "a range upside down");
         assert_eq!(refused.into_iter().collect::<Vec<_>>(), [("from".to_owned(), FieldCode::Inconsistent)]);
     }
-    let range = SearchLogRange { from: NaiveDate::MIN, to: NaiveDate::MAX };
+    let range = DayRange { from: NaiveDate::MIN, to: NaiveDate::MAX };
     let refused = fields(log.popular(&range, &page).await, "days that no database knows");
     let out = |field: &str| (field.to_owned(), FieldCode::OutOfBounds);
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), [out("from"), out("to")]);
-    let refused = fields(log.popular(&SearchLogRange::last(30, today), &Paging::first(0)).await, "an empty page");
+    let refused = fields(log.popular(&DayRange::last(30, today), &Paging::first(0)).await, "an empty page");
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), [out("limit")]);
 }

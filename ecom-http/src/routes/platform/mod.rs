@@ -1,5 +1,6 @@
 //! Routes of the platform.
 
+mod analytics;
 mod audit;
 mod audit_log;
 mod job;
@@ -19,16 +20,20 @@ pub(super) const AREA: Area = Area {
         Tag { name: "admin", text: "The operation of the shop", conflicts: &[] },
         Tag { name: "events", text: "What happens in the shop, live", conflicts: &[] },
         Tag { name: "webhooks", text: "Calls of other systems when something happens in the shop", conflicts: &[] },
-        Tag { name: "analytics", text: "What the shop has counted", conflicts: &[] },
+        Tag { name: "analytics", text: "Sales, stock, searches and views, as figures by day", conflicts: &[] },
     ],
     links: &[
         ("audit_log", "/admin/audit-log"),
         ("events", "/events"),
         ("jobs", "/admin/jobs"),
         ("job_queues", "/admin/job-queues"),
+        ("funnel", "/analytics/funnel"),
+        ("low_stock", "/analytics/low-stock"),
+        ("sales", "/analytics/sales"),
         ("search_terms", "/analytics/search-terms"),
         ("webhooks", "/webhooks"),
         ("webhook_deliveries", "/webhooks/deliveries"),
+        ("top_products", "/analytics/top-products"),
         ("zero_results", "/analytics/zero-results"),
     ],
 };
@@ -36,6 +41,12 @@ pub(super) const AREA: Area = Area {
 /// Returns the routes of the platform.
 fn routes() -> Routes {
     vec![
+        routes!(analytics::sales),
+        routes!(analytics::funnel),
+        routes!(analytics::top_products),
+        routes!(analytics::low_stock),
+        routes!(analytics::rebuild),
+        routes!(analytics::count_event),
         routes!(audit::run),
         routes!(audit_log::audit_log),
         routes!(job::reindex),

@@ -1,18 +1,15 @@
 //! Routes of the search log.
 
-use chrono::NaiveDate;
 use ecom_core::ValidationErrors;
-use ecom_core::platform::{SearchLogRange, SearchTerm, SearchTermSort};
-use serde::Deserialize;
+use ecom_core::platform::{SearchTerm, SearchTermSort};
 
+use super::analytics::DayParams;
+use crate::csv::{Accepted, Output, table};
 use crate::dto::{List, SearchTermView};
 use crate::error::ApiResult;
-use crate::extract::{Cursor, Pages, Picked, Query, day};
+use crate::extract::{Cursor, Pages, Picked, Query};
 use crate::headers::private;
 use crate::resource::{Format, Reply, Shown};
-
-/// How many days a list covers by default.
-const DAYS: u64 = 30;
 
 impl Shown for SearchTerm {
     const FIELDS: &'static [&'static str] = SearchTermView::FIELDS;
@@ -23,36 +20,19 @@ impl Shown for SearchTerm {
     }
 }
 
-/// The days over which searches are counted.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct DayParams {
-    /// The first day, such as 2026-01-31 (UTC); 29 days before `to` if absent.
-    #[serde(default)]
-    from: Option<String>,
-    /// The last day, such as 2026-01-31 (UTC); today if absent.
-    #[serde(default)]
-    to: Option<String>,
-}
-
-impl DayParams {
-    /// Reads the parameters. Pushes an error for each one that is not a date.
-    fn check(&self, today: NaiveDate, errors: &mut ValidationErrors) -> SearchLogRange {
-        let to = day("to", self.to.as_deref(), errors).unwrap_or(today);
-        let first = SearchLogRange::last(DAYS, to);
-        let from = day("from", self.from.as_deref(), errors).unwrap_or(first.from);
-        SearchLogRange { from, to }
-    }
-}
+/// The parameters of a list of texts.
+type Params = (Pages, Cursor, Picked, DayParams, Output);
 
 async fn list(
     reply: &Reply,
-    (pages, cursor, picked, days): (Pages, Cursor, Picked, DayParams),
+    accepted: Accepted,
+    (pages, cursor, picked, days, output): Params,
     sort: SearchTermSort,
 ) -> ApiResult {
     let mut errors = ValidationErrors::default();
-    let range = days.check(reply.app.shop.clock().now().date_naive(), &mut errors);
+    let range = days.check(reply, &mut errors);
     let part = pages.check_with(&cursor, sort.as_str(), &reply.app.config, &mut errors);
+    let is_csv = output.is_csv(accepted, &mut errors);
     let format = reply.format::<SearchTerm>(&picked, &mut errors);
     errors.into_result()?;
     let log = reply.shop().search_log();
@@ -60,8 +40,16 @@ async fn list(
         SearchTermSort::Searches => log.popular(&range, &part.paging).await?,
         SearchTermSort::WithoutResult => log.without_result(&range, &part.paging).await?,
     };
-    let list = format.rows(reply.frame(&page, total, &part), page.items.iter())?;
-    Ok(private(list.respond(), None))
+    let frame = reply.frame(&page, total, &part);
+    if is_csv {
+        let name = match sort {
+            SearchTermSort::Searches => "search-terms",
+            SearchTermSort::WithoutResult => "zero-results",
+        };
+        let rows = page.items.iter().map(|term| term.view(&format));
+        return table(name, &format.fields.of(SearchTerm::FIELDS), rows, Some(&frame.links));
+    }
+    Ok(private(format.rows(frame, page.items.iter())?.respond(), None))
 }
 
 /// List popular searches
@@ -70,11 +58,14 @@ async fn list(
 /// New searches appear within `ECOM_SEARCH_LOG_INTERVAL` seconds (10 by default).
 #[utoipa::path(
     get, path = "/analytics/search-terms", tag = "analytics",
-    security(("bearer" = ["analytics:read"])), params(Pages, Cursor, Picked, DayParams),
-    responses((status = 200, description = "A page of texts", body = List<SearchTermView>))
+    security(("bearer" = ["analytics:read"])), params(Pages, Cursor, Picked, DayParams, Output),
+    responses((
+        status = 200, description = "A page of texts",
+        content((List<SearchTermView> = "application/json"), (String = "text/csv"))
+    ))
 )]
-pub(crate) async fn popular(reply: Reply, Query(params): Query<(Pages, Cursor, Picked, DayParams)>) -> ApiResult {
-    list(&reply, params, SearchTermSort::Searches).await
+pub(crate) async fn popular(reply: Reply, accepted: Accepted, Query(params): Query<Params>) -> ApiResult {
+    list(&reply, accepted, params, SearchTermSort::Searches).await
 }
 
 /// List searches without results
@@ -83,12 +74,12 @@ pub(crate) async fn popular(reply: Reply, Query(params): Query<(Pages, Cursor, P
 /// first.
 #[utoipa::path(
     get, path = "/analytics/zero-results", tag = "analytics",
-    security(("bearer" = ["analytics:read"])), params(Pages, Cursor, Picked, DayParams),
-    responses((status = 200, description = "A page of texts", body = List<SearchTermView>))
+    security(("bearer" = ["analytics:read"])), params(Pages, Cursor, Picked, DayParams, Output),
+    responses((
+        status = 200, description = "A page of texts",
+        content((List<SearchTermView> = "application/json"), (String = "text/csv"))
+    ))
 )]
-pub(crate) async fn without_result(
-    reply: Reply,
-    Query(params): Query<(Pages, Cursor, Picked, DayParams)>,
-) -> ApiResult {
-    list(&reply, params, SearchTermSort::WithoutResult).await
+pub(crate) async fn without_result(reply: Reply, accepted: Accepted, Query(params): Query<Params>) -> ApiResult {
+    list(&reply, accepted, params, SearchTermSort::WithoutResult).await
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
-use ecom_core::platform::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
+use ecom_core::platform::{DayRange, SearchCount, SearchTerm, SearchTermSort};
 use ecom_core::port::SearchLogRepository;
 use ecom_core::{Error, Result};
 
@@ -55,7 +55,7 @@ const fn column(sort: SearchTermSort) -> &'static str {
 }
 
 /// Adds the conditions that a row is within the range and its term in the list.
-fn matching(b: &mut Builder<'_>, range: &SearchLogRange, sort: SearchTermSort) {
+fn matching(b: &mut Builder<'_>, range: &DayRange, sort: SearchTermSort) {
     b.push(" WHERE day >= ").bind(range.from).push(" AND day <= ").bind(range.to);
     b.push(" GROUP BY term HAVING SUM(").push(column(sort)).push(") > 0");
 }
@@ -88,7 +88,7 @@ impl SearchLogRepository for SqlSearchLog<'_> {
 
     async fn list(
         &mut self,
-        range: &SearchLogRange,
+        range: &DayRange,
         sort: SearchTermSort,
         paging: &Paging,
     ) -> Result<Page<SearchTerm>> {
@@ -111,7 +111,7 @@ impl SearchLogRepository for SqlSearchLog<'_> {
         }))
     }
 
-    async fn count(&mut self, range: &SearchLogRange, sort: SearchTermSort, bound: u64) -> Result<Total> {
+    async fn count(&mut self, range: &DayRange, sort: SearchTermSort, bound: u64) -> Result<Total> {
         count(&mut self.0, bound, |b| {
             b.push(" FROM search_log");
             matching(b, range, sort);

@@ -10,8 +10,8 @@ use ecom_core::money::{Currency, Money};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::port::{NumberedDocument, OrderRepository, OrderTrace};
 use ecom_core::sales::{
-    Bill, Buyer, ChangeKind, Order, OrderAdjustment, OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord,
-    OrderSort, PostalAddress, Totals,
+    Bill, Buyer, ChangeKind, Order, OrderAdjustment, OrderCancellation, OrderChange, OrderFilter, OrderLine,
+    OrderLineFilter, OrderRecord, OrderSort, PostalAddress, Totals,
 };
 use ecom_core::text::fold_key;
 use ecom_core::{Entity, Error, Result};
@@ -159,6 +159,28 @@ static CHANGES: Table<OrderChange> = Table {
     parent: None,
 };
 
+/// The columns of what was canceled.
+static CANCELLATIONS: Table<OrderCancellation> = Table {
+    name: "order_cancellations",
+    entity: Entity::Order,
+    columns: &[
+        Column::fixed("order_id", |c| c.order_id.into()),
+        Column::fixed("seq", |c| c.seq.into()),
+        Column::fixed("order_line_id", |c| c.line_id.into()),
+        Column::fixed("kind", |c| c.kind.into()),
+        Column::fixed("product_id", |c| c.product_id.into()),
+        Column::fixed("units", |c| c.units.into()),
+        Column::fixed("subtotal", |c| c.totals.subtotal.minor().into()),
+        Column::fixed("discount", |c| c.totals.discount.minor().into()),
+        Column::fixed("tax_added", |c| c.totals.tax_added.minor().into()),
+        Column::fixed("tax_included", |c| c.totals.tax_included.minor().into()),
+        Column::fixed("total", |c| c.totals.total.minor().into()),
+        Column::fixed("at", |c| c.at.into()),
+    ],
+    unique: &[],
+    parent: None,
+};
+
 static WRITES: Versioned<Order> = Versioned::new(&ORDERS);
 static GET: Sql = Sql::of(&ORDERS, "SELECT {*} FROM orders WHERE id = $1");
 static ID_OF_NUMBER: Sql = Sql::new("SELECT id FROM orders WHERE number = $1");
@@ -175,6 +197,16 @@ static ADJUSTMENTS_OF: Sql = Sql::of(&ADJUSTMENTS, "SELECT {*} FROM order_adjust
 static BILLS_OF: Sql = Sql::of(&BILLS, "SELECT {*} FROM bills WHERE order_id IN ");
 static DELETE_ADJUSTMENTS: Sql = Sql::new("DELETE FROM order_adjustments WHERE order_id = $1");
 static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE order_id = $1 ORDER BY seq");
+
+static CANCELLATIONS_OF: Sql = Sql::of(
+    &CANCELLATIONS,
+    "SELECT {*} FROM order_cancellations WHERE order_id = $1 ORDER BY seq, order_line_id",
+);
+static WITHOUT_CANCELLATIONS: Sql = Sql::new(
+    "SELECT DISTINCT l.order_id FROM order_lines l WHERE l.order_id > $1 AND l.canceled > \
+     (SELECT coalesce(SUM(c.units), 0) FROM order_cancellations c \
+     WHERE c.order_id = l.order_id AND c.order_line_id = l.id) ORDER BY l.order_id LIMIT $2",
+);
 
 static NOT_ERASED: Sql =
     Sql::new("SELECT id FROM orders WHERE customer_id = $1 AND erased_at IS NULL ORDER BY id LIMIT $2");
@@ -302,6 +334,27 @@ fn read_change(r: &Row) -> Result<OrderChange> {
         data: r.json(const { CHANGES.at("data") })?,
         actor: Actor::new(r.text(const { CHANGES.at("actor") })?),
         at: r.time(const { CHANGES.at("at") })?,
+    })
+}
+
+fn read_cancellation(r: &Row, currency: Currency) -> Result<OrderCancellation> {
+    let money = |column: usize| Ok::<_, Error>(Money::from_minor(r.i64(column)?, currency));
+    Ok(OrderCancellation {
+        order_id: OrderId(r.uuid(const { CANCELLATIONS.at("order_id") })?),
+        line_id: OrderLineId(r.uuid(const { CANCELLATIONS.at("order_line_id") })?),
+        seq: r.i64(const { CANCELLATIONS.at("seq") })?,
+        kind: r.stored(const { CANCELLATIONS.at("kind") })?,
+        product_id: r.opt_uuid(const { CANCELLATIONS.at("product_id") })?.map(ProductId),
+        units: r.i64(const { CANCELLATIONS.at("units") })?,
+        totals: Totals {
+            subtotal: money(const { CANCELLATIONS.at("subtotal") })?,
+            shipping: Money::from_minor(0, currency),
+            discount: money(const { CANCELLATIONS.at("discount") })?,
+            tax_added: money(const { CANCELLATIONS.at("tax_added") })?,
+            tax_included: money(const { CANCELLATIONS.at("tax_included") })?,
+            total: money(const { CANCELLATIONS.at("total") })?,
+        },
+        at: r.time(const { CANCELLATIONS.at("at") })?,
     })
 }
 
@@ -712,6 +765,8 @@ impl OrderRepository for SqlOrders<'_> {
                 None => BILLS.insert(&mut self.0, std::slice::from_ref(bill)).await?,
             }
         }
+        let canceled = OrderCancellation::between(&before.order, &after.order, change);
+        CANCELLATIONS.insert(&mut self.0, &canceled).await?;
         CHANGES.insert(&mut self.0, std::slice::from_ref(change)).await
     }
 
@@ -780,6 +835,23 @@ impl OrderRepository for SqlOrders<'_> {
             linked.extend(entries.iter().map(|e| (e.order_id, e.seq)));
         }
         Ok(linked)
+    }
+
+    async fn cancellations(&mut self, id: OrderId) -> Result<Vec<OrderCancellation>> {
+        let currency = self.0.currency()?;
+        let rows = self.0.fetch_all(&CANCELLATIONS_OF, vec![id.into()]).await?;
+        rows.iter().map(|r| read_cancellation(r, currency)).collect()
+    }
+
+    async fn without_cancellations(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>> {
+        let after = after.unwrap_or(OrderId(uuid::Uuid::nil()));
+        let args = vec![after.into(), i64::from(limit).into()];
+        let rows = self.0.fetch_all(&WITHOUT_CANCELLATIONS, args).await?;
+        rows.iter().map(|r| Ok(OrderId(r.uuid(0)?))).collect()
+    }
+
+    async fn add_cancellations(&mut self, cancellations: &[OrderCancellation]) -> Result<()> {
+        CANCELLATIONS.insert(&mut self.0, cancellations).await
     }
 
     async fn history(&mut self, id: OrderId) -> Result<Vec<OrderChange>> {

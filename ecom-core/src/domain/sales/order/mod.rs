@@ -17,6 +17,7 @@ use crate::domain::common::{Actor, Attributes, Audit, ExternalRef, IncludeDelete
 use crate::domain::platform::idempotency::AnswerSubject;
 use crate::domain::sales::bill::{Bill, BillKind, BillStatus};
 use crate::domain::sales::customer::{Address, AddressInput};
+use crate::domain::sales::pricing::first_units;
 use crate::domain::words::words;
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{CartId, CustomerId, OrderAdjustmentId, OrderId, OrderLineId, ProductId, SkuId};
@@ -115,6 +116,19 @@ impl Totals {
     #[must_use]
     pub fn less(&self, other: &Self) -> Self {
         self.combine(other, -1)
+    }
+
+    /// Returns the sums of each amount; `None` if one does not fit into 64 bits.
+    pub fn checked_add(&self, other: &Self) -> Option<Self> {
+        let of = |a: Money, b: Money| Some(Money::from_minor(a.minor().checked_add(b.minor())?, a.currency()));
+        Some(Self {
+            subtotal: of(self.subtotal, other.subtotal)?,
+            shipping: of(self.shipping, other.shipping)?,
+            discount: of(self.discount, other.discount)?,
+            tax_added: of(self.tax_added, other.tax_added)?,
+            tax_included: of(self.tax_included, other.tax_included)?,
+            total: of(self.total, other.total)?,
+        })
     }
 
     fn combine(&self, other: &Self, sign: i64) -> Self {
@@ -307,6 +321,64 @@ impl OrderLine {
     /// Returns the number of units that were not canceled.
     pub const fn remaining(&self) -> i64 {
         self.quantity - self.canceled
+    }
+}
+
+/// The units of a line that one change of its order has canceled, with their value (R35, R36). Nothing changes it: a
+/// bill with canceled units is frozen (R39), and an erasure keeps it (R45).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderCancellation {
+    /// The order.
+    pub order_id: OrderId,
+    /// The line.
+    pub line_id: OrderLineId,
+    /// The version of the order after the change.
+    pub seq: i64,
+    /// What the line sells.
+    pub kind: LineKind,
+    /// The product of the line's SKU.
+    pub product_id: Option<ProductId>,
+    /// The number of units, above 0.
+    pub units: i64,
+    /// The value of the units.
+    pub totals: Totals,
+    /// When they were canceled.
+    pub at: Timestamp,
+}
+
+impl OrderCancellation {
+    /// Returns what a change has canceled, by the state of the order before and after it.
+    pub fn between(before: &Order, after: &Order, change: &OrderChange) -> Vec<Self> {
+        let canceled = |line: &OrderLine| {
+            let old = before.lines.iter().find(|old| old.id == line.id);
+            let from = old.map_or(0, |old| old.canceled);
+            Self::of(line, from, line.canceled - from, change.seq, change.at)
+        };
+        after.lines.iter().filter_map(canceled).collect()
+    }
+
+    /// Returns the cancellation of `units` units of a line, of which `from` were canceled before; `None` if there are
+    /// none.
+    pub(crate) fn of(line: &OrderLine, from: i64, units: i64, seq: i64, at: Timestamp) -> Option<Self> {
+        if units <= 0 {
+            return None;
+        }
+        let value = |amount: i64| {
+            first_units(amount, from + units, line.quantity) - first_units(amount, from, line.quantity)
+        };
+        let (all, currency) = (&line.totals, line.totals.total.currency());
+        let subtotal = units * line.unit_price.minor();
+        let paid = value(all.subtotal.minor() - all.discount.minor());
+        let (tax_added, tax_included) = (value(all.tax_added.minor()), value(all.tax_included.minor()));
+        let money = |minor| Money::from_minor(minor, currency);
+        let totals = Totals {
+            tax_added: money(tax_added),
+            tax_included: money(tax_included),
+            total: money(paid + tax_added),
+            ..Totals::of(subtotal, subtotal - paid, currency)
+        };
+        let (order_id, line_id) = (line.order_id, line.id);
+        Some(Self { order_id, line_id, seq, kind: line.kind, product_id: line.product_id, units, totals, at })
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use crate::domain::platform::search_log::{SearchCount, SearchLogRange, SearchTerm, SearchTermSort};
+use crate::domain::platform::analytics::DayRange;
+use crate::domain::platform::search_log::{SearchCount, SearchTerm, SearchTermSort};
 use crate::error::ErrorCode;
 use crate::paging::{Keyset, Page, Paging, SortKey, Total};
 use crate::port::storage::Storage;
@@ -36,12 +37,12 @@ fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
 }
 
-fn range(from: &str, to: &str) -> SearchLogRange {
-    SearchLogRange { from: day(from), to: day(to) }
+fn range(from: &str, to: &str) -> DayRange {
+    DayRange { from: day(from), to: day(to) }
 }
 
 /// A range with every day of these tests.
-fn always() -> SearchLogRange {
+fn always() -> DayRange {
     range("0001-01-01", "9999-12-31")
 }
 
@@ -59,7 +60,7 @@ async fn add(storage: &Arc<dyn Storage>, counts: &[SearchCount]) {
 
 async fn list(
     storage: &Arc<dyn Storage>,
-    range: &SearchLogRange,
+    range: &DayRange,
     sort: SearchTermSort,
     paging: &Paging,
 ) -> Page<SearchTerm> {
@@ -67,11 +68,11 @@ async fn list(
 }
 
 /// Returns the whole list.
-async fn all(storage: &Arc<dyn Storage>, range: &SearchLogRange, sort: SearchTermSort) -> Vec<SearchTerm> {
+async fn all(storage: &Arc<dyn Storage>, range: &DayRange, sort: SearchTermSort) -> Vec<SearchTerm> {
     list(storage, range, sort, &Paging::first(10_000)).await.items
 }
 
-async fn total(storage: &Arc<dyn Storage>, range: &SearchLogRange, sort: SearchTermSort, bound: u64) -> Total {
+async fn total(storage: &Arc<dyn Storage>, range: &DayRange, sort: SearchTermSort, bound: u64) -> Total {
     read!(storage, search_log.count(range, sort, bound))
 }
 

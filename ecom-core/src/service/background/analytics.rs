@@ -1,0 +1,138 @@
+//! The work that keeps the figures of analytics: it follows the log of events, and adds what this process has counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::consumer::LeaseLost;
+use super::work::Work;
+use crate::domain::access::principal::Principal;
+use crate::domain::platform::analytics::CreatedCarts;
+use crate::domain::platform::outbox::{EventBatch, EventKind};
+use crate::error::{BoxError, Entity, Error};
+use crate::id::OrderId;
+use crate::port::platform::outbox::Lease;
+use crate::port::storage::Repositories as _;
+use crate::service::platform::analytics::{compute, days_of, prepare, require_rebuild};
+use crate::service::platform::outbox::EventLog;
+use crate::service::run::context::Context;
+use crate::service::run::transaction::{Manner, Tx};
+
+/// The most events of a step. However many orders of a day are among them, the figures of the day are computed once.
+const BATCH: u32 = 10_000;
+/// How often figures are computed again, because a rebuild has replaced others meanwhile.
+const TRIES: usize = 20;
+
+/// Brings the figures of sales up to date by the events of orders, and counts new carts. One process at a time does it.
+/// The figures, the counts and the position in the log are written in one transaction, so that each cart counts once.
+pub(super) struct FollowSales {
+    cx: Arc<Context>,
+    /// Whether this process has compared its time zone with that of the figures.
+    is_prepared: bool,
+}
+
+/// The outcome of the transaction of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Done,
+    /// Another transaction has replaced figures since these were computed.
+    Outdated,
+    LeaseLost,
+}
+
+impl FollowSales {
+    /// The name of the task, and of its lease and position in the log.
+    pub const NAME: &'static str = "analytics";
+
+    pub fn new(cx: &Arc<Context>) -> Self {
+        Self { cx: cx.clone(), is_prepared: false }
+    }
+
+    /// Handles a batch of events, and moves the position to its end.
+    async fn handle(&self, batch: &EventBatch, lease: &Lease) -> Result<Written, Error> {
+        let (cx, end) = (&self.cx, batch.end);
+        let events = || batch.events.iter().map(|(_, event)| event);
+        let orders: BTreeSet<OrderId> = events()
+            .filter(|event| event.kind.entity() == Entity::Order)
+            .map(|event| OrderId(event.aggregate_id))
+            .collect();
+        let orders: Vec<OrderId> = orders.into_iter().collect();
+        let created: Vec<_> =
+            events().filter(|e| e.kind == EventKind::CartCreated).map(|event| event.occurred_at).collect();
+        let mut db = cx.storage.connect().await?;
+        let state = db.analytics().state().await?;
+        let zone = state.zone()?;
+        let days = days_of(&mut *db, &zone, &orders).await?;
+        let figures = compute(&mut *db, &zone, &days).await?;
+        drop(db);
+        let mut carts: BTreeMap<_, u64> = BTreeMap::new();
+        for at in created {
+            *carts.entry(zone.day_of(at)).or_default() += 1;
+        }
+        let carts: Vec<CreatedCarts> = carts.into_iter().map(|(day, carts)| CreatedCarts { day, carts }).collect();
+        let (figures, carts, version) = (&figures, &carts, state.version);
+        let write = |mut tx: Tx<'static>| async move {
+            // The version also guards the time zone, by which carts are counted.
+            let changes = !figures.is_empty() || !carts.is_empty();
+            if changes && !tx.analytics().claim(version).await? {
+                return Ok((Written::Outdated, tx));
+            }
+            if !tx.outbox().advance(lease, end).await? {
+                return Ok((Written::LeaseLost, tx));
+            }
+            for (day, figures) in figures {
+                tx.analytics().replace(*day, figures).await?;
+            }
+            tx.analytics().add_carts(carts).await?;
+            Ok((Written::Done, tx))
+        };
+        let manner = if figures.is_empty() { Manner::Short } else { Manner::Long };
+        cx.write_as(manner, write).await
+    }
+}
+
+#[async_trait]
+impl Work for FollowSales {
+    async fn step(&mut self, lease: Option<&mut Lease>) -> Result<bool, BoxError> {
+        let Some(lease) = lease else { return Ok(false) };
+        let cx = self.cx.clone();
+        if !self.is_prepared {
+            prepare(&cx).await?;
+            self.is_prepared = true;
+        }
+        let log = EventLog::new(&cx, Principal::system());
+        let batch = log.read(lease.position, BATCH).await?;
+        if batch.end == lease.position {
+            return Ok(false);
+        }
+        // Only asked if there may be a gap, so that following the log costs one statement.
+        let hole = batch.events.first().is_none_or(|(first, _)| first.seq != lease.position.seq + 1);
+        if hole && lease.position < log.bounds().await?.0 {
+            tracing::warn!("events were trimmed before analytics has seen them; the figures of sales are rebuilt");
+            require_rebuild(&cx, &cx.config.time_zone).await?;
+        }
+        for _ in 0..TRIES {
+            match self.handle(&batch, lease).await? {
+                Written::Done => {
+                    lease.position = batch.end;
+                    return Ok(batch.full);
+                }
+                Written::Outdated => {}
+                Written::LeaseLost => return Err(LeaseLost.into()),
+            }
+        }
+        Err(Error::Contention { source: None }.into())
+    }
+}
+
+/// Adds the views of products that this process has counted to the database.
+pub(super) struct CountViews(pub Arc<Context>);
+
+#[async_trait]
+impl Work for CountViews {
+    async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
+        self.0.views.flush(&self.0).await?;
+        Ok(false)
+    }
+}
