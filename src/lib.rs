@@ -162,7 +162,7 @@ pub use ecom_core::testkit;
 pub use ecom_core::{
     ActingShop, AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
     FieldError, Health, Mailing, RefusedServer, Resting, Result, Shop, ShopParts, Tx, ValidationErrors, WithCauses,
-    access, catalog, circuit, clock, common, id, money, paging, platform, port, sales, search, stock, text,
+    access, catalog, circuit, clock, common, id, log_event, money, paging, platform, port, sales, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{

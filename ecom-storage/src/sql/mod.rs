@@ -70,6 +70,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(14, "0014_feeds"),
     migration!(15, "0015_job_queue"),
     migration!(16, "0016_live"),
+    migration!(20, "0020_shop_jobs"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

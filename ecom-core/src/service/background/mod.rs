@@ -5,7 +5,7 @@ mod feeds;
 pub(crate) mod lease;
 mod schedules;
 pub(crate) mod tasks;
-mod work;
+pub(crate) mod work;
 pub(crate) mod worker;
 
 use std::collections::HashSet;
@@ -26,8 +26,9 @@ pub enum Pass {
     /// The work that should follow a write soon: it updates the index and the cache, sends mails, runs jobs, adds the
     /// counts of searches to the search log, and polls the feeds that are due.
     Events,
-    /// All background work. In addition to [`Self::Events`], it removes old events, expired carts, idempotency keys,
-    /// old sessions and old days of the search log, and ends the imports of processes that have died.
+    /// All background work. In addition to [`Self::Events`], it removes what has expired and what is old
+    /// (`docs/production.md` has the list), asks for the mails about abandoned carts, and ends the imports of processes
+    /// that have died.
     Everything,
 }
 
