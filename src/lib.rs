@@ -148,6 +148,9 @@
 mod builder;
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(test)]
+#[cfg(all(feature = "sqlite", feature = "mail"))]
+mod log_events;
 mod shops;
 
 /// The attribute of implementations of the traits of [`port`] and of [`Consumer`](platform::Consumer).

@@ -30,8 +30,8 @@ use crate::service::sales::cart::offers;
 const AT_ONCE: u32 = 100;
 /// How long ago a cart may have become abandoned. If the setting is turned on, the shoppers of older carts get no mail.
 const LOOKS_BACK: Duration = Duration::from_secs(86_400);
-/// For how long an address gets no second mail about a guest's cart. Anybody can create carts with it.
-const PER_ADDRESS: Duration = Duration::from_secs(86_400);
+/// For how long an address gets no second mail about a guest's cart: a week. Anybody can create carts with it.
+const PER_ADDRESS: Duration = Duration::from_secs(7 * 86_400);
 
 /// Asks for the mails about carts that have not changed for some time.
 pub(crate) struct Reminders {
