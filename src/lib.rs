@@ -101,7 +101,8 @@
 //!
 //! # Logs
 //! The library emits events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
-//! shows them. Their targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`).
+//! shows them. Their targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`), and
+//! `ecom::event` for the named events that operators search for ([`log_event`]).
 //!
 //! # Stability
 //! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories
