@@ -57,6 +57,9 @@
 //! | `ECOM_PUBLIC_URL` | `http://localhost:8000` | a URL of at most 500 characters that starts with `http://` or `https://`, without a user, a query, a fragment and a slash at its end | the URL of the storefront, to whose pages `/verify-email?token=…` and `/reset-password?token=…` the links in mails lead; required with a mail server |
 //! | `ECOM_MAIL_FROM` | `shop@example.com` | an email address, or `Name <address>` | the sender of mails; required with a mail server |
 //! | `ECOM_MAIL_TEMPLATES` | none | a directory that can be read | the directory with templates that replace those of the library; see `ecom::adapters::Templates` |
+//! | `ECOM_ORDER_CONFIRMATION` | `on` | `on`, `off` | whether the buyer of a new order gets a mail that confirms it |
+//! | `ECOM_ABANDONED_CART_AFTER` | `off` | `off`, or 900–2,592,000 s and less than `ECOM_CART_TTL` | how long a cart has not changed when its shopper gets the one mail that reminds of it; in many countries, the shopper must have agreed to such mails |
+//! | `ECOM_LOW_STOCK_MAIL` | none | an email address, or `Name <address>` | who gets a mail when SKUs become low on stock |
 //! | `ECOM_VERIFICATION_TTL` | `259200` | 3,600–2,592,000 s | how long the token of a mail that verifies an email address is valid |
 //! | `ECOM_PASSWORD_RESET_TTL` | `3600` | 300–86,400 s | how long the token of a mail that resets a password is valid |
 //! | `ECOM_OIDC_ISSUER` | none | a URL with `https`, or with `http` and a loopback host, without a user, a query and a fragment | an issuer of OpenID Connect, whose tokens the shop accepts in addition to its own (feature `oidc`); tokens must name it character by character |
@@ -347,6 +350,7 @@ impl ServerConfig {
             .shop_name(r.text("ECOM_SHOP_NAME", &defaults.shop_name))
             .public_url(r.required_by_mails("ECOM_PUBLIC_URL", &mailer_url, &defaults.public_url))
             .mail_from(r.mail_address("ECOM_MAIL_FROM", &mailer_url, &defaults.mail_from))
+            .order_confirmation(r.flag("ECOM_ORDER_CONFIRMATION", defaults.order_confirmation))
             .verification_ttl(r.seconds("ECOM_VERIFICATION_TTL", defaults.verification_ttl, 3_600..=30 * 86_400))
             .password_reset_ttl(r.seconds("ECOM_PASSWORD_RESET_TTL", defaults.password_reset_ttl, 300..=86_400))
             .password_hashes(r.count("ECOM_PASSWORD_HASHES", defaults.password_hashes, 64))
@@ -362,6 +366,14 @@ impl ServerConfig {
             .webhook_off_after(r.seconds("ECOM_WEBHOOKS_OFF_AFTER", defaults.webhook_off_after, 60..=30 * 86_400));
         let webhooks_allow = r.networks("ECOM_WEBHOOKS_ALLOW");
         let webhooks_allow_http = r.flag("ECOM_WEBHOOKS_ALLOW_HTTP", false);
+        let shop = match r.abandoned_cart_after("ECOM_ABANDONED_CART_AFTER", shop.cart_ttl) {
+            Some(after) => shop.abandoned_cart_after(after),
+            None => shop,
+        };
+        let shop = match r.optional_mail_address("ECOM_LOW_STOCK_MAIL") {
+            Some(address) => shop.low_stock_mail(address),
+            None => shop,
+        };
 
         let http = r.http();
         r.check_reach(&http, &host);

@@ -101,7 +101,8 @@
 //!
 //! # Logs
 //! The library emits events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
-//! shows them. Their targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`).
+//! shows them. Their targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`), and
+//! `ecom::event` for the named events that operators search for ([`log_event`]).
 //!
 //! # Stability
 //! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories
@@ -149,6 +150,9 @@
 mod builder;
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(test)]
+#[cfg(all(feature = "sqlite", feature = "mail"))]
+mod log_events;
 mod shops;
 
 /// The attribute of implementations of the traits of [`port`] and of [`Consumer`](platform::Consumer).
@@ -163,7 +167,7 @@ pub use ecom_core::testkit;
 pub use ecom_core::{
     ActingShop, AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
     FieldError, Health, Mailing, RefusedServer, Resting, Result, Shop, ShopParts, Tx, ValidationErrors, WithCauses,
-    access, catalog, circuit, clock, common, id, money, paging, platform, port, sales, search, stock, text,
+    access, catalog, circuit, clock, common, id, log_event, money, paging, platform, port, sales, search, stock, text,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{

@@ -100,6 +100,14 @@ pub struct ShopConfig {
     pub public_url: String,
     /// The sender of mails. Default `shop@example.com`, from which no mail server accepts mails.
     pub mail_from: MailAddress,
+    /// Whether the buyer of a new order gets a mail that confirms it, if the shop has a mailer. Default true.
+    pub order_confirmation: bool,
+    /// How long a cart has not changed when its shopper gets a mail that reminds of it: 15 min to 30 days, and less than
+    /// `cart_ttl`. A cart gets one such mail at most, and none once it is ordered. Default `None`: no such mails are
+    /// sent, because many countries require that the shopper has agreed to them.
+    pub abandoned_cart_after: Option<Duration>,
+    /// The address that gets a mail when SKUs become low. Default `None`: no such mails are sent.
+    pub low_stock_mail: Option<MailAddress>,
     /// How long the token of a mail that verifies an email address is valid. 1 hour to 30 days, default 3 days.
     pub verification_ttl: Duration,
     /// How long the token of a mail that resets a password is valid. 5 min to 24 hours, default 1 hour.
@@ -154,6 +162,9 @@ impl Default for ShopConfig {
             shop_name: "Shop".to_owned(),
             public_url: "http://localhost:8000".to_owned(),
             mail_from: MailAddress::unset(),
+            order_confirmation: true,
+            abandoned_cart_after: None,
+            low_stock_mail: None,
             verification_ttl: Duration::from_secs(3 * 86_400),
             password_reset_ttl: Duration::from_secs(3_600),
             webhook_timeout: Duration::from_secs(10),
@@ -239,6 +250,10 @@ impl ShopConfig {
             "a URL of at most 500 characters that starts with `http://` or `https://` and has neither a user, a query, \
              a fragment nor a slash at its end",
         );
+        if let Some(after) = self.abandoned_cart_after {
+            let is_within = (15..=30 * 1_440).contains(&minutes(after)) && after < self.cart_ttl;
+            within("abandoned_cart_after", is_within, "between 15 min and 30 days, and less than `cart_ttl`");
+        }
         let ttl = minutes(self.verification_ttl);
         within("verification_ttl", (60..=30 * 1_440).contains(&ttl), "between 1 hour and 30 days");
         within(

@@ -166,6 +166,9 @@ event_kinds! {
     ProductsImported = "products.imported" of AuditLogEntry;
     /// The stock of a product's SKU changed.
     StockChanged = "stock.changed" of Product;
+    /// A SKU has become low: its availability was `in_stock`, and is `limited` or `out_of_stock` now. The revision is
+    /// that of its product.
+    StockLow = "stock.low" of Sku;
     /// A category was created.
     CategoryCreated = "category.created" of Category;
     /// A category was edited, without a change in the representations of its products.

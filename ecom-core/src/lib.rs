@@ -72,6 +72,7 @@ mod domain {
 mod error;
 mod health;
 pub mod id;
+pub mod log_event;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 pub mod money;
@@ -107,7 +108,8 @@ mod service {
         pub(crate) mod review;
         pub(crate) mod sku;
     }
-    /// Analytics, idempotent calls, jobs, webhooks, and the readers of the logs of edits, of events and of searches.
+    /// Analytics, idempotent calls, jobs, mails, webhooks, and the readers of the logs of edits, of events and of
+    /// searches.
     pub(crate) mod platform {
         pub(crate) mod analytics;
         pub(crate) mod audit;
@@ -116,6 +118,7 @@ mod service {
         pub(crate) mod job;
         pub(crate) mod job_queue;
         pub(crate) mod live;
+        pub(crate) mod mail;
         pub(crate) mod outbox;
         pub(crate) mod search_log;
         pub(crate) mod webhook;
@@ -135,13 +138,16 @@ mod service {
     /// The rules of stock.
     pub(crate) mod stock {
         pub(crate) mod inventory;
+        pub(crate) mod low_stock;
     }
     /// The rules of sales.
     pub(crate) mod sales {
         pub(crate) mod bill;
         pub(crate) mod cart;
+        pub(crate) mod confirmation;
         pub(crate) mod customer;
         pub(crate) mod order;
+        pub(crate) mod reminder;
     }
 }
 mod shop;
@@ -225,7 +231,7 @@ pub mod catalog {
 /// Stock: adjustments, levels and the ledger.
 pub mod stock {
     pub use crate::domain::stock::inventory::{
-        Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
+        Adjusted, LowStock, StockAdjustment, StockImbalance, StockLevel, StockMovement, StockReason,
     };
     pub use crate::error::{Shortage, StockConflict};
     pub use crate::paging::{Page, Paging, Total};
@@ -298,7 +304,9 @@ pub mod platform {
     pub use crate::domain::platform::live::{
         LiveEnd, LiveEvent, LiveFilter, LiveKind, LiveLevel, LiveMessage, LiveStock,
     };
-    pub use crate::domain::platform::mail::{MailAddress, MailContent, MailKind, MailMessage, MailText};
+    pub use crate::domain::platform::mail::{
+        MailAbout, MailAddress, MailContent, MailKind, MailLine, MailLowStock, MailMessage, MailOrder, MailText, MailToken,
+    };
     pub use crate::domain::platform::outbox::{
         Event, EventBatch, EventKind, ImportedProducts, OutboxPosition, PriceChange, StockChange,
     };

@@ -108,6 +108,30 @@ impl Reader<'_> {
         })
     }
 
+    /// Reads the address of a receiver of mails; `None` if there is none.
+    pub fn optional_mail_address(&mut self, name: &str) -> Option<MailAddress> {
+        let address = present(self.values, name)?.parse().ok();
+        if address.is_none() {
+            self.bad(name, "must be an email address, such as `stock@example.com` or `Stock <stock@example.com>`");
+        }
+        address
+    }
+
+    /// Reads after how many seconds shoppers are reminded of their carts; `None` if they are not.
+    pub fn abandoned_cart_after(&mut self, name: &str, cart_ttl: Duration) -> Option<Duration> {
+        let text = present(self.values, name).filter(|text| !text.eq_ignore_ascii_case("off"))?;
+        let after = text.parse().ok().map(Duration::from_secs);
+        let is_within = |after: &Duration| (900..=30 * 86_400).contains(&after.as_secs()) && *after < cart_ttl;
+        let after = after.filter(is_within);
+        if after.is_none() {
+            self.bad(
+                name,
+                "must be `off`, or a whole number of seconds without a unit, 900 to 2592000 and less than ECOM_CART_TTL",
+            );
+        }
+        after
+    }
+
     /// Returns a number from 1 to `max`.
     pub fn count(&mut self, name: &str, default: NonZeroUsize, max: u64) -> NonZeroUsize {
         NonZeroUsize::new(self.size(name, default.get(), 1..=max)).unwrap_or(default)

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 109] = [
+pub(super) const NAMES: [&str; 112] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -58,6 +58,9 @@ pub(super) const NAMES: [&str; 109] = [
     "ECOM_PUBLIC_URL",
     "ECOM_MAIL_FROM",
     "ECOM_MAIL_TEMPLATES",
+    "ECOM_ORDER_CONFIRMATION",
+    "ECOM_ABANDONED_CART_AFTER",
+    "ECOM_LOW_STOCK_MAIL",
     "ECOM_VERIFICATION_TTL",
     "ECOM_PASSWORD_RESET_TTL",
     "ECOM_PASSWORD_HASHES",

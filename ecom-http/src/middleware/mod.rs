@@ -23,7 +23,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ecom_core::access::{ApiKey, Principal, Secret};
 use ecom_core::port::RateDecision;
-use ecom_core::{Dependency, Error, ErrorCode, FieldCode};
+use ecom_core::{Dependency, Error, ErrorCode, FieldCode, log_event};
 use futures::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
@@ -177,7 +177,8 @@ where
         match frame.decision.and_then(|decision| decision.retry_after) {
             None => self.admit(request, frame),
             Some(retry_after) => {
-                tracing::info!(quota = limit.name, "rate limit hit");
+                let (event, quota) = (log_event::LIMIT_HIT, limit.name);
+                tracing::info!(target: log_event::TARGET, event, quota, "rate limit hit");
                 frame.refuse(Error::RateLimited { retry_after }.into())
             }
         }

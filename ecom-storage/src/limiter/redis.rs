@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ecom_core::port::{Quota, RateDecision, RateKey, RateLimiter};
-use ecom_core::{Dependency, Error, FieldCode, Result};
+use ecom_core::{Dependency, Error, FieldCode, Result, log_event};
 use parking_lot::RwLock;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, Script};
@@ -151,7 +151,12 @@ impl Inner {
             return;
         }
         if state.wire.take().is_some() || state.error.is_none() {
-            tracing::warn!(%error, "lost the shared rate limiter: each process counts by itself until it is restored");
+            tracing::warn!(
+                target: log_event::TARGET,
+                event = log_event::LIMITER_LOST,
+                %error,
+                "lost the shared rate limiter: each process counts by itself until it is restored"
+            );
         }
         state.error = Some(Arc::new(error));
         if !state.closed
@@ -169,7 +174,8 @@ async fn recovery(limiter: Weak<Inner>) {
         let Some(inner) = limiter.upgrade() else { return };
         match inner.connect().await {
             Ok(connection) => {
-                tracing::info!("the shared rate limiter is restored");
+                let event = log_event::LIMITER_RESTORED;
+                tracing::info!(target: log_event::TARGET, event, "the shared rate limiter is restored");
                 inner.restored(connection);
                 return;
             }

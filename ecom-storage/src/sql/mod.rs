@@ -76,6 +76,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(17, "0017_deferred_indexes"),
     migration!(18, "0018_webhooks"),
     migration!(19, "0019_analytics"),
+    migration!(20, "0020_shop_jobs"),
 ];
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

@@ -1,6 +1,7 @@
 //! API keys: secrets by which machines call the shop.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::Datelike as _;
 use derive_setters::Setters;
@@ -67,6 +68,9 @@ impl ApiKey {
     pub const MIN_SECRET_LENGTH: usize = 32 + Self::MARK.len();
     /// The maximum number of characters of a secret.
     pub const MAX_SECRET_LENGTH: usize = 100;
+
+    /// How long a key is kept after it has expired, so that people see in the list why it is refused: 90 days.
+    pub const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
     /// Returns a secret that the application has chosen for
     /// [`ApiKeyService::ensure_admin`](crate::access::ApiKeyService::ensure_admin); `None` if the text does not begin

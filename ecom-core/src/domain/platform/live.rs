@@ -14,6 +14,7 @@ use crate::domain::catalog::product::{Product, ProductStatus};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::Actor;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition, PriceChange};
+use crate::domain::stock::inventory::LowStock;
 use crate::domain::words::words;
 use crate::error::{Entity, Error, FieldCode, Result};
 use crate::id::{ApiKeyId, CustomerId, EventId, ProductId, SkuId};
@@ -21,7 +22,7 @@ use crate::id::{ApiKeyId, CustomerId, EventId, ProductId, SkuId};
 words! {
     /// A kind of live events, which a subscription asks for.
     LiveKind {
-        /// Changes of stock. They are public if the product is active.
+        /// Changes of stock, and SKUs that become low. They are public if the product is active.
         Stock = "stock",
         /// Changes of prices. They are public if the product is active.
         Prices = "prices",
@@ -56,7 +57,7 @@ pub struct LiveEvent {
     pub id: EventId,
     /// The kind of the change.
     pub kind: EventKind,
-    /// The product, order or category that changed.
+    /// The product, order or category that changed; the SKU of `stock.low`.
     pub aggregate_id: Uuid,
     /// The revision of the aggregate after the change, which orders the events of one aggregate.
     pub revision: i64,
@@ -67,6 +68,8 @@ pub struct LiveEvent {
     pub stock: Vec<LiveStock>,
     /// The changes of prices, if the subscription asks for them.
     pub prices: Vec<PriceChange>,
+    /// The SKU that has become low, if the event is `stock.low`.
+    pub low_stock: Option<LowStock>,
 }
 
 /// A change of the stock of a SKU.
@@ -138,6 +141,7 @@ pub(crate) struct ReadEvent {
     is_public: bool,
     stock: Vec<LiveStock>,
     prices: Vec<PriceChange>,
+    low_stock: Option<LowStock>,
 }
 
 impl ReadEvent {
@@ -170,12 +174,16 @@ impl ReadEvent {
             }));
             prices = event.price_changes();
         }
-        Self { position, event, customer, is_public, stock, prices }
+        let low_stock = event.low_stock();
+        Self { position, event, customer, is_public, stock, prices, low_stock }
     }
 
     /// Returns the product that the event is about.
     pub fn product_of(event: &Event) -> Option<ProductId> {
-        (event.kind.entity() == Entity::Product).then_some(ProductId(event.aggregate_id))
+        match event.kind.entity() {
+            Entity::Product => Some(ProductId(event.aggregate_id)),
+            _ => event.low_stock().map(|low| low.product_id),
+        }
     }
 }
 
@@ -220,7 +228,7 @@ impl LiveScope {
         let asks = |kind| self.kinds.contains(&kind);
         let names = |id: Uuid| self.ids.is_empty() || self.ids.contains(&id);
         let is_named = names(event.aggregate_id);
-        let (mut stock, mut prices) = (Vec::new(), Vec::new());
+        let (mut stock, mut prices, mut low_stock) = (Vec::new(), Vec::new(), None);
         let shows = match event.kind.entity() {
             Entity::Order => {
                 is_named && asks(LiveKind::Orders) && self.orders.is_some_and(|reach| reach.covers(read.customer))
@@ -236,6 +244,11 @@ impl LiveScope {
                 let is_edit = event.kind != EventKind::StockChanged;
                 !stock.is_empty() || !prices.is_empty() || (is_named && is_edit && asks(LiveKind::Products))
             }
+            Entity::Sku if self.all_products || read.is_public => {
+                let is_asked = |low: &LowStock| asks(LiveKind::Stock) && (is_named || names(low.product_id.0));
+                low_stock = read.low_stock.filter(is_asked);
+                low_stock.is_some()
+            }
             _ => false,
         };
         shows.then_some(LiveEvent {
@@ -246,6 +259,7 @@ impl LiveScope {
             occurred_at: event.occurred_at,
             stock,
             prices,
+            low_stock,
         })
     }
 

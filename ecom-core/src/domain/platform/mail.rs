@@ -1,5 +1,6 @@
 //! Mails: their kinds, the values for their templates, and the message that a mailer sends.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,8 +11,10 @@ use crate::clock::Timestamp;
 use crate::domain::access::secret::Secret;
 use crate::domain::access::session::OneTimePurpose;
 use crate::domain::sales::customer::check_email;
+use crate::domain::sales::order::Totals;
 use crate::domain::words::words;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
+use crate::money::Money;
 
 words! {
     /// A kind of mail, which has templates of its own.
@@ -20,15 +23,22 @@ words! {
         VerifyEmail = "verify_email",
         /// Lets a user set a new password.
         ResetPassword = "reset_password",
+        /// Tells the buyer of an order what was ordered.
+        OrderConfirmation = "order_confirmation",
+        /// Reminds a shopper of a cart that was not ordered.
+        AbandonedCart = "abandoned_cart",
+        /// Tells the shop which SKUs have become low.
+        LowStock = "low_stock",
     }
 }
 
 impl MailKind {
-    /// Returns the action that the token of the mail permits.
-    pub const fn purpose(self) -> OneTimePurpose {
+    /// Returns the action that the token of the mail permits; `None` if the mail has no token.
+    pub const fn purpose(self) -> Option<OneTimePurpose> {
         match self {
-            Self::VerifyEmail => OneTimePurpose::VerifyEmail,
-            Self::ResetPassword => OneTimePurpose::ResetPassword,
+            Self::VerifyEmail => Some(OneTimePurpose::VerifyEmail),
+            Self::ResetPassword => Some(OneTimePurpose::ResetPassword),
+            Self::OrderConfirmation | Self::AbandonedCart | Self::LowStock => None,
         }
     }
 
@@ -37,6 +47,9 @@ impl MailKind {
         match self {
             Self::VerifyEmail => "verify-email",
             Self::ResetPassword => "reset-password",
+            Self::OrderConfirmation => "order",
+            Self::AbandonedCart => "cart",
+            Self::LowStock => "admin",
         }
     }
 }
@@ -130,18 +143,110 @@ pub struct MailContent {
     pub shop_name: String,
     /// The URL of the storefront, without a slash at its end.
     pub public_url: String,
-    /// The name of the user, if it has one. The user has chosen it, so HTML must escape it.
+    /// The name of the receiver, if it is known and was not chosen by somebody who may not be the receiver. HTML must
+    /// escape it.
     pub name: Option<String>,
     /// The address to which the mail is sent.
     pub email: String,
-    /// The token that the mail contains.
-    pub token: Secret,
-    /// The link of the mail: a page of the storefront, with the token in its query string.
+    /// The link of the mail: a page of the storefront ([`MailKind::page`]). The query string has the token of the mail,
+    /// or the id of the order or the cart.
     pub link: Secret,
-    /// When the token expires.
+    /// What the mail is about.
+    pub about: MailAbout,
+}
+
+/// What a mail is about, by its kind.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum MailAbout {
+    /// A token, of [`MailKind::VerifyEmail`] and [`MailKind::ResetPassword`].
+    Token(MailToken),
+    /// An order, of [`MailKind::OrderConfirmation`].
+    Order(Box<MailOrder>),
+    /// The goods in a cart, of [`MailKind::AbandonedCart`]. They have no prices, because prices can change before the
+    /// mail is read.
+    Cart(Vec<MailLine>),
+    /// The SKUs of [`MailKind::LowStock`], at most [`MailLowStock::MOST`].
+    LowStock(Vec<MailLowStock>),
+}
+
+/// The token of a mail.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MailToken {
+    /// The token.
+    pub token: Secret,
+    /// When it expires.
     pub expires_at: Timestamp,
-    /// How long the token is valid, in minutes.
+    /// How long it is valid, in minutes.
     pub valid_minutes: u64,
+}
+
+impl MailToken {
+    /// Returns a token that is valid for this many minutes.
+    pub const fn new(token: Secret, expires_at: Timestamp, valid_minutes: u64) -> Self {
+        Self { token, expires_at, valid_minutes }
+    }
+}
+
+/// The order of a mail, as it is when the mail is made. Lines and units that were canceled are left out.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MailOrder {
+    /// The number of the order.
+    pub number: String,
+    /// When the order was placed.
+    pub placed_at: Timestamp,
+    /// The lines.
+    pub lines: Vec<MailLine>,
+    /// The amounts.
+    pub totals: Totals,
+}
+
+/// A line of an order or of a cart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MailLine {
+    /// The title of the product.
+    pub title: String,
+    /// The values of the SKU's options, such as `M, red`.
+    pub options: String,
+    /// The number of units.
+    pub quantity: i64,
+    /// The price of a unit; `None` in a cart.
+    pub unit_price: Option<Money>,
+}
+
+impl MailLine {
+    /// Returns a line.
+    pub(crate) fn new(
+        title: &str,
+        options: &BTreeMap<String, String>,
+        quantity: i64,
+        unit_price: Option<Money>,
+    ) -> Self {
+        let options = options.values().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Self { title: title.to_owned(), options, quantity, unit_price }
+    }
+}
+
+/// A SKU that is low.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MailLowStock {
+    /// The code of the SKU.
+    pub code: String,
+    /// The title of its product.
+    pub title: String,
+    /// The number of pieces that can be sold.
+    pub available: i64,
+    /// The low-stock threshold.
+    pub threshold: i64,
+}
+
+impl MailLowStock {
+    /// The most SKUs of a mail. A change that makes more SKUs low leads to several mails.
+    pub const MOST: usize = 100;
 }
 
 /// The texts of a mail, which templates have made.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::domain::catalog::product::Product;
 use crate::domain::common::Actor;
-use crate::domain::stock::inventory::{StockMovement, StockReason};
+use crate::domain::stock::inventory::{LowStock, StockMovement, StockReason};
 pub use crate::id::EventKind;
 use crate::id::{EventId, ProductId, SkuId};
 use crate::money::Money;
@@ -25,8 +25,8 @@ pub struct Event {
     pub aggregate_id: Uuid,
     /// The aggregate's revision after the change, which orders the events of one aggregate.
     pub revision: i64,
-    /// Further data, a JSON object or null. [`Event::stock_changes`], [`Event::price_changes`] and
-    /// [`Event::imported_products`] read it. Its field `stale` is for the library's own caches.
+    /// Further data, a JSON object or null. [`Event::stock_changes`], [`Event::price_changes`],
+    /// [`Event::imported_products`] and [`Event::low_stock`] read it. Its field `stale` is for the library's own caches.
     pub data: Value,
     /// When the change happened.
     pub occurred_at: Timestamp,
@@ -51,6 +51,11 @@ impl Event {
     pub fn imported_products(&self) -> Option<ImportedProducts> {
         let range = || self.data.get(IMPORTED).and_then(|found| ImportedProducts::deserialize(found).ok());
         (self.kind == EventKind::ProductsImported).then(|| range().unwrap_or(ImportedProducts::ALL))
+    }
+
+    /// Returns the SKU that the event is about, if it is `stock.low`.
+    pub fn low_stock(&self) -> Option<LowStock> {
+        (self.kind == EventKind::StockLow).then(|| LowStock::deserialize(&self.data).ok()).flatten()
     }
 
     /// Returns whether the event removed a product that everybody could read.
@@ -147,6 +152,8 @@ pub(crate) struct EventDetails {
     pub stock: Vec<StockChange>,
     pub prices: Vec<PriceChange>,
     pub imported: Option<ImportedProducts>,
+    /// The SKUs that the movements have made low. Each has an event of its own.
+    pub low: Vec<LowStock>,
     /// Whether a product that was permanently deleted was one that everybody could read.
     pub was_public: bool,
 }

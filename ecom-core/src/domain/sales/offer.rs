@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::catalog::product::ProductStatus;
+use crate::domain::stock::inventory::StockLevel;
 use crate::error::{FieldCode, ValidationErrors};
 use crate::id::{ProductId, SkuId};
 use crate::money::{Money, Percentage};
@@ -35,6 +36,8 @@ pub struct Offer {
     pub on_hand: i64,
     /// The number of pieces in stock that are reserved.
     pub reserved: i64,
+    /// If this many or fewer pieces are available, the availability is limited.
+    pub low_stock_threshold: i64,
 }
 
 impl Offer {
@@ -75,6 +78,19 @@ impl Offer {
             }
         }
         None
+    }
+
+    /// Returns the stock level of the SKU.
+    pub const fn level(&self) -> StockLevel {
+        StockLevel {
+            sku_id: self.sku_id,
+            product_id: self.product_id,
+            on_hand: self.on_hand,
+            reserved: self.reserved,
+            tracked: self.tracked,
+            low_stock_threshold: self.low_stock_threshold,
+            live: self.live,
+        }
     }
 
     /// Returns how many pieces can be sold; `None` if the stock is not tracked.

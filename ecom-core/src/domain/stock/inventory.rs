@@ -1,8 +1,10 @@
 //! Stock: the levels, and the append-only ledger of the movements that lead to them.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
+use crate::domain::catalog::product::Product;
 use crate::domain::catalog::sku::AvailabilityStatus;
 use crate::domain::common::Actor;
 use crate::id::{OrderLineId, ProductId, SkuId, StockMovementId};
@@ -126,6 +128,59 @@ impl StockLevel {
         } else {
             AvailabilityStatus::InStock
         }
+    }
+}
+
+/// A SKU that has become low: its availability was `in_stock`, and a change has made it `limited` or `out_of_stock`. It
+/// becomes low again only after it was `in_stock` again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LowStock {
+    /// The SKU.
+    pub sku_id: SkuId,
+    /// The product of the SKU.
+    pub product_id: ProductId,
+    /// The number of pieces that can be sold after the change.
+    pub available: i64,
+    /// The low-stock threshold of the SKU after the change.
+    pub threshold: i64,
+}
+
+impl LowStock {
+    /// Returns the SKU if it has become low between two levels.
+    pub(crate) fn crossed(before: &StockLevel, after: &StockLevel) -> Option<Self> {
+        let is_in_stock = |level: &StockLevel| level.availability() == AvailabilityStatus::InStock;
+        (is_in_stock(before) && !is_in_stock(after)).then_some(Self {
+            sku_id: after.sku_id,
+            product_id: after.product_id,
+            available: after.available(),
+            threshold: after.low_stock_threshold,
+        })
+    }
+
+    /// Returns the SKUs that have become low between two states of a product, which both have them.
+    pub(crate) fn between(before: &Product, after: &Product) -> Vec<Self> {
+        if !before.audit.is_live() || !after.audit.is_live() {
+            return Vec::new();
+        }
+        let crossed = after.skus.iter().filter_map(|new| {
+            let old = before.skus.iter().find(|old| old.id == new.id)?;
+            let has_crossed = old.availability() == AvailabilityStatus::InStock
+                && new.availability() != AvailabilityStatus::InStock
+                && new.audit.is_live();
+            has_crossed.then_some(Self {
+                sku_id: new.id,
+                product_id: after.id,
+                available: new.available(),
+                threshold: new.low_stock_threshold,
+            })
+        });
+        crossed.collect()
+    }
+
+    /// Returns the data of the event.
+    pub(crate) fn data(&self) -> Value {
+        json!(self)
     }
 }
 

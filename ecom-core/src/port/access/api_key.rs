@@ -43,6 +43,9 @@ port! {
         /// versions stay.
         async fn note_uses(&mut self, uses: &[(ApiKeyId, Timestamp)]) -> Result<()>;
 
+        /// Returns at most `limit` keys that expired before a time, those that expired first before the others.
+        async fn expired(&mut self, before: Timestamp, limit: u32) -> Result<Vec<ApiKeyId>>;
+
         /// Removes a key for good.
         async fn delete(&mut self, id: ApiKeyId) -> Result<()>;
     }

@@ -57,6 +57,23 @@ port! {
         /// Returns at most `limit` carts in this state whose `expires_at` is at or before a time, the oldest first.
         async fn expired(&mut self, state: CartState, at: Timestamp, limit: u32) -> Result<Vec<CartId>>;
 
+        /// Returns at most `limit` open carts that were last changed at or before `until` and come after a cart in the
+        /// order of the times of their last changes and their ids, in this order, with these times. Carts without lines,
+        /// without a customer and an email address, and carts that were imported or reminded of are left out.
+        async fn idle(
+            &mut self,
+            after: (Timestamp, CartId),
+            until: Timestamp,
+            limit: u32,
+        ) -> Result<Vec<(Timestamp, CartId)>>;
+
+        /// Records that the shopper is reminded of a cart that this transaction has locked. Returns false if that was
+        /// recorded before. The version of the cart stays. One statement.
+        async fn set_reminded(&mut self, id: CartId, at: Timestamp) -> Result<bool>;
+
+        /// Returns whether the shopper of a cart with this email address was reminded after a time, ignoring case.
+        async fn reminded_since(&mut self, email: &str, at: Timestamp) -> Result<bool>;
+
         /// Removes carts and their lines for good.
         async fn purge(&mut self, ids: &[CartId]) -> Result<()>;
     }

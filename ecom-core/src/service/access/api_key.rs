@@ -18,6 +18,9 @@ use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
 
+/// The most keys that one transaction removes because they have expired.
+const EXPIRED_AT_ONCE: u32 = 100;
+
 /// The service of the API keys of a shop.
 ///
 /// A method for which the principal of the service lacks a permission fails with
@@ -224,6 +227,29 @@ impl<'a> ApiKeyService<'a> {
         let change = Change::removed(EventKind::ApiKeyDeleted, &before, self.who.actor());
         tx.emit(change.shown_by([cache_key(&before.hash)])).await?;
         tx.ended(Ok(()))
+    }
+
+    /// Deletes some of the keys that expired more than [`ApiKey::KEPT`] ago, and returns true if there may be more.
+    pub(crate) async fn remove_some_expired(&self) -> Result<bool> {
+        self.who.require(Permission::ApiKeysWrite)?;
+        let cx = self.cx;
+        let before = cx.now() - ApiKey::KEPT;
+        let removed = cx.write_at_length(|mut tx| async move {
+            let mut ids = tx.api_keys().expired(before, EXPIRED_AT_ONCE).await?;
+            // All transactions lock the rows in one order.
+            ids.sort_unstable();
+            for id in &ids {
+                // It may have been deleted, or last longer, since.
+                let Some(key) = tx.api_keys().lock(*id).await? else { continue };
+                if key.expires_at.is_some_and(|end| end < before) {
+                    tx.api_keys().delete(*id).await?;
+                    let change = Change::removed(EventKind::ApiKeyDeleted, &key, self.who.actor());
+                    tx.emit(change.shown_by([cache_key(&key.hash)])).await?;
+                }
+            }
+            Ok((ids.len(), tx))
+        });
+        Ok(removed.await? >= EXPIRED_AT_ONCE as usize)
     }
 
     /// Locks a key, and checks that it is the one that the writer read (R1), and that the writer may change it.

@@ -29,9 +29,11 @@ use crate::domain::common::{Actor, Audit, ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::outbox::EventKind;
 use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ApiKeyId, CustomerId, RoleId, SessionId, UserId};
+use crate::log_event;
 use crate::port::cache::CacheKey;
 use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
+use crate::service::run::notice::Notice;
 use crate::service::run::read_through::Cached;
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::fold_key;
@@ -442,7 +444,11 @@ impl<'a> AuthService<'a> {
         };
         let hash = found.as_ref().filter(|user| user.is_active()).and_then(|user| user.password.as_ref());
         let is_right = turn.verify(password, hash).await?;
-        let Some(user) = found.filter(|_| is_right) else { return Err(Error::InvalidCredentials) };
+        let known = found.as_ref().map(|user| user.id);
+        let Some(user) = found.filter(|_| is_right) else {
+            log_failure(known);
+            return Err(Error::InvalidCredentials);
+        };
         let renewed = match &user.password {
             Some(old) if Passwords::is_outdated(old) => {
                 Some((old.clone(), turn.hash(password, self.cx.ids.secret()).await?))
@@ -463,7 +469,11 @@ impl<'a> AuthService<'a> {
             let begun = self.begin(&mut tx, &user, user_agent).await?;
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
-        let ((session, refresh), user) = self.cx.write(begin).await?;
+        let begun = self.cx.write(begin).await;
+        if matches!(begun, Err(Error::InvalidCredentials)) {
+            log_failure(known);
+        }
+        let ((session, refresh), user) = begun?;
         self.tokens(&user, &session, refresh, &prepared)
     }
 
@@ -560,7 +570,7 @@ impl<'a> AuthService<'a> {
                 return Err(Error::Unauthenticated);
             }
             if session.token != parts.token {
-                tracing::warn!(session = %session.id, user = %user.id, "a refresh token was used again; its session ends");
+                tx.note(Notice::SessionReused { session: session.id, user: user.id });
                 end(&mut tx, &mut session, now, SessionEnd::Reuse, &user.actor()).await?;
                 return tx.ended(Ok(None)).map(|done| (done, tx));
             }
@@ -795,6 +805,11 @@ pub(super) fn address(email: &str) -> Result<(&str, SecretHash)> {
         return Err(Error::InvalidCredentials);
     }
     Ok((email, SecretHash::of(fold_key(email).as_bytes())))
+}
+
+fn log_failure(user: Option<UserId>) {
+    let (event, user) = (log_event::LOGIN_FAILED, user.map(tracing::field::display));
+    tracing::info!(target: log_event::TARGET, event, user, "a login was refused");
 }
 
 fn half(random: &[u8; 32], n: usize) -> [u8; 16] {

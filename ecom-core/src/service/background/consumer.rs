@@ -9,6 +9,7 @@ use super::work::Work;
 use crate::domain::access::principal::Principal;
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::{BoxError, Result};
+use crate::log_event;
 use crate::port::cache::CacheKey;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
@@ -62,8 +63,8 @@ pub enum StartPosition {
 pub trait Consumer: Send + Sync + fmt::Debug {
     /// Returns the name of its position in the log: 1 to 100 characters, the same in every process and release.
     /// [`Background::consume`] refuses the names that the library itself uses: `analytics`, `cache`, `index`, `trim`,
-    /// `idempotency`, `carts`, `search-log`, `user-mail`, `webhooks`, `import-categories`, and all that begin with `index-` or
-    /// `feed-`.
+    /// `idempotency`, `abandoned-jobs`, `carts`, `abandoned-carts`, `search-log`, `user-mail`, `webhooks`,
+    /// `import-categories`, and all that begin with `index-` or `feed-`.
     ///
     /// [`Background::consume`]: crate::platform::Background::consume
     fn name(&self) -> &str;
@@ -173,7 +174,8 @@ impl Work for Follow {
         let seen = at.max(NEW);
         let hole = batch.events.first().is_none_or(|(first, _)| first.seq != seen.seq + 1);
         if place.is_some() && hole && seen < log.bounds().await?.0 {
-            tracing::warn!(consumer = self.consumer.name(), "events were trimmed before they were handled");
+            let (event, consumer) = (log_event::EVENTS_MISSED, self.consumer.name());
+            tracing::warn!(target: log_event::TARGET, event, consumer, "events were trimmed before they were handled");
             self.consumer.missed().await?;
         }
         // The batch leaves out events of kinds that this release does not know; the position moves past them.

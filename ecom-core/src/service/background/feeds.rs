@@ -17,6 +17,7 @@ use crate::domain::access::principal::Principal;
 use crate::domain::catalog::feed::FeedState;
 use crate::error::{BoxError, Result, WithCauses};
 use crate::id::JobId;
+use crate::log_event;
 use crate::port::catalog::feed::{FeedContent, FeedError, Fetched};
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
@@ -128,7 +129,8 @@ impl Poll {
                 let failed = |state: &FeedState| Some(state.failed(&shown, state.done, asked, every, self.cx.now()));
                 let after = self.change(failed).await?;
                 let next = after.map(|state| state.next_poll_at);
-                tracing::warn!(feed = name, error = %WithCauses(&error), ?next, "a feed could not be read");
+                let (event, error) = (log_event::FEED_FAILED, WithCauses(&error));
+                tracing::warn!(target: log_event::TARGET, event, feed = name, %error, ?next, "a feed could not be read");
                 Ok(())
             }
             Ok(Fetched::Unchanged) => {
@@ -195,7 +197,8 @@ impl Poll {
         let after = self.change(ended).await?;
         if let End::Failed { error, .. } = end {
             let next = after.map(|state| state.next_poll_at);
-            tracing::warn!(feed = self.feed.name(), %job, error, ?next, "the import of a feed has failed");
+            let (event, feed) = (log_event::FEED_FAILED, self.feed.name());
+            tracing::warn!(target: log_event::TARGET, event, feed, %job, error, ?next, "the import of a feed has failed");
         }
         Ok(())
     }

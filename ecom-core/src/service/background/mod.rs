@@ -7,7 +7,7 @@ pub(crate) mod lease;
 mod schedules;
 pub(crate) mod tasks;
 mod webhooks;
-mod work;
+pub(crate) mod work;
 pub(crate) mod worker;
 
 use std::collections::HashSet;
@@ -29,9 +29,9 @@ pub enum Pass {
     /// mails, calls webhooks, runs jobs, adds the counts of searches and of views to the database, and polls the feeds
     /// that are due.
     Events,
-    /// All background work. In addition to [`Self::Events`], it removes old events, expired carts, idempotency keys,
-    /// old sessions, old deliveries of webhooks and old days of the search log, and ends the imports of processes that
-    /// have died.
+    /// All background work. In addition to [`Self::Events`], it removes what has expired and what is old
+    /// (`docs/production.md` has the list), asks for the mails about abandoned carts, and ends the imports of processes
+    /// that have died.
     Everything,
 }
 

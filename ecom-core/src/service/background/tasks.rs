@@ -24,13 +24,16 @@ use crate::domain::access::session::{LoginFailures, Session};
 use crate::domain::platform::idempotency::RequestHash;
 use crate::domain::platform::job::Job;
 use crate::error::{BoxError, Result, WithCauses};
+use crate::log_event;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
-use crate::service::access::mail::Mails;
+use crate::service::access::api_key::ApiKeyService;
 use crate::service::background::consumer::{Consumer, Follow, Invalidate};
 use crate::service::platform::job_queue::Runner;
+use crate::service::platform::mail::Mails;
 use crate::service::run::context::Context;
 use crate::service::sales::cart::CartService;
+use crate::service::sales::reminder::Reminders;
 use crate::service::search::index::IndexSync;
 use crate::service::search::state::Index;
 
@@ -44,13 +47,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: u32 = 1_000;
 
 /// The names of the library's own leases.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 12] = [
     Invalidate::NAME,
     Follower::NAME,
     FollowSales::NAME,
     Trim::NAME,
     Sweep::NAME,
+    Abandoned::NAME,
     Carts::NAME,
+    Reminders::NAME,
     TrimSearches::NAME,
     Mails::NAME,
     Enqueue::NAME,
@@ -111,7 +116,8 @@ impl Follower {
         let report = IndexSync::new(&self.cx, index).catch_up().await?;
         if report.rebuilt {
             let engine = index.provider.name();
-            tracing::info!(documents = report.written, engine, "search index built");
+            let (event, documents) = (log_event::INDEX_BUILT, report.written);
+            tracing::info!(target: log_event::TARGET, event, documents, engine, "search index built");
         }
         Ok(())
     }
@@ -158,7 +164,8 @@ impl Work for Follower {
     }
 }
 
-/// Removes old events, jobs, deliveries of webhooks, sessions, one-time tokens, tickets and failed logins.
+/// Removes old events, jobs, deliveries of webhooks, sessions, one-time tokens, tickets, failed logins and expired API
+/// keys.
 struct Trim(Arc<Context>);
 
 impl Trim {
@@ -197,7 +204,8 @@ impl Work for Trim {
             Ok((sessions.max(tokens).max(tickets).max(failures), tx))
         });
         let most = logins.await?.max(gone);
-        Ok(most >= u64::from(SWEPT_AT_ONCE))
+        let more = ApiKeyService::new(cx, Principal::system()).remove_some_expired().await?;
+        Ok(more || most >= u64::from(SWEPT_AT_ONCE))
     }
 }
 
@@ -343,6 +351,9 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>, pass: Opti
     if cx.mailing.is_some() {
         let mails: Arc<dyn Consumer> = Arc::new(Mails(cx.clone()));
         tasks.add(of_consumer(cx, &*mails), Follow::new(cx.clone(), mails));
+        if cx.config.abandoned_cart_after.is_some() {
+            tasks.add(leased(Reminders::NAME, SWEEP_EVERY), Reminders::new(cx));
+        }
     }
     if let Some(sender) = &cx.webhooks {
         let enqueue: Arc<dyn Consumer> = Arc::new(Enqueue(cx.clone()));

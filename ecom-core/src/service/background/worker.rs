@@ -24,7 +24,7 @@ use super::work::Work;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::Principal;
 use crate::domain::common::Audit;
-use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease};
+use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease, JobState};
 use crate::error::{BoxError, Error, Result, WithCauses};
 use crate::id::JobId;
 use crate::port::platform::outbox::Lease;
@@ -33,6 +33,7 @@ use crate::service::platform::job_queue::{
     AfterFailure, Handler, JobError, JobQueue, JobRun, NewJob, Runner, TransactionalJobHandler,
 };
 use crate::service::run::context::Context;
+use crate::service::run::notice::Notice;
 use crate::service::run::transaction::Tx;
 
 /// How long a job waits for another process after one that could not run it has given it back.
@@ -517,6 +518,9 @@ async fn try_settle(cx: &Arc<Context>, ended: &[Ended], free: &[(&JobQueue, u32)
             let Some(of) = of.filter(|of| before.is_held_by(of.held.holder)) else { continue };
             if let Some(after) = of.after(cx, &before, now) {
                 tx.jobs().update(&before, &after).await?;
+                if after.state == JobState::Failed {
+                    tx.note(Notice::parked(&after));
+                }
                 recorded.push(after);
             }
         }
@@ -563,6 +567,8 @@ async fn take(
             tx.jobs().update(&before, &after).await?;
             if after.is_held_by(holder) {
                 taken.push(after);
+            } else {
+                tx.note(Notice::parked(&after));
             }
         }
     }

@@ -9,9 +9,11 @@ use crate::domain::sales::cart::CartState;
 use crate::domain::sales::order::OrderRecord;
 use crate::error::{Entity, Result, WithCauses};
 use crate::id::{OrderId, OrderLineId, SkuId};
+use crate::log_event;
 use crate::port::sales::order::OrderTrace;
 use crate::port::storage::Connection;
 use crate::service::run::context::Context;
+use crate::service::run::notice::LOGGED_AT_ONCE;
 use crate::service::sales::order::TRIES;
 
 /// How many SKUs or orders one batch checks.
@@ -53,6 +55,10 @@ impl<'a> AuditService<'a> {
         let mut report = AuditReport::default();
         self.audit_stock(&mut report).await?;
         self.audit_orders(&mut report).await?;
+        let event = log_event::AUDIT_FINDING;
+        for AuditFinding { entity, id, message } in report.findings.iter().take(LOGGED_AT_ONCE) {
+            tracing::error!(target: log_event::TARGET, event, %entity, %id, finding = message, "the audit has a finding");
+        }
         Ok(report)
     }
 

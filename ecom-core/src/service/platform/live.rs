@@ -21,6 +21,7 @@ use crate::domain::platform::live::{LiveEnd, LiveFilter, LiveMessage, LiveScope,
 use crate::domain::platform::outbox::{Event, OutboxPosition};
 use crate::error::{Entity, Error, Result};
 use crate::id::{CustomerId, EventId, OrderId, ProductId};
+use crate::log_event;
 use crate::port::storage::Connection;
 use crate::service::access::auth::AuthService;
 use crate::service::background::Background;
@@ -315,7 +316,13 @@ async fn follow(cx: Arc<Context>, mut stopped: watch::Receiver<bool>) {
         let pause = match read(&cx, at).await {
             Ok(read) if read.is_torn => {
                 // Nobody knows what was in between, so every receiver asks again after its last event.
-                tracing::warn!("events were removed before they were passed on to live subscriptions");
+                let (event, consumer) = (log_event::EVENTS_MISSED, "live");
+                tracing::warn!(
+                    target: log_event::TARGET,
+                    event,
+                    consumer,
+                    "events were removed before they were passed on to live subscriptions"
+                );
                 return;
             }
             Ok(read) => {

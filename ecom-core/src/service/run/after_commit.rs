@@ -5,14 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::context::Context;
+use super::notice::Notice;
 use crate::id::EventId;
 use crate::port::cache::CacheKey;
 
-/// The work that remains after a transaction has committed: it invalidates the caches and wakes the consumers.
+/// The work that remains after a transaction has committed: it logs the named events of the write
+/// ([`log_event`](crate::log_event)), invalidates the caches and wakes the consumers.
 ///
 /// A host that commits the transaction itself calls [`AfterCommit::run`] afterwards. If it does not, every process,
 /// this one included, learns of the write from the outbox within
-/// [`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval).
+/// [`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval), and the write has no named events in the log.
 #[must_use = "run it after the commit, or caches stay old until the outbox is read"]
 pub struct AfterCommit {
     cx: Arc<Context>,
@@ -21,6 +23,8 @@ pub struct AfterCommit {
     last_event: Option<EventId>,
     /// Whether the transaction wrote events or a job. Otherwise, nothing in the background is woken.
     wakes: bool,
+    /// The named events of the write.
+    notices: Vec<Notice>,
 }
 
 /// The cached documents that a transaction makes stale.
@@ -56,8 +60,14 @@ impl fmt::Debug for AfterCommit {
 }
 
 impl AfterCommit {
-    pub(super) fn new(cx: Arc<Context>, forget: Forget, last_event: Option<EventId>, wakes: bool) -> Self {
-        Self { cx, forget, last_event, wakes }
+    pub(super) fn new(
+        cx: Arc<Context>,
+        forget: Forget,
+        last_event: Option<EventId>,
+        wakes: bool,
+        notices: Vec<Notice>,
+    ) -> Self {
+        Self { cx, forget, last_event, wakes, notices }
     }
 
     /// Returns the last event that the transaction wrote, or `None` if it wrote none. A search that waits for it
@@ -66,11 +76,12 @@ impl AfterCommit {
         self.last_event
     }
 
-    /// Invalidates the caches and wakes the consumers.
+    /// Logs the named events, invalidates the caches and wakes the consumers.
     ///
     /// If a shared cache cannot be reached, that is logged and not returned, because the write has happened.
     pub async fn run(self) {
         let cx = &self.cx;
+        self.notices.iter().for_each(Notice::log);
         let told = match &self.forget {
             Forget::Everything => cx.cache.clear().await,
             Forget::Keys(keys) => cx.cache.invalidate(&keys.iter().copied().collect::<Vec<_>>()).await,

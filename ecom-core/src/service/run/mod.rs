@@ -3,6 +3,7 @@
 pub(crate) mod after_commit;
 pub(crate) mod context;
 pub(crate) mod listing;
+pub(crate) mod notice;
 pub(crate) mod queue;
 pub(crate) mod read_through;
 mod retry;

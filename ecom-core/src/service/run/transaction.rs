@@ -13,12 +13,14 @@ use serde_json::Map;
 use super::after_commit::{AfterCommit, Forget};
 use super::context::Context;
 use super::listing::{self, Aspect};
+use super::notice::Notice;
 use super::retry;
 use super::stale;
 use crate::clock::Timestamp;
 use crate::domain::common::Actor;
 use crate::domain::platform::audit_log::{AuditLogEntry, Audited, Import, differences};
 use crate::domain::platform::outbox::{Event, EventDetails, EventKind, ImportedProducts};
+use crate::domain::stock::inventory::LowStock;
 use crate::error::{Conflict, Entity, Error, Result};
 use crate::id::{AuditLogEntryId, EventId, ProductId};
 use crate::port::cache::CacheKey;
@@ -49,6 +51,8 @@ pub struct Tx<'t> {
     last_event: Option<EventId>,
     /// Whether the background work has something to do after the commit.
     wakes: bool,
+    /// The named events of the log, which are logged after the commit.
+    notices: Vec<Notice>,
     lost_name: Arc<AtomicBool>,
     /// The number of `…_in` calls that have begun to use the database and have not succeeded.
     unfinished: u32,
@@ -159,6 +163,18 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Returns the SKUs that the change makes low: those whose stock moves, or those of the product that it edits.
+    fn low_stock(&self) -> Vec<LowStock> {
+        let product = |aggregate: Option<&'a dyn Audited>| aggregate.and_then(Audited::product);
+        match self.logged {
+            Logged::Edit(before, after) => match (product(before), product(after)) {
+                (Some(before), Some(after)) => LowStock::between(before, after),
+                _ => Vec::new(),
+            },
+            Logged::Nothing | Logged::Action => self.details.low.clone(),
+        }
+    }
+
     /// Returns the change as one that so many cached documents show that all of them are stale.
     pub fn shown_everywhere(self) -> Self {
         Self { stale: Forget::Everything, ..self }
@@ -205,6 +221,7 @@ impl<'t> Tx<'t> {
             stale: Forget::default(),
             last_event: None,
             wakes: false,
+            notices: Vec::new(),
             lost_name: Arc::default(),
             unfinished: 0,
         }
@@ -218,9 +235,9 @@ impl<'t> Tx<'t> {
     /// `outcome_unknown` if the answer was lost. After any other error nothing was written.
     pub async fn commit(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        let Self { cx, unit, stale, last_event, wakes, .. } = self;
+        let Self { cx, unit, stale, last_event, wakes, notices, .. } = self;
         unit.commit().await?;
-        Ok(AfterCommit::new(cx, stale, last_event, wakes))
+        Ok(AfterCommit::new(cx, stale, last_event, wakes, notices))
     }
 
     /// Ends the shop's part of a transaction that the host began and will commit. The host runs the returned
@@ -231,7 +248,7 @@ impl<'t> Tx<'t> {
     /// then roll back.
     pub fn finish(self) -> Result<AfterCommit> {
         self.check_complete()?;
-        Ok(AfterCommit::new(self.cx, self.stale, self.last_event, self.wakes))
+        Ok(AfterCommit::new(self.cx, self.stale, self.last_event, self.wakes, self.notices))
     }
 
     fn check_complete(&self) -> Result<()> {
@@ -274,16 +291,21 @@ impl<'t> Tx<'t> {
         self.wakes = true;
     }
 
+    /// Adds a named event, which is logged after the commit.
+    pub(crate) fn note(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
     /// Records a change, as [`Tx::emit_all`] does.
     pub(crate) async fn emit(&mut self, change: Change<'_>) -> Result<()> {
         self.emit_all(vec![change]).await
     }
 
     /// Records changes. Their events are written at once, in one statement for a batch, and so are their entries in the
-    /// audit log. The cached documents that show the changes are dropped after the commit: in this process by
-    /// [`AfterCommit`], in every other process when it reads the events. [`stale::implied`] names the documents that
-    /// every event of a kind makes stale, [`listing::moved`] the lists of products, and [`Change::shown_by`] the
-    /// others.
+    /// audit log. Each SKU that a change makes low has an event of its own, after that of the change. The cached
+    /// documents that show the changes are dropped after the commit: in this process by [`AfterCommit`], in every other
+    /// process when it reads the events. [`stale::implied`] names the documents that every event of a kind makes stale,
+    /// [`listing::moved`] the lists of products, and [`Change::shown_by`] the others.
     ///
     /// The products that an import in bulk creates have one event for all, which makes every document stale.
     pub(crate) async fn emit_all(&mut self, changes: Vec<Change<'_>>) -> Result<()> {
@@ -307,6 +329,7 @@ impl<'t> Tx<'t> {
                 entries.extend(change.entry(|| AuditLogEntryId(self.cx.ids.next()), now));
             }
             let listings = change.listings();
+            let low = change.low_stock();
             let Change { kind, id, revision, actor, mut stale, details, event, .. } = change;
             stale.add(listings);
             events.push(Event {
@@ -316,8 +339,20 @@ impl<'t> Tx<'t> {
                 revision,
                 data: stale::data(details, &stale),
                 occurred_at: now,
-                actor,
+                actor: actor.clone(),
             });
+            for low in low {
+                events.push(Event {
+                    id: EventId(self.cx.ids.next()),
+                    kind: EventKind::StockLow,
+                    aggregate_id: low.sku_id.0,
+                    revision,
+                    data: low.data(),
+                    occurred_at: now,
+                    actor: actor.clone(),
+                });
+                self.notices.push(Notice::StockLow(low));
+            }
             self.stale.add(Forget::Keys(stale::implied(kind, id)));
             self.stale.add(stale);
         }

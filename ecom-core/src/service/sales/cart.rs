@@ -21,6 +21,7 @@ use crate::money::{ExactDecimal, price_of};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories;
 use crate::service::run::context::Context;
+use crate::service::run::notice::refusal;
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::{fold_key, shown};
 
@@ -796,7 +797,7 @@ impl Confirmed {
         if self.mismatches.is_empty() {
             return Ok(());
         }
-        Err(SalesConflict::PriceMismatch { prices: self.mismatches, shortages: Vec::new() }.into())
+        refusal(Err(SalesConflict::PriceMismatch { prices: self.mismatches, shortages: Vec::new() }.into()))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::circuit::Attempt;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::domain::search::query::SearchRequest;
 use crate::error::{Dependency, Error, Result, WithCauses};
+use crate::log_event;
 use crate::port::cache::CacheKey;
 use crate::port::search::{Checkpoint, SearchResults};
 use crate::service::run::read_through::{Cached, Lookup};
@@ -45,8 +46,11 @@ impl Index {
         match &answer {
             Err(error) if is_down(error) => {
                 if attempt.failed() {
-                    let error = WithCauses(error);
+                    let (event, error) = (log_event::SEARCH_LOST, WithCauses(error));
                     tracing::warn!(
+                        target: log_event::TARGET,
+                        event,
+                        engine,
                         %error,
                         "the search engine `{engine}` does not answer; searches skip it, except for a trial now and then"
                     );
@@ -54,7 +58,8 @@ impl Index {
             }
             _ => {
                 if attempt.answered() {
-                    tracing::info!("the search engine `{engine}` answers again");
+                    let event = log_event::SEARCH_RESTORED;
+                    tracing::info!(target: log_event::TARGET, event, engine, "the search engine `{engine}` answers again");
                 }
             }
         }

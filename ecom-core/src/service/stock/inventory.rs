@@ -1,6 +1,6 @@
 //! Stock: adjustments that share commits, and the ledger.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::sku::MAX_STOCK;
 use crate::domain::common::{Actor, IncludeDeleted};
 use crate::domain::platform::outbox::{EventDetails, EventKind};
-use crate::domain::stock::inventory::{Adjusted, StockAdjustment, StockImbalance, StockLevel, StockMovement};
+use crate::domain::stock::inventory::{Adjusted, LowStock, StockAdjustment, StockImbalance, StockLevel, StockMovement};
 use crate::error::{Entity, Error, FieldCode, Result, Shortage, StockConflict, ValidationErrors};
 use crate::id::{EventId, ProductId, SkuId, StockMovementId};
 use crate::paging::{Page, Paging, Total};
@@ -180,6 +180,7 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
     ids.dedup();
     let mut levels: HashMap<SkuId, StockLevel> =
         tx.inventory().lock(&ids).await?.into_iter().map(|l| (l.sku_id, l)).collect();
+    let before = levels.clone();
     let mut movements = Vec::with_capacity(postings.len());
     let results: Vec<Result<Adjusted>> = postings
         .iter()
@@ -215,8 +216,7 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
         .collect();
     let mut events: HashMap<SkuId, EventId> = HashMap::new();
     if !movements.is_empty() {
-        let product_of: HashMap<SkuId, ProductId> = levels.values().map(|l| (l.sku_id, l.product_id)).collect();
-        let mut changes = post(tx, &movements, &product_of).await?;
+        let mut changes = post(tx, &movements, &before).await?;
         let mut of_product: HashMap<Uuid, EventId> = HashMap::with_capacity(changes.len());
         for change in &mut changes {
             let event = EventId(cx.ids.next());
@@ -224,7 +224,7 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
             of_product.insert(change.id, event);
         }
         tx.emit_all(changes).await?;
-        events.extend(product_of.iter().filter_map(|(sku, product)| Some((*sku, *of_product.get(&product.0)?))));
+        events.extend(before.values().filter_map(|l| Some((l.sku_id, *of_product.get(&l.product_id.0)?))));
     }
     let event_of = |done: Adjusted| {
         let event = events.get(&done.level.sku_id).copied();
@@ -234,20 +234,32 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
 }
 
 /// Applies movements of SKUs that the transaction has locked, and returns the changes of their products for
-/// [`Tx::emit_all`].
+/// [`Tx::emit_all`]. `levels` are those before the movements. A SKU becomes low by the sum of its movements, since nobody
+/// sees a level in between.
 pub(crate) async fn post(
     tx: &mut Tx<'_>,
     movements: &[StockMovement],
-    product_of: &HashMap<SkuId, ProductId>,
+    levels: &HashMap<SkuId, StockLevel>,
 ) -> Result<Vec<Change<'static>>> {
     if movements.is_empty() {
         return Ok(Vec::new());
     }
     let touched = tx.inventory().apply(movements).await?;
     let mut of_product: HashMap<ProductId, Vec<&StockMovement>> = HashMap::new();
+    let mut deltas: BTreeMap<SkuId, i64> = BTreeMap::new();
     for m in movements {
-        if let Some(product) = product_of.get(&m.sku_id) {
-            of_product.entry(*product).or_default().push(m);
+        *deltas.entry(m.sku_id).or_default() += m.delta;
+        if let Some(level) = levels.get(&m.sku_id) {
+            of_product.entry(level.product_id).or_default().push(m);
+        }
+    }
+    let mut low_of: HashMap<ProductId, Vec<LowStock>> = HashMap::new();
+    for (sku, delta) in deltas {
+        let crossed = levels.get(&sku).and_then(|before| {
+            LowStock::crossed(before, &StockLevel { on_hand: before.on_hand + delta, ..*before })
+        });
+        if let Some(low) = crossed {
+            low_of.entry(low.product_id).or_default().push(low);
         }
     }
     let changes = touched.into_iter().map(|t| {
@@ -257,7 +269,8 @@ pub(crate) async fn post(
         actors.dedup();
         let actor = if let [one] = *actors { one.clone() } else { Actor::system() };
         let stock = movements.into_iter().map(Into::into).collect();
-        let details = EventDetails { stock, ..EventDetails::default() };
+        let low = low_of.remove(&t.product_id).unwrap_or_default();
+        let details = EventDetails { stock, low, ..EventDetails::default() };
         let aspect = t.availability_changed.then_some(Aspect::Availability);
         let change = Change::event_only(EventKind::StockChanged, t.product_id, t.revision, &actor);
         change.of_aspects(aspect).details(details)

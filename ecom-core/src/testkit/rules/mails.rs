@@ -23,9 +23,9 @@ use crate::error::{Conflict, ErrorCode, Result, SalesConflict};
 use crate::id::UuidV7Source;
 use crate::paging::Paging;
 use crate::service::access::auth::Tokens;
-use crate::service::access::mail::Mails;
 use crate::service::background::Background;
 use crate::service::background::consumer::Consumer as _;
+use crate::service::platform::mail::Mails;
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::code_of;
 use crate::testkit::faults::Fault;
@@ -299,7 +299,7 @@ pub async fn a_mail_that_is_refused_for_good_is_parked_and_can_be_run_again(f: &
     .await;
     let jobs = m.jobs().await;
     let parked = jobs.iter().find(|job| job.state == JobState::Failed).unwrap();
-    assert_eq!(parked.attempts, crate::service::access::mail::MAX_ATTEMPTS);
+    assert_eq!(parked.attempts, crate::service::platform::mail::MAX_ATTEMPTS);
     m.background.shutdown().await;
 }
 

@@ -27,6 +27,7 @@ mod mails;
 mod oidc;
 mod orders;
 mod outbox;
+mod own_jobs;
 mod own_rows;
 mod products;
 mod read_your_writes;
@@ -102,6 +103,7 @@ suite! {
         index: __shop_index,
         jobs: __shop_jobs,
         job_queues: __shop_job_queues,
+        own_jobs: __shop_own_jobs,
         search_settings: __shop_search_settings,
         search_cache: __shop_search_cache,
         search_fallback: __shop_search_fallback,

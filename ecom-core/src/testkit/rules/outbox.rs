@@ -63,7 +63,7 @@ pub async fn r13_each_write_has_its_event(f: &ShopFixture) {
     expect("patch", K::ProductUpdated, p.id.0).await;
     f.adjust(p.skus[0].id, 1).await.unwrap();
     expect("stock", K::StockChanged, p.id.0).await;
-    f.patch(&p, json!({ "stock": 3 })).await.unwrap();
+    f.patch(&p, json!({ "stock": 7 })).await.unwrap();
     expect("a patch of the stock", K::ProductUpdated, p.id.0).await;
     let sku = skus.create(p.id, &from(&json!({ "price": 1, "stock": 2 }))).await.unwrap();
     expect("a new SKU", K::ProductUpdated, p.id.0).await;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use ecom_core::money::Money;
 use ecom_core::platform::{LiveEvent, LiveStock, PriceChange};
+use ecom_core::stock::LowStock;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -13,10 +14,11 @@ use crate::dto::Amount;
 pub(crate) struct LiveEventView {
     /// The id of the event.
     pub id: Uuid,
-    /// What has happened, such as `stock.changed`, `product.updated`, `order.placed` or `category.moved`.
+    /// What has happened, such as `stock.changed`, `stock.low`, `product.updated`, `order.placed` or `category.moved`.
     #[schema(example = "stock.changed")]
     pub kind: &'static str,
-    /// The id of the product, order or category that changed. That of `stock.changed` is the product.
+    /// The id of the product, order or category that changed. That of `stock.changed` is the product, and that of
+    /// `stock.low` the SKU.
     pub aggregate_id: Uuid,
     /// The revision of the product or category, or the version of the order, after the change. It orders the events of
     /// one aggregate.
@@ -32,6 +34,23 @@ pub(crate) struct LiveEventView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub prices: Vec<LivePriceView>,
+    /// The SKU that has become low; absent unless the event is `stock.low`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub low_stock: Option<LiveLowStockView>,
+}
+
+/// A SKU that has become low: its availability was `in_stock` before, and is not after the change.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct LiveLowStockView {
+    /// The id of the SKU.
+    pub sku_id: Uuid,
+    /// The id of its product.
+    pub product_id: Uuid,
+    /// The number of pieces that could be sold after the change.
+    pub available: i64,
+    /// The low-stock threshold of the SKU.
+    pub threshold: i64,
 }
 
 /// A change of the stock of a SKU.
@@ -77,6 +96,18 @@ impl LiveEventView {
             occurred_at: event.occurred_at,
             stock: event.stock.iter().map(LiveStockView::from).collect(),
             prices: event.prices.iter().map(|change| LivePriceView::of(change, numbers)).collect(),
+            low_stock: event.low_stock.as_ref().map(LiveLowStockView::from),
+        }
+    }
+}
+
+impl From<&LowStock> for LiveLowStockView {
+    fn from(low: &LowStock) -> Self {
+        Self {
+            sku_id: low.sku_id.0,
+            product_id: low.product_id.0,
+            available: low.available,
+            threshold: low.threshold,
         }
     }
 }

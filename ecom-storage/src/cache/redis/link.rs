@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ecom_core::{Dependency, Error};
+use ecom_core::{Dependency, Error, log_event};
 use parking_lot::{RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, RedisResult};
@@ -260,12 +260,22 @@ impl Inner {
     /// Records that there is no connection, and starts the recovery.
     fn lost(self: &Arc<Self>, state: &mut RwLockWriteGuard<'_, State>, error: RedisError) {
         if state.wire.take().is_some() {
-            tracing::warn!(%error, "lost the connection to the cache: reads go to the database until it is restored");
+            tracing::warn!(
+                target: log_event::TARGET,
+                event = log_event::CACHE_LOST,
+                %error,
+                "lost the connection to the cache: reads go to the database until it is restored"
+            );
             if state.since.elapsed() > STEADY {
                 state.tries = 0;
             }
         } else if state.error.is_none() {
-            tracing::warn!(%error, "cannot connect to the cache: reads go to the database until a connection is open");
+            tracing::warn!(
+                target: log_event::TARGET,
+                event = log_event::CACHE_LOST,
+                %error,
+                "cannot connect to the cache: reads go to the database until a connection is open"
+            );
         }
         state.error = Some(Arc::new(error));
         self.recover(state);
@@ -348,7 +358,8 @@ async fn recovery(link: Weak<Inner>) {
         let Some(inner) = link.upgrade() else { return };
         match inner.try_again().await {
             Ok(()) => {
-                tracing::info!("connected to the cache again");
+                let event = log_event::CACHE_RESTORED;
+                tracing::info!(target: log_event::TARGET, event, "connected to the cache again");
                 return;
             }
             Err(error) => inner.state.write().error = Some(Arc::new(error)),

@@ -47,6 +47,7 @@ static WRITES: Versioned<ApiKey> = Versioned::new(&API_KEYS);
 static GET: Sql = Sql::of(&API_KEYS, "SELECT {*} FROM api_keys WHERE id = $1");
 static GET_BY_HASH: Sql = Sql::of(&API_KEYS, "SELECT {*} FROM api_keys WHERE hash = $1");
 static LIST: Sql = Sql::of(&API_KEYS, "SELECT {*} FROM api_keys WHERE 1 = 1");
+static EXPIRED: Sql = Sql::new("SELECT id FROM api_keys WHERE expires_at < $1 ORDER BY expires_at, id LIMIT $2");
 static DELETE: Sql = Sql::new("DELETE FROM api_keys WHERE id = $1");
 
 /// How many keys one statement of [`ApiKeyRepository::note_uses`] updates.
@@ -147,6 +148,11 @@ impl ApiKeyRepository for SqlApiKeys<'_> {
             self.0.execute(text, args).await?;
         }
         Ok(())
+    }
+
+    async fn expired(&mut self, before: Timestamp, limit: u32) -> Result<Vec<ApiKeyId>> {
+        let rows = self.0.fetch_all(&EXPIRED, vec![before.into(), i64::from(limit).into()]).await?;
+        rows.iter().map(|r| Ok(ApiKeyId(r.uuid(0)?))).collect()
     }
 
     async fn delete(&mut self, id: ApiKeyId) -> Result<()> {

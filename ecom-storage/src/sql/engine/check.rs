@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ecom_core::RefusedServer;
+use ecom_core::{RefusedServer, log_event};
 use parking_lot::Mutex;
 
 use crate::sql::engine::dialect::Dialect;
@@ -123,6 +123,8 @@ pub struct Known {
     servers: Mutex<Servers>,
     /// How often a server of a newer timeline or of another cluster was found.
     changes: AtomicU64,
+    /// Whether the last check of a connection has refused its server.
+    is_refused: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +144,20 @@ impl Known {
     /// Returns how often the primary has changed. Connections from before a change may lead to the old one.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Notes the result of the check of a connection, and returns it. The first refusal after a success is logged.
+    pub fn noted<T>(&self, checked: DbResult<T>) -> DbResult<T> {
+        let refused = checked.as_ref().err().and_then(|e| e.source.downcast_ref::<RefusedServer>());
+        if let Some(RefusedServer { reason, .. }) = refused {
+            if !self.is_refused.swap(true, Ordering::Relaxed) {
+                let event = log_event::DATABASE_REFUSED;
+                tracing::error!(target: log_event::TARGET, event, reason, "a server of the database is refused");
+            }
+        } else if checked.is_ok() {
+            self.is_refused.store(false, Ordering::Relaxed);
+        }
+        checked
     }
 
     /// Adds a server, and the timeline that it is on, if it has one. Returns [`Self::changes`] at that moment.

@@ -344,7 +344,9 @@ impl Opener {
         #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(unused_mut, reason = "no servers"))]
         let mut conn = Conn::new(open);
         #[cfg(any(feature = "postgres", feature = "mysql"))]
-        conn.check_first(shared).await?;
+        let checked = conn.check_first(shared).await;
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        shared.known.noted(checked)?;
         Ok(conn)
     }
 }
@@ -391,7 +393,8 @@ impl Manager for Opens {
             // If another connection was lost since, the server may have closed all of them, or have another role.
             let lost = self.shared.losses.last().is_some_and(|lost| lost >= conn.checked_at);
             if lost || conn.checked_at.elapsed() > self.check_interval {
-                conn.check_again().await.map_err(RecycleError::Backend)?;
+                let checked = conn.check_again().await;
+                self.shared.known.noted(checked).map_err(RecycleError::Backend)?;
             }
         }
         Ok(())

@@ -100,6 +100,13 @@ static LIST: Sql = Sql::of(&CARTS, "SELECT {*}");
 static LINES_OF: Sql = Sql::of(&LINES, "SELECT {*} FROM cart_lines WHERE cart_id IN ");
 static EXPIRED: Sql =
     Sql::new("SELECT id FROM carts WHERE state = $1 AND expires_at <= $2 ORDER BY expires_at, id LIMIT $3");
+static IDLE: Sql = Sql::new(
+    "SELECT id, updated_at FROM carts WHERE state = $1 AND updated_at >= $2 AND (updated_at > $2 OR id > $3) \
+     AND updated_at <= $4 AND reminded_at IS NULL AND source IS NULL AND (email IS NOT NULL OR customer_id IS NOT NULL) \
+     AND EXISTS (SELECT 1 FROM cart_lines l WHERE l.cart_id = carts.id) ORDER BY updated_at, id LIMIT $5",
+);
+static SET_REMINDED: Sql = Sql::new("UPDATE carts SET reminded_at = $1 WHERE id = $2 AND reminded_at IS NULL");
+static REMINDED_SINCE: Sql = Sql::new("SELECT 1 FROM carts WHERE email_key = $1 AND reminded_at > $2 LIMIT 1");
 /// The position of a line's columns in [`READ`].
 const LINE: usize = CARTS.width();
 
@@ -326,6 +333,27 @@ impl CartRepository for SqlCarts<'_> {
 
     async fn expired(&mut self, state: CartState, at: Timestamp, limit: u32) -> Result<Vec<CartId>> {
         self.ids(&EXPIRED, vec![state.into(), at.into(), i64::from(limit).into()]).await
+    }
+
+    async fn idle(
+        &mut self,
+        after: (Timestamp, CartId),
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(Timestamp, CartId)>> {
+        let ((time, id), limit) = (after, i64::from(limit));
+        let args = vec![CartState::Open.into(), time.into(), id.0.into(), until.into(), limit.into()];
+        let rows = self.0.fetch_all(&IDLE, args).await?;
+        rows.iter().map(|r| Ok((r.time(1)?, CartId(r.uuid(0)?)))).collect()
+    }
+
+    async fn set_reminded(&mut self, id: CartId, at: Timestamp) -> Result<bool> {
+        Ok(self.0.execute(&SET_REMINDED, vec![at.into(), id.0.into()]).await? > 0)
+    }
+
+    async fn reminded_since(&mut self, email: &str, at: Timestamp) -> Result<bool> {
+        let args = vec![fold_key(email).into(), at.into()];
+        Ok(self.0.fetch_optional(&REMINDED_SINCE, args).await?.is_some())
     }
 
     async fn purge(&mut self, ids: &[CartId]) -> Result<()> {

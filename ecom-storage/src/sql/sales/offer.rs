@@ -55,7 +55,8 @@ impl SqlOffers<'_> {
             live: bool,
         }
         let currency = self.0.currency()?;
-        let columns = "id, product_id, code, option_values, price, track_stock, on_hand, reserved, deleted_at";
+        let columns = "id, product_id, code, option_values, price, track_stock, on_hand, reserved, deleted_at, \
+                       low_stock_threshold";
         let mut offers = self
             .rows(columns, "skus", ids.iter().map(|id| id.0).collect(), lock, |r| {
                 Ok(Offer {
@@ -71,6 +72,7 @@ impl SqlOffers<'_> {
                     tracked: r.i32(5)? != 0,
                     on_hand: r.i64(6)?,
                     reserved: r.i64(7)?,
+                    low_stock_threshold: r.i64(9)?,
                 })
             })
             .await?;

@@ -54,6 +54,7 @@ impl Desk {
                 tracked: true,
                 on_hand: 100,
                 reserved: 0,
+                low_stock_threshold: 5,
             };
             offers.by_id.insert(sku, offer);
         }

@@ -12,6 +12,7 @@ use super::{DeadLetters, ImportKind, ImportOptions, ImportReport, ImportService,
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobRejection};
 use crate::error::Result;
 use crate::id::JobId;
+use crate::log_event;
 use crate::port::storage::Repositories as _;
 use crate::service::background::worker::{Held, Progress, begin_here, run_here};
 use crate::service::run::context::Context;
@@ -123,6 +124,18 @@ impl ImportService<'_> {
         };
         let flaw = |report: &ImportReport| report.ended_early.as_ref().map(|end| format!("it ended early: {end}"));
         let report = run_here(self.cx, held, &progress, work, flaw).await?;
+        tracing::info!(
+            target: log_event::TARGET,
+            event = log_event::IMPORT_FINISHED,
+            %job,
+            of = kind.as_str(),
+            read = report.read,
+            written = report.inserted + report.updated,
+            unchanged = report.unchanged,
+            rejected = report.rejected,
+            complete = report.ended_early.is_none(),
+            "an import has ended"
+        );
         Ok(ImportRun { job, report })
     }
 }

@@ -34,6 +34,7 @@ use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::idempotency::{KeyedCall, Once};
 use crate::service::run::context::Context;
+use crate::service::run::notice::{Notice, refusal};
 use crate::service::run::queue::submit;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::stock::inventory::post;
@@ -263,11 +264,11 @@ impl<'a> OrderService<'a> {
     }
 
     async fn submitted(&self, placing: Placing) -> Result<Order> {
-        placed(submit(self.cx, placing).await?)
+        placed(refusal(submit(self.cx, placing).await)?)
     }
 
     async fn submitted_once(&self, placing: Placing, call: KeyedCall<Order>) -> Result<Once<Order>> {
-        let done = submit(self.cx, Placing { keyed: Some(call), ..placing }).await?;
+        let done = refusal(submit(self.cx, Placing { keyed: Some(call), ..placing }).await)?;
         Ok(match done {
             Once::Ran(record) => Once::Ran(record.order),
             Once::Replayed(answer) => Once::Replayed(answer),
@@ -287,7 +288,7 @@ impl<'a> OrderService<'a> {
         tx.started();
         // A refusal has written nothing.
         let done = place_all_in(self.cx, tx, &[placing]).await;
-        let (done, _) = tx.ended(done)?.pop().ok_or(MISSING)??;
+        let (done, _) = refusal(tx.ended(done)?.pop().ok_or(MISSING)?)?;
         placed(done)
     }
 
@@ -380,7 +381,7 @@ impl<'a> OrderService<'a> {
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `BILL_FROZEN`, and those of
     /// [`Self::place`].
     pub async fn edit(&self, id: OrderId, expected: ExpectedVersion, edit: &OrderEdit) -> Result<Order> {
-        self.cx.write(|mut tx| async move { Ok((self.edit_in(&mut tx, id, expected, edit).await?, tx)) }).await
+        refusal(self.cx.write(|mut tx| async move { Ok((self.edit_in(&mut tx, id, expected, edit).await?, tx)) }).await)
     }
 
     /// [`Self::edit`] inside a transaction.
@@ -646,8 +647,8 @@ impl<'a> OrderService<'a> {
         let reason = if change.kind == ChangeKind::Edited { StockReason::LineChange } else { StockReason::Cancel };
         let movements: Vec<StockMovement> =
             stock.iter().map(|s| movement(self.cx, s, reason, &record.order, self.who.actor())).collect();
-        let product_of = levels.into_iter().map(|l| (l.sku_id, l.product_id)).collect();
-        let mut changes = post(tx, &movements, &product_of).await?;
+        let levels = levels.into_iter().map(|l| (l.sku_id, l)).collect();
+        let mut changes = post(tx, &movements, &levels).await?;
         let was_open = |id: BillId| before.bills.iter().any(|b| b.id == id && b.status != BillStatus::Paid);
         let pays = |b: &Bill| b.kind == BillKind::Bill && b.status == BillStatus::Paid && was_open(b.id);
         let kind = match change.kind {
@@ -656,6 +657,12 @@ impl<'a> OrderService<'a> {
         };
         changes.push(Change::event_only(kind, record.order.id, record.order.audit.version, self.who.actor()));
         tx.emit_all(changes).await?;
+        let (order, number) = (record.order.id, record.order.number.clone());
+        match kind {
+            EventKind::OrderCanceled => tx.note(Notice::OrderCanceled { order, number }),
+            EventKind::OrderPaid => tx.note(Notice::PaymentRecorded { order, number }),
+            _ => {}
+        }
         Ok(record)
     }
 }

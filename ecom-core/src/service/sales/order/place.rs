@@ -15,7 +15,7 @@ use crate::domain::sales::cart::{Cart, CartEntry, CartState};
 use crate::domain::sales::order::change::{self, Offers, Stamp, Step};
 use crate::domain::sales::order::input::{CheckedLine, CheckedOrder, SkuRef};
 use crate::domain::sales::order::{Buyer, Order, OrderRecord, PostalAddress};
-use crate::domain::stock::inventory::StockReason;
+use crate::domain::stock::inventory::{StockLevel, StockReason};
 use crate::error::{Error, FieldCode, Result, SalesConflict, ValidationErrors};
 use crate::id::{AddressId, CartId, CustomerId, EventId, OrderId, SkuId};
 use crate::port::platform::idempotency::{Claim, Claimed};
@@ -23,6 +23,7 @@ use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::idempotency::{KeyedCall, Once, erased, reused};
 use crate::service::run::context::Context;
+use crate::service::run::notice::Notice;
 use crate::service::run::queue::{Batched, Done, MOST_ROWS, Queue};
 use crate::service::run::read_through::text_hash;
 use crate::service::run::transaction::{Change, Tx};
@@ -127,6 +128,7 @@ pub(super) async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Pl
         return Err(Error::Internal { context: "the carts of a batch have too many lines", source: None });
     }
     let mut offers = lock_offers(tx, BTreeSet::new(), lines).await?;
+    let levels: HashMap<SkuId, StockLevel> = offers.by_id.values().map(|offer| (offer.sku_id, offer.level())).collect();
     // The time is read after the locks were granted, so that the times of orders on one SKU are in their order.
     let now = cx.now();
     let mut steps: Vec<Step> = Vec::with_capacity(calls.len());
@@ -163,7 +165,7 @@ pub(super) async fn place_all_in(cx: &Arc<Context>, tx: &mut Tx<'_>, calls: &[Pl
         }
         outcomes.push(outcome);
     }
-    let records = insert_orders(cx, tx, steps, &by, &offers, calls).await?;
+    let records = insert_orders(cx, tx, steps, &by, &levels, calls).await?;
     let records: Vec<(OrderRecord, EventId)> = records.into_iter().zip(by.iter().map(|call| call.event)).collect();
     keys.answered(tx, calls, outcomes, &records).await
 }
@@ -188,14 +190,14 @@ enum Outcome {
     Twin(usize),
 }
 
-/// Writes new orders, with their numbers, movements of stock, carts and events. `by` has the call of each order. The
-/// event of an order comes after the events of its stock.
+/// Writes new orders, with their numbers, movements of stock, carts and events. `by` has the call of each order, and
+/// `levels` the stock before them. The event of an order comes after the events of its stock.
 async fn insert_orders(
     cx: &Arc<Context>,
     tx: &mut Tx<'_>,
     steps: Vec<Step>,
     by: &[&Placing],
-    offers: &Offers,
+    levels: &HashMap<SkuId, StockLevel>,
     calls: &[Placing],
 ) -> Result<Vec<OrderRecord>> {
     let Some(first) = steps.first() else { return Ok(Vec::new()) };
@@ -222,8 +224,7 @@ async fn insert_orders(
     // A number that an import or a caller took is skipped (R43), unless this batch chose one itself.
     let chosen = calls.iter().any(|c| c.input.bill_number.is_some());
     tx.or_next_name(written, |field| field == "number" || (field == "bill_number" && !chosen))?;
-    let product_of = offers.by_id.values().map(|o| (o.sku_id, o.product_id)).collect();
-    let mut changes = post(tx, &movements, &product_of).await?;
+    let mut changes = post(tx, &movements, levels).await?;
     changes.append(&mut events);
     // Each cart records who ordered it.
     let mut ordered: HashMap<&Actor, Vec<CartId>> = HashMap::new();
@@ -236,6 +237,7 @@ async fn insert_orders(
         tx.carts().set_ordered(&carts, now, actor).await?;
     }
     tx.emit_all(changes).await?;
+    records.iter().for_each(|record| tx.note(Notice::placed(&record.order)));
     Ok(records)
 }
 

@@ -27,6 +27,7 @@ suite! {
         the_latest_use_of_an_api_key_is_kept,
         the_uses_of_many_api_keys_take_few_statements,
         a_deleted_api_key_is_gone,
+        expired_api_keys_are_found_the_oldest_first,
         reads_of_api_keys_take_one_statement,
     ]
 }
@@ -302,4 +303,21 @@ pub async fn reads_of_api_keys_take_one_statement(storage: &Arc<dyn Storage>) {
     costs_one("`get`");
     connection.api_keys().get_by_hash(&keys[0].hash).await.unwrap();
     costs_one("`get_by_hash`");
+}
+
+/// A key that expires at the very time is not found, and neither is one that does not expire.
+pub async fn expired_api_keys_are_found_the_oldest_first(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let now = env.now();
+    let ends = [Some(-1), Some(0), None, Some(-2), Some(1)];
+    let mut keys = Vec::new();
+    for (n, end) in ends.into_iter().enumerate() {
+        let expires_at = end.map(|offset| now + chrono::TimeDelta::microseconds(offset));
+        let key = ApiKey { expires_at, ..env.api_key(&format!("key {n}")) };
+        insert(storage, &key).await;
+        keys.push(key.id);
+    }
+    let expired = async |limit: u32| read!(storage, api_keys.expired(now, limit));
+    assert_eq!(expired(10).await, [keys[3], keys[0]]);
+    assert_eq!(expired(1).await, [keys[3]]);
 }

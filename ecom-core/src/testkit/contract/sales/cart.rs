@@ -35,6 +35,7 @@ suite! {
         a_cursor_of_another_list_is_refused,
         counts_stop_at_their_bound,
         expired_carts_are_found_by_state_the_oldest_first,
+        idle_carts_are_found_in_pages_until_they_are_reminded_of,
         carts_are_purged_with_their_lines,
         a_purge_of_a_sku_or_a_product_removes_its_lines,
         a_line_that_was_removed_with_its_sku_is_not_updated,
@@ -436,6 +437,62 @@ pub async fn expired_carts_are_found_by_state_the_oldest_first(storage: &Arc<dyn
     assert_eq!(expired(CartState::Open, now, 2).await, ids(&[1, 5]));
     assert_eq!(expired(CartState::Merged, now, 10).await, ids(&[4]));
     assert_eq!(expired(CartState::Open, now - Duration::from_secs(1), 10).await, []);
+}
+
+/// Only open carts that can be mailed about are found, and those of one time come one after the other.
+pub async fn idle_carts_are_found_in_pages_until_they_are_reminded_of(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let skus = skus(&env, storage, "Lamp", 2).await;
+    let ada = customer(&env, storage, "ada@example.com").await;
+    let now = env.now();
+    let at = |offset: i64, email: Option<&str>, state: CartState| {
+        let mut cart = Cart {
+            email: email.map(str::to_owned),
+            state,
+            merged_into: (state == CartState::Merged).then(|| CartId(env.ids.next())),
+            lines: skus.iter().map(|sku| env.cart_line(*sku, 1, 100)).collect(),
+            ..env.cart()
+        };
+        cart.audit.updated_at = now + chrono::TimeDelta::microseconds(offset);
+        cart
+    };
+    let guest = Some("Grace@example.com");
+    let of_ada = Cart { customer_id: Some(ada.id), ..at(-3, None, CartState::Open) };
+    let external = Some(ExternalRef::new("Legacy shop", "7"));
+    let carts = [
+        at(0, guest, CartState::Open),
+        at(-2, guest, CartState::Open),
+        at(-2, guest, CartState::Open),
+        of_ada,
+        at(1, guest, CartState::Open),
+        at(-1, guest, CartState::Ordered),
+        at(-1, guest, CartState::Merged),
+        at(-1, None, CartState::Open),
+        Cart { lines: Vec::new(), ..at(-1, guest, CartState::Open) },
+        Cart { external, ..at(-1, guest, CartState::Open) },
+    ];
+    insert(storage, &carts).await.unwrap();
+    let expected = |places: &[usize]| places.iter().map(|i| (carts[*i].audit.updated_at, carts[*i].id)).collect::<Vec<_>>();
+    let idle = async |after: (Timestamp, CartId), limit: u32| read!(storage, carts.idle(after, now, limit));
+    let start = (now - Duration::from_secs(60), CartId(uuid::Uuid::nil()));
+    assert_eq!(idle(start, 10).await, expected(&[3, 1, 2, 0]));
+    let first = idle(start, 2).await;
+    assert_eq!(first, expected(&[3, 1]));
+    assert_eq!(idle(first[1], 2).await, expected(&[2, 0]), "a cart of the same time is not skipped");
+    assert_eq!(idle(expected(&[0])[0], 2).await, []);
+
+    let reminded = async |email: &str, at: Timestamp| read!(storage, carts.reminded_since(email, at));
+    let second = Duration::from_secs(1);
+    assert!(!reminded("grace@example.com", now - second).await);
+    assert!(attempt!(storage, carts.set_reminded(carts[1].id, now)).unwrap());
+    assert!(!attempt!(storage, carts.set_reminded(carts[1].id, now)).unwrap(), "it is recorded once");
+    assert_eq!(get(storage, carts[1].id).await.as_ref(), Some(&carts[1]), "the cart itself stays");
+    assert_eq!(idle(start, 10).await, expected(&[3, 2, 0]));
+    assert!(reminded("GRACE@EXAMPLE.COM", now - second).await);
+    assert!(!reminded("grace@example.com", now).await && !reminded("ada@example.com", now - second).await);
+    let after = Cart { email: Some("new@example.com".to_owned()), ..edited(&env, &carts[1]) };
+    update(storage, &carts[1], &after).await.unwrap();
+    assert!(!attempt!(storage, carts.set_reminded(carts[1].id, now)).unwrap(), "an edit keeps the record");
 }
 
 /// Other carts stay.

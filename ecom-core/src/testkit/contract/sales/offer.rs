@@ -40,6 +40,7 @@ fn offer(product: &Product, sku: &Sku) -> Offer {
         tracked: sku.track_stock,
         on_hand: sku.on_hand,
         reserved: sku.reserved,
+        low_stock_threshold: sku.low_stock_threshold,
     }
 }
 

@@ -1,0 +1,115 @@
+//! The named events of the log that writes have ([`log_event`]).
+//!
+//! A transaction collects them, and [`AfterCommit`](super::after_commit::AfterCommit) logs them, so that a write that
+//! was rolled back logs none.
+
+use crate::domain::platform::job::{Job, JobKind};
+use crate::domain::sales::order::Order;
+use crate::domain::stock::inventory::LowStock;
+use crate::error::{Conflict, Error, PriceMismatch, Result, SalesConflict, Shortage, StockConflict};
+use crate::id::{JobId, OrderId, SessionId, UserId};
+use crate::log_event::{self, TARGET};
+use crate::money::Money;
+
+/// The most findings, prices or shortages of one call that are logged.
+pub(crate) const LOGGED_AT_ONCE: usize = 100;
+
+/// A named event of a write.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    OrderPlaced { order: OrderId, number: String, lines: usize, total: Money },
+    OrderCanceled { order: OrderId, number: String },
+    PaymentRecorded { order: OrderId, number: String },
+    StockLow(LowStock),
+    SessionReused { session: SessionId, user: UserId },
+    JobParked { job: JobId, kind: JobKind, attempts: u32, error: Option<String> },
+}
+
+impl Notice {
+    /// Returns the event of an order that was placed.
+    pub fn placed(order: &Order) -> Self {
+        let (number, lines, total) = (order.number.clone(), order.lines.len(), order.totals.total);
+        Self::OrderPlaced { order: order.id, number, lines, total }
+    }
+
+    /// Returns the event of a job that stays failed.
+    pub fn parked(job: &Job) -> Self {
+        let (kind, error) = (job.kind.clone(), job.last_error.clone());
+        Self::JobParked { job: job.id, kind, attempts: job.attempts, error }
+    }
+
+    /// Logs the event.
+    pub fn log(&self) {
+        match self {
+            Self::OrderPlaced { order, number, lines, total } => tracing::info!(
+                target: TARGET,
+                event = log_event::ORDER_PLACED,
+                %order,
+                number,
+                lines,
+                total = %total.amount(),
+                currency = total.currency().code(),
+                "an order was placed"
+            ),
+            Self::OrderCanceled { order, number } => {
+                let event = log_event::ORDER_CANCELED;
+                tracing::info!(target: TARGET, event, %order, number, "an order was canceled");
+            }
+            Self::PaymentRecorded { order, number } => {
+                let event = log_event::PAYMENT_RECORDED;
+                tracing::info!(target: TARGET, event, %order, number, "a bill was paid");
+            }
+            Self::StockLow(low) => tracing::info!(
+                target: TARGET,
+                event = log_event::STOCK_LOW,
+                sku = %low.sku_id,
+                product = %low.product_id,
+                available = low.available,
+                threshold = low.threshold,
+                "a SKU is low on stock"
+            ),
+            Self::SessionReused { session, user } => {
+                let event = log_event::SESSION_REUSED;
+                tracing::warn!(target: TARGET, event, %session, %user, "a refresh token was used again; its session ends");
+            }
+            Self::JobParked { job, kind, attempts, error } => tracing::error!(
+                target: TARGET,
+                event = log_event::JOB_PARKED,
+                %job,
+                kind = kind.as_str(),
+                attempts,
+                error,
+                "a job stays failed until it is retried"
+            ),
+        }
+    }
+}
+
+/// Logs the prices and the stock for which a sale was refused, and returns the result.
+pub(crate) fn refusal<T>(result: Result<T>) -> Result<T> {
+    if let Err(Error::Conflict(conflict)) = &result {
+        match &**conflict {
+            Conflict::Sales(SalesConflict::PriceMismatch { prices, shortages }) => {
+                log_prices(prices);
+                log_shortages(shortages);
+            }
+            Conflict::Stock(StockConflict::Insufficient { shortages }) => log_shortages(shortages),
+            _ => {}
+        }
+    }
+    result
+}
+
+fn log_prices(prices: &[PriceMismatch]) {
+    for PriceMismatch { sku_id, expected, found, .. } in prices.iter().take(LOGGED_AT_ONCE) {
+        let event = log_event::PRICE_MISMATCH;
+        tracing::warn!(target: TARGET, event, sku = %sku_id, %expected, %found, "a price is not the current one");
+    }
+}
+
+fn log_shortages(shortages: &[Shortage]) {
+    for Shortage { sku_id, requested, available, .. } in shortages.iter().take(LOGGED_AT_ONCE) {
+        let event = log_event::STOCK_SHORT;
+        tracing::info!(target: TARGET, event, sku = %sku_id, requested, available, "too little is available");
+    }
+}
