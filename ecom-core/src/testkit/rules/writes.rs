@@ -43,7 +43,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 41;
+const WRITES: usize = 42;
 
 /// The rows that the writes change.
 struct Written {
@@ -140,6 +140,7 @@ impl Written {
                 settings.replace_synonyms(read, vec![synonym]).await.map(drop)
             }
             40 => shop.jobs().enqueue_verify(self.n.is_multiple_of(2)).await.map(drop),
+            41 => shop.analytics().enqueue_rebuild().await.map(drop),
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
@@ -178,7 +179,7 @@ impl Written {
     const fn events(way: usize) -> usize {
         match way {
             25..29 => 2,
-            40 => 0,
+            40 | 41 => 0,
             _ => 1,
         }
     }
@@ -186,7 +187,7 @@ impl Written {
     /// Returns the number of entries in the audit log. Stock, carts and jobs have none.
     const fn entries(way: usize) -> usize {
         match way {
-            13 | 29..38 | 40 => 0,
+            13 | 29..38 | 40 | 41 => 0,
             _ => 1,
         }
     }
