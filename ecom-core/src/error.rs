@@ -856,6 +856,14 @@ impl ValidationErrors {
         self.push(field, FieldCode::OutOfBounds, message);
     }
 
+    /// Adds an error unless the field is a name of 1 to 64 of the characters a-z, 0-9, `-` and `_`.
+    pub(crate) fn check_name(&mut self, field: impl Into<String>, name: &str) {
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(is_plain) {
+            self.push(field, FieldCode::Malformed, "must be 1 to 64 of a-z, 0-9, - and _");
+        }
+    }
+
     /// Returns a part of an input that was checked by itself, or adds its errors, with `prefix` before each field, and
     /// returns `None`. A field that already has an error keeps that one alone.
     ///

@@ -9,22 +9,29 @@ use uuid::Uuid;
 
 use crate::error::{ApiError, shorten};
 
-/// Returns the value of a parameter of the path.
-async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, ApiError> {
+/// Returns what `read` makes of the value of a parameter of the path.
+async fn parameter<S: Send + Sync, T>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+    read: impl FnOnce(&str) -> T + Send,
+) -> Result<T, ApiError> {
     let malformed = || ApiError::field(name, FieldCode::Malformed, "must be percent-encoded UTF-8");
     let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| malformed())?;
     // The last one: a host may have a parameter of the same name before it.
     let found = params.iter().filter(|(key, _)| *key == name).last();
-    found.map(|(_, value)| value.to_owned()).ok_or_else(malformed)
+    found.map(|(_, value)| read(value)).ok_or_else(malformed)
 }
 
 /// Returns the UUID in a parameter of the path.
 async fn uuid<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<Uuid, ApiError> {
-    let text = parameter(parts, state, name).await?;
-    Uuid::try_parse(&text).map_err(|_| {
-        let message = format!("must be a UUID, not `{}`", shorten(&text));
-        ApiError::field(name, FieldCode::Malformed, message)
-    })
+    let read = |text: &str| {
+        Uuid::try_parse(text).map_err(|_| {
+            let message = format!("must be a UUID, not `{}`", shorten(text));
+            ApiError::field(name, FieldCode::Malformed, message)
+        })
+    };
+    parameter(parts, state, name, read).await?
 }
 
 /// The id, or the slug or number, in a path. A segment that is not a UUID is not an id.
@@ -39,8 +46,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let text = parameter(parts, state, "id").await?;
-        Ok(Uuid::try_parse(&text).map_or_else(|_| Self::Slug(text), Self::Id))
+        let read = |text: &str| Uuid::try_parse(text).map_or_else(|_| Self::Slug(text.to_owned()), Self::Id);
+        parameter(parts, state, "id", read).await
     }
 }
 
@@ -73,7 +80,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        parameter(parts, state, "name").await.map(Self)
+        parameter(parts, state, "name", |text| Self(text.to_owned())).await
     }
 }
 
@@ -84,6 +91,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Kind {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        parameter(parts, state, "kind").await.map(Self)
+        parameter(parts, state, "kind", |text| Self(text.to_owned())).await
     }
 }

@@ -88,10 +88,7 @@ impl FeedState {
 
     /// Returns the id of the feed with a name.
     pub fn id_of(name: &str) -> FeedId {
-        let hash = RequestHash::of([b"feed".as_slice(), name.as_bytes()]);
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.as_bytes()[..16]);
-        FeedId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+        FeedId(RequestHash::of([b"feed".as_slice(), name.as_bytes()]).to_id())
     }
 
     /// Returns the state of a feed that was never polled. It is due at once.

@@ -115,6 +115,13 @@ impl RequestHash {
     pub const fn as_bytes(&self) -> &[u8; Self::LENGTH] {
         &self.0
     }
+
+    /// Returns an id that is derived from the hash: its first 16 bytes as a UUID of version 8 (RFC 9562).
+    pub fn to_id(self) -> Uuid {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.0[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
 }
 
 impl From<[u8; 32]> for RequestHash {

@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::domain::common::{Actor, Audit};
 use crate::domain::platform::idempotency::RequestHash;
 use crate::domain::words::words;
-use crate::error::{FieldCode, ValidationErrors};
+use crate::error::ValidationErrors;
 use crate::id::{JobId, JobQueueId};
 
 /// The kind of a job, such as `reindex`: the name of what it does. The jobs of a kind are a queue of their own.
@@ -48,9 +48,6 @@ impl JobKind {
     pub const OF_SHOP: &'static [Self] =
         &[Self::REINDEX, Self::VERIFY, Self::MAIL, Self::IMPORT, Self::ANALYTICS_REBUILD];
 
-    /// The maximum length of a name, in characters.
-    pub const MAX: usize = 64;
-
     /// Returns the kind with a name. [`Self::check`] checks the name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self(name.into())
@@ -63,10 +60,7 @@ impl JobKind {
 
     /// Pushes an error if the name is malformed.
     pub fn check(&self, field: &str, errors: &mut ValidationErrors) {
-        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-        if !(1..=Self::MAX).contains(&self.0.len()) || !self.0.bytes().all(is_plain) {
-            errors.push(field, FieldCode::Malformed, "must be 1 to 64 of a-z, 0-9, - and _");
-        }
+        errors.check_name(field, &self.0);
     }
 }
 
@@ -241,10 +235,7 @@ impl JobQueueState {
 
 /// Returns an id that is derived from a name.
 pub(super) fn named(entity: &str, name: &str) -> Uuid {
-    let hash = RequestHash::of([entity.as_bytes(), name.as_bytes()]);
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.as_bytes()[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    RequestHash::of([entity.as_bytes(), name.as_bytes()]).to_id()
 }
 
 impl Job {

@@ -39,10 +39,7 @@ impl SearchTerm {
 
     /// Returns the id of a text.
     pub fn id_of(text: &str) -> Uuid {
-        let hash = RequestHash::of([fold(text).as_bytes()]);
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.as_bytes()[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+        RequestHash::of([fold(text).as_bytes()]).to_id()
     }
 
     /// Adds the counts of a later term of the same id, and takes over its text.

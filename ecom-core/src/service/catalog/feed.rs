@@ -114,11 +114,7 @@ impl Feed {
         for (n, feed) in feeds.iter().enumerate() {
             let name = feed.name();
             let field = |field: &str| format!("feeds.{name}.{field}");
-            let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-            if !(1..=64).contains(&name.len()) || !name.bytes().all(is_plain) {
-                let message = "must be 1 to 64 of a-z, 0-9, - and _";
-                errors.push(format!("feeds[{n}].name"), FieldCode::Malformed, message);
-            }
+            errors.check_name(format!("feeds[{n}].name"), name);
             if feeds.iter().take(n).any(|other| other.name() == name) {
                 let message = "must not be the name of another feed";
                 errors.push(field("name"), FieldCode::Inconsistent, message);

@@ -110,7 +110,6 @@ pub fn no_schema(e: DbError) -> DbError {
 
 /// A position in the history of a cluster of PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(not(any(test, feature = "postgres")), expect(dead_code, reason = "MySQL has no timelines"))]
 pub struct Timeline {
     /// The identifier of the cluster, which its standbys share.
     pub system: String,
