@@ -133,10 +133,10 @@ impl ViewCounts {
         match tokio::time::timeout(LIMIT, self.flush(cx)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = %WithCauses(&error), "the last views of products were not counted")
+                tracing::warn!(error = %WithCauses(&error), "the last views of products were not counted");
             }
             Err(_) => {
-                tracing::warn!("the last views of products were not counted: the database did not answer in time")
+                tracing::warn!("the last views of products were not counted: the database did not answer in time");
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::domain::sales::order::input::{CancelUnits, ExtraLineInput, LineChange
 use crate::domain::sales::order::{Order, OrderCancellation, OrderRecord};
 use crate::error::{ErrorCode, FieldCode};
 use crate::id::ProductId;
+use crate::money::Money;
 use crate::paging::Paging;
 use crate::service::background::Pass;
 use crate::service::platform::analytics::unrecorded;
@@ -120,7 +121,7 @@ pub async fn r46_orders_count_on_the_day_placed_and_cancellations_on_theirs(f: &
     assert_eq!((total.net_units(), total.net().total.minor()), (0, 0));
     assert_eq!((total.placed.subtotal.minor(), total.placed.discount.minor()), (5_100, 99));
     assert_eq!((total.canceled.subtotal, total.canceled.discount), (total.placed.subtotal, total.placed.discount));
-    assert_eq!(total.average_order_value().map(|value| value.minor()), Some(2_501));
+    assert_eq!(total.average_order_value().map(Money::minor), Some(2_501));
     assert_eq!((report.time_zone.as_str(), total.checkouts), ("UTC", 0));
 }
 
