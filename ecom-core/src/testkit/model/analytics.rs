@@ -91,6 +91,7 @@ pub async fn sales_histories(
     let (rng, products) = (StdRng::seed_from_u64(seed), Vec::new());
     let mut h = Histories { shop, clock, zone, rng, products, orders: Vec::new(), canceled: Vec::new(), done };
     h.stock().await;
+    pass(&h.shop).await;
     for n in 1..=histories {
         h.history().await?;
         if n.is_multiple_of(COMPARE_EVERY) || n == histories {
