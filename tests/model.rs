@@ -208,6 +208,37 @@ fn a_seed_replays_its_history() {
     });
 }
 
+/// The figures of analytics are those of a direct computation, on every database.
+///
+/// `ECOM_MODEL_HISTORIES` sets how many orders have a history on each database. The default is 1,000 on SQLite in
+/// memory, and fewer on the others, which take longer.
+#[test]
+fn r46_analytics_equal_a_direct_computation_over_random_histories_of_orders() {
+    let histories = said("ECOM_MODEL_HISTORIES");
+    let seed = said("ECOM_MODEL_SEED").unwrap_or_else(|| RandomState::new().hash_one("seed") >> 16);
+    println!("ECOM_MODEL_SEED={seed}");
+    ecom_core::testkit::run(async move {
+        let mut running = tokio::task::JoinSet::new();
+        for (name, make) in backends() {
+            let histories = histories.unwrap_or(if name == "sqlite in memory" { 1_000 } else { 150 });
+            running.spawn(async move {
+                let start = Instant::now();
+                let fixture = make().await;
+                let done = model::sales_histories(fixture.storage.clone(), histories, seed).await;
+                fixture.storage.close().await;
+                let replay = format!("replay it with ECOM_MODEL_SEED={seed} ECOM_MODEL_HISTORIES={histories}");
+                let changes = done.unwrap_or_else(|what| panic!("{name}: {what}\n{replay}"));
+                println!("{name}: {histories} histories, {changes:?}, {:.1?}", start.elapsed());
+                // A history without any of these proves nothing.
+                assert!(histories < 100 || changes.values().all(|n| *n > 0), "{name}: {changes:?}");
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            ended.unwrap();
+        }
+    });
+}
+
 // ---------------------------------------------------------------- controls that are wrong on purpose
 
 /// A defect of a storage.

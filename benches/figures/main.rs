@@ -4,9 +4,9 @@
 //! `logins`, `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start it.
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
 //! it also runs `postgres`, `table-postgres`, `orders-postgres`, `jobs-postgres`, `orders-mysql`, `redis`, `engines`
-//! (or one of them, such as `engines-opensearch`), `size` and `orders-size`, on servers that it starts itself and that
-//! flush to disk as in production. `size` creates a million products on each database, `orders-size` a million orders,
-//! and `table-postgres` imports a million rows, which takes some minutes. So does `table`, which runs only if it is
+//! (or one of them, such as `engines-opensearch`), `size`, `orders-size` and `analytics`, on servers that it starts
+//! itself and that flush to disk as in production. `size` creates a million products on each database, `orders-size` and
+//! `analytics` a million orders, and `table-postgres` imports a million rows, which takes some minutes. So does `table`, which runs only if it is
 //! named.
 //!
 //! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
@@ -14,6 +14,8 @@
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
 mod access;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod analytics;
 #[cfg(feature = "elasticsearch")]
 mod engines;
 mod gap;
@@ -137,5 +139,9 @@ fn main() {
     #[cfg(all(feature = "postgres", feature = "mysql"))]
     if is("orders-size") {
         runtime.block_on(orders::size::run());
+    }
+    #[cfg(all(feature = "postgres", feature = "mysql"))]
+    if is("analytics") {
+        runtime.block_on(analytics::run());
     }
 }

@@ -259,7 +259,8 @@ pub mod sales {
     };
     pub use crate::domain::sales::order::{
         AdjustmentKind, Buyer, ChangeKind, DeliveryMethod, LineKind, Order, OrderAdjustment, OrderCancellation,
-        OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress, Totals,
+        OrderChange, OrderFilter, OrderLine, OrderLineFilter, OrderRecord, OrderSort, OrderStatus, PostalAddress,
+        Totals,
     };
     pub use crate::domain::sales::pricing::MAX_AMOUNT;
     pub use crate::error::{PriceMismatch, SalesConflict};

@@ -126,7 +126,8 @@ pub(crate) fn table<V: Serialize>(
 /// Adds a cell with a text, in quotes if it needs them (RFC 4180). A spreadsheet would run a text that begins like a
 /// formula, and strangers type what the search log contains, so that such a text gets an apostrophe in front.
 fn put(to: &mut String, cell: &str) {
-    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<rust_decimal::Decimal>().is_err();
+    let is_formula =
+        cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<rust_decimal::Decimal>().is_err();
     let needs_quotes = cell.contains([',', '"', '\n', '\r']);
     if needs_quotes {
         to.push('"');

@@ -19,7 +19,7 @@ use crate::size::{Database, execute, settle};
 use crate::support::{Bench, median, pair, rounds, shop_on};
 
 const PRODUCTS: usize = 10_000;
-const LARGE: usize = 1_000_000;
+pub const LARGE: usize = 1_000_000;
 const SMALL: usize = 10_000;
 /// The number of orders that one statement makes.
 const CHUNK: usize = 10_000;
@@ -29,11 +29,12 @@ const CUSTOMERS: usize = 1_000;
 const GUESTS: usize = 100_000;
 const PER_PAGE: u32 = 20;
 const ROUNDS: usize = 5;
-const TABLES: [&str; 7] = ["products", "skus", "orders", "order_lines", "bills", "order_changes", "stock_movements"];
+pub const TABLES: [&str; 7] =
+    ["products", "skus", "orders", "order_lines", "bills", "order_changes", "stock_movements"];
 
 /// A shop to measure, with its customers. The first one has every hundredth order.
-struct Large {
-    b: Bench,
+pub struct Large {
+    pub b: Bench,
     prices: Prices,
     customers: Arc<Vec<CustomerId>>,
 }
@@ -88,7 +89,7 @@ pub async fn run() {
 }
 
 /// Creates a shop with `orders` orders.
-async fn open(database: Database, url: &str, orders: usize) -> Large {
+pub async fn open(database: Database, url: &str, orders: usize) -> Large {
     let storage = match database {
         Database::Sqlite => SqlStorage::sqlite(SqliteOptions::from_url(url).expect("a URL")),
         _ => {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 #![expect(clippy::many_single_char_names, clippy::similar_names, reason = "answers of a test are a, b, c")]
 
+mod analytics;
 mod audit;
 mod audit_log;
 mod bad_input;

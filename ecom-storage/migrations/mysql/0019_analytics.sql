@@ -33,7 +33,9 @@ CREATE TABLE IF NOT EXISTS analytics_state (
     built     BIGINT      NOT NULL CHECK (built >= 0)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
-INSERT IGNORE INTO analytics_state (id, time_zone, version, requested, built) VALUES (1, 'UTC', 0, 1, 0);
+-- A shop with orders needs a first rebuild.
+INSERT IGNORE INTO analytics_state (id, time_zone, version, requested, built)
+SELECT 1, 'UTC', 0, 1, CASE WHEN EXISTS (SELECT 1 FROM orders) THEN 0 ELSE 1 END;
 
 -- The sales by day. Amounts are minor units. Orders count on the day on which they were placed, canceled units on the
 -- day on which they were canceled.

@@ -31,7 +31,9 @@ CREATE TABLE analytics_state (
     built     BIGINT      NOT NULL CHECK (built >= 0)
 );
 
-INSERT INTO analytics_state (id, time_zone, version, requested, built) VALUES (1, 'UTC', 0, 1, 0);
+-- A shop with orders needs a first rebuild.
+INSERT INTO analytics_state (id, time_zone, version, requested, built)
+SELECT 1, 'UTC', 0, 1, CASE WHEN EXISTS (SELECT 1 FROM orders) THEN 0 ELSE 1 END;
 
 -- The sales by day. Amounts are minor units. Orders count on the day on which they were placed, canceled units on the
 -- day on which they were canceled.

@@ -61,10 +61,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
              without_result = without_result + VALUES(without_result), \
              partial_result = partial_result + VALUES(partial_result)",
         ),
-        (
-            "{add_traffic}",
-            " ON DUPLICATE KEY UPDATE views = views + VALUES(views), carts = carts + VALUES(carts)",
-        ),
+        ("{add_traffic}", " ON DUPLICATE KEY UPDATE views = views + VALUES(views), carts = carts + VALUES(carts)"),
         ("{add_views}", " ON DUPLICATE KEY UPDATE views = views + VALUES(views)"),
         (
             "{put_token}",

@@ -19,7 +19,8 @@ port! {
     ///
     /// Every method fails with `Unavailable` if the database cannot be reached.
     pub trait AnalyticsRepository / ForwardAnalytics(&mut self): Send {
-        /// Returns the state of the figures. A new database has the time zone UTC, and requires a rebuild.
+        /// Returns the state of the figures. A new database has the time zone UTC. It requires a rebuild
+        /// if it has had orders before it had figures.
         async fn state(&mut self) -> Result<AnalyticsState>;
 
         /// As [`Self::state`], and locks it until the end of the transaction.

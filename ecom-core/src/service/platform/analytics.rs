@@ -132,8 +132,12 @@ impl ViewCounts {
         const LIMIT: Duration = Duration::from_secs(5);
         match tokio::time::timeout(LIMIT, self.flush(cx)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = %WithCauses(&error), "the last views of products were not counted"),
-            Err(_) => tracing::warn!("the last views of products were not counted: the database did not answer in time"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %WithCauses(&error), "the last views of products were not counted");
+            }
+            Err(_) => {
+                tracing::warn!("the last views of products were not counted: the database did not answer in time");
+            }
         }
     }
 }
@@ -386,7 +390,11 @@ impl<'a> AnalyticsService<'a> {
 
 /// Returns what was canceled of an order and is not recorded, by its history. If an erasure has cleared the data of the
 /// history, all of it counts as canceled by the last change that can have done so.
-fn unrecorded(order: &Order, history: &[OrderChange], known: &[OrderCancellation]) -> Vec<OrderCancellation> {
+pub(crate) fn unrecorded(
+    order: &Order,
+    history: &[OrderChange],
+    known: &[OrderCancellation],
+) -> Vec<OrderCancellation> {
     let mut canceled: HashMap<OrderLineId, i64> = HashMap::new();
     for of in known {
         *canceled.entry(of.line_id).or_default() += of.units;

@@ -192,11 +192,7 @@ impl<'a> SearchLogService<'a> {
     ///
     /// # Errors
     /// As [`Self::popular`].
-    pub async fn without_result(
-        &self,
-        range: &DayRange,
-        paging: &Paging,
-    ) -> Result<(Page<SearchTerm>, Option<Total>)> {
+    pub async fn without_result(&self, range: &DayRange, paging: &Paging) -> Result<(Page<SearchTerm>, Option<Total>)> {
         self.list(range, SearchTermSort::WithoutResult, paging).await
     }
 

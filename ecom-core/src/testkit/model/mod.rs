@@ -21,6 +21,7 @@
 //! compares all of its rows with the shop, and three lines: the module, an entry of `PARTS` and a field of
 //! `World`, all in this file.
 
+mod analytics;
 mod cart;
 mod category;
 mod comparison;
@@ -49,6 +50,7 @@ use rand::seq::IndexedRandom as _;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::analytics::sales_histories;
 use self::cart::Carts;
 use self::category::Categories;
 use self::comparison::{Checked, hash_of};

@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, JobId, RoleId, UserId, WebhookDeliveryId, WebhookId};
 use crate::paging::Paging;
 use crate::platform::{
-    AuditLogFilter, DayRange, EventKind, JobFilter, JobKind, NewJob, OutboxPosition, WebhookDeliveryFilter,
-    WebhookInput, WebhookPatch, WebhookRotation,
+    AuditLogFilter, DayRange, EventKind, JobFilter, JobKind, NewJob, OutboxPosition, ProductSalesSort,
+    WebhookDeliveryFilter, WebhookInput, WebhookPatch, WebhookRotation,
 };
 use crate::sales::{
     AddressFilter, AddressInput, BillFilter, BillPatch, BillSort, CancelUnits, CartAccess, CartFilter, CartInput,
@@ -338,12 +338,23 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("enqueue a job", P::JobsWrite, jobs.enqueue(&new_job).await.map(drop));
     refused("pause a queue", P::JobsWrite, jobs.pause(&any_kind).await.map(drop));
     refused("resume a queue", P::JobsWrite, jobs.resume(&any_kind).await.map(drop));
+    let analytics = f.shop.acting_as(&who).analytics();
+    refused("rebuild figures", P::JobsWrite, analytics.rebuild().await.map(drop));
+    refused("enqueue a rebuild of figures", P::JobsWrite, analytics.enqueue_rebuild().await.map(drop));
     let who = without(P::AnalyticsRead);
     let log = f.shop.acting_as(&who).search_log();
     let range = DayRange::last(1, f.clock.now().date_naive());
     refused("read popular searches", P::AnalyticsRead, log.popular(&range, &page).await.map(drop));
     refused("read searches without result", P::AnalyticsRead, log.without_result(&range, &page).await.map(drop));
     refused("write the counts of searches", P::AnalyticsRead, log.flush().await);
+    let analytics = f.shop.acting_as(&who).analytics();
+    let a = P::AnalyticsRead;
+    refused("read sales", a, analytics.sales(&range).await.map(drop));
+    refused("read the funnel", a, analytics.funnel(&range).await.map(drop));
+    let sort = ProductSalesSort::Revenue;
+    refused("list top products", a, analytics.top_products(&range, sort, &page).await.map(drop));
+    refused("list low stock", a, analytics.low_stock(&page).await.map(drop));
+    refused("write the counts of views", a, analytics.flush().await);
     let who = without(P::AuditLogRead);
     let log = f.shop.acting_as(&who).audit_log();
     refused("read the audit log", P::AuditLogRead, log.list(&AuditLogFilter::default(), &page).await.map(drop));

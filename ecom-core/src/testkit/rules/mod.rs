@@ -4,6 +4,7 @@
 //! the list of [`shop_suite!`](crate::shop_suite).
 
 mod access;
+mod analytics;
 mod audit_log;
 mod cache;
 mod carts;
@@ -108,6 +109,7 @@ suite! {
         search_cache: __shop_search_cache,
         search_fallback: __shop_search_fallback,
         search_log: __shop_search_log,
+        analytics: __shop_analytics,
         read_your_writes: __shop_read_your_writes,
         cache: __shop_cache,
         staleness: __shop_staleness,

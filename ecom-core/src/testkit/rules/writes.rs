@@ -47,7 +47,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 45;
+const WRITES: usize = 46;
 
 /// The rows that the writes change.
 struct Written {
@@ -147,6 +147,7 @@ impl Written {
             }
             40 => shop.jobs().enqueue_verify(self.n.is_multiple_of(2)).await.map(drop),
             41..45 => self.write_webhook(shop, way).await,
+            45 => shop.analytics().enqueue_rebuild().await.map(drop),
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
@@ -195,7 +196,7 @@ impl Written {
     const fn events(way: usize) -> usize {
         match way {
             25..29 => 2,
-            40 => 0,
+            40 | 41 => 0,
             _ => 1,
         }
     }
@@ -203,7 +204,7 @@ impl Written {
     /// Returns the number of entries in the audit log. Stock, carts and jobs have none.
     const fn entries(way: usize) -> usize {
         match way {
-            13 | 29..38 | 40 => 0,
+            13 | 29..38 | 40 | 41 => 0,
             _ => 1,
         }
     }

@@ -75,9 +75,8 @@ static PRODUCTS: Table<ProductRow> = Table {
 };
 
 static STATE: Sql = Sql::new("SELECT time_zone, version, requested, built FROM analytics_state WHERE id = 1");
-static UPDATE: Sql = Sql::new(
-    "UPDATE analytics_state SET time_zone = $1, version = $2, requested = $3, built = $4 WHERE id = 1",
-);
+static UPDATE: Sql =
+    Sql::new("UPDATE analytics_state SET time_zone = $1, version = $2, requested = $3, built = $4 WHERE id = 1");
 static CLAIM: Sql = Sql::new("UPDATE analytics_state SET version = version + 1 WHERE id = 1 AND version = $1");
 static NEXT_SALE: Sql = Sql::new(
     "SELECT (SELECT MIN(placed_at) FROM orders WHERE placed_at >= $1), \
@@ -106,15 +105,12 @@ static PRODUCTS_OF: Sql =
 static DELETE_PRODUCTS: Sql = Sql::new("DELETE FROM product_days WHERE ");
 static ADD_TRAFFIC: Sql = Sql::new("INSERT INTO traffic_days (day, views, carts) VALUES ");
 static ADD_VIEWS: Sql = Sql::new("INSERT INTO product_views (product_id, day, views) VALUES ");
-static SALES_OF: Sql = Sql::of(
-    &SALES,
-    "SELECT {*} FROM sales_days WHERE day >= $1 AND day <= $2 AND currency = $3 ORDER BY day",
-);
+static SALES_OF: Sql =
+    Sql::of(&SALES, "SELECT {*} FROM sales_days WHERE day >= $1 AND day <= $2 AND currency = $3 ORDER BY day");
 static TRAFFIC_OF: Sql =
     Sql::new("SELECT day, views, carts FROM traffic_days WHERE day >= $1 AND day <= $2 ORDER BY day");
-static LOW_STOCK: Sql = Sql::new(
-    "SELECT s.id, s.code, s.product_id, p.title, s.on_hand, s.reserved, s.low_stock_threshold",
-);
+static LOW_STOCK: Sql =
+    Sql::new("SELECT s.id, s.code, s.product_id, p.title, s.on_hand, s.reserved, s.low_stock_threshold");
 
 /// The maximum number of rows that one statement adds counts to.
 const AT_ONCE: usize = 128;
@@ -279,7 +275,8 @@ impl SqlAnalytics<'_> {
 impl AnalyticsRepository for SqlAnalytics<'_> {
     async fn state(&mut self) -> Result<AnalyticsState> {
         let row = self.0.fetch_optional(&STATE, Vec::new()).await?;
-        let missing = Error::Internal { context: "reading the state of the figures, whose row is missing", source: None };
+        let missing =
+            Error::Internal { context: "reading the state of the figures, whose row is missing", source: None };
         row.as_ref().map(read_state).transpose()?.ok_or(missing)
     }
 
@@ -344,9 +341,8 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
             };
         }
         let mut products: BTreeMap<ProductId, ProductDay> = BTreeMap::new();
-        let new = |product_id| {
-            ProductDay { product_id, units: 0, revenue: money(0), canceled_units: 0, canceled: money(0) }
-        };
+        let new =
+            |product_id| ProductDay { product_id, units: 0, revenue: money(0), canceled_units: 0, canceled: money(0) };
         for r in self.0.fetch_all(&LINES_OF, vec![from.into(), until.into()]).await? {
             let (kind, units, total) = (r.stored(1)?, r.i64(2)?, r.i64(3)?);
             sales.units = sum(sales.units, units_of(kind, units))?;

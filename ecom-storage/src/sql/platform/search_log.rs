@@ -86,12 +86,7 @@ impl SearchLogRepository for SqlSearchLog<'_> {
         Ok(())
     }
 
-    async fn list(
-        &mut self,
-        range: &DayRange,
-        sort: SearchTermSort,
-        paging: &Paging,
-    ) -> Result<Page<SearchTerm>> {
+    async fn list(&mut self, range: &DayRange, sort: SearchTermSort, paging: &Paging) -> Result<Page<SearchTerm>> {
         let mut b = Builder::on(&SUMS, self.0.dialect());
         matching(&mut b, range, sort);
         let by = column(sort);

@@ -198,10 +198,8 @@ static BILLS_OF: Sql = Sql::of(&BILLS, "SELECT {*} FROM bills WHERE order_id IN 
 static DELETE_ADJUSTMENTS: Sql = Sql::new("DELETE FROM order_adjustments WHERE order_id = $1");
 static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE order_id = $1 ORDER BY seq");
 
-static CANCELLATIONS_OF: Sql = Sql::of(
-    &CANCELLATIONS,
-    "SELECT {*} FROM order_cancellations WHERE order_id = $1 ORDER BY seq, order_line_id",
-);
+static CANCELLATIONS_OF: Sql =
+    Sql::of(&CANCELLATIONS, "SELECT {*} FROM order_cancellations WHERE order_id = $1 ORDER BY seq, order_line_id");
 static WITHOUT_CANCELLATIONS: Sql = Sql::new(
     "SELECT DISTINCT l.order_id FROM order_lines l WHERE l.order_id > $1 AND l.canceled > \
      (SELECT coalesce(SUM(c.units), 0) FROM order_cancellations c \

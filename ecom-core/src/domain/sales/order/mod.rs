@@ -363,9 +363,8 @@ impl OrderCancellation {
         if units <= 0 {
             return None;
         }
-        let value = |amount: i64| {
-            first_units(amount, from + units, line.quantity) - first_units(amount, from, line.quantity)
-        };
+        let value =
+            |amount: i64| first_units(amount, from + units, line.quantity) - first_units(amount, from, line.quantity);
         let (all, currency) = (&line.totals, line.totals.total.currency());
         let subtotal = units * line.unit_price.minor();
         let paid = value(all.subtotal.minor() - all.discount.minor());

@@ -58,12 +58,7 @@ async fn add(storage: &Arc<dyn Storage>, counts: &[SearchCount]) {
     attempt!(storage, search_log.add(counts)).unwrap();
 }
 
-async fn list(
-    storage: &Arc<dyn Storage>,
-    range: &DayRange,
-    sort: SearchTermSort,
-    paging: &Paging,
-) -> Page<SearchTerm> {
+async fn list(storage: &Arc<dyn Storage>, range: &DayRange, sort: SearchTermSort, paging: &Paging) -> Page<SearchTerm> {
     read!(storage, search_log.list(range, sort, paging))
 }
 
