@@ -204,8 +204,8 @@ impl SqlStorage {
 
 /// Opens a connection for changes of the schema, besides those of the pool.
 async fn open(opener: &Opener, unlimited: &Shared) -> Result<Conn> {
-    let opened = tokio::time::timeout(OPEN_LIMIT, opener.open(unlimited)).await;
-    opened.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
+    let conn = tokio::time::timeout(OPEN_LIMIT, opener.open(unlimited)).await;
+    conn.map_err(|e| Error::unavailable(Dependency::Database, e))?.map_err(|e| match e.kind {
         Kind::Setup(_) => e.at_start(),
         _ => Error::unavailable(Dependency::Database, e.source),
     })
