@@ -238,7 +238,7 @@ pub async fn the_next_delivery_of_an_aggregate_is_found_once_none_is_due(storage
     same(next().await, None, contract, "one is due");
     let mut pending = read!(storage, webhook_deliveries.pending_of(to.id, &[aggregate, Uuid::from_u128(9)]));
     same(pending.pop(), Some(aggregate), "`pending_of` returns the aggregates with pending deliveries.", "one of two");
-    same(pending, vec![], "`pending_of` returns each aggregate once.", "one of two");
+    same(pending.len(), 0, "`pending_of` returns each aggregate once.", "one of two");
     update(storage, &all[0], &all[0].abandoned(at(1))).await;
     same(next().await, Some(2), contract, "the first has ended");
     let orphans = read!(storage, webhook_deliveries.orphans(9));
@@ -306,7 +306,7 @@ pub async fn old_deliveries_and_those_of_a_deleted_webhook_are_removed(storage: 
     same(attempt!(storage, webhook_deliveries.trim(at(5), 9)).unwrap(), 1, "Only older ones are removed.", "the other");
     same(rest().await, vec![3], "Only older ones are removed.", "the rest");
     attempt!(storage, webhooks.delete(to.id)).unwrap();
-    same(rest().await, vec![], "The deliveries of a deleted webhook are removed.", "the last");
+    same(rest().await.len(), 0, "The deliveries of a deleted webhook are removed.", "the last");
     same(read!(storage, webhooks.get(to.id)), None, "A deleted webhook is gone.", "`get`");
     let page = read!(storage, webhooks.list(&Paging::first(9)));
     same(page.items, vec![other], "The other webhook stays.", "`list`");
