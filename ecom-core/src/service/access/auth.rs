@@ -469,11 +469,11 @@ impl<'a> AuthService<'a> {
             let begun = self.begin(&mut tx, &user, user_agent).await?;
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
-        let begun = self.cx.write(begin).await;
-        if matches!(begun, Err(Error::InvalidCredentials)) {
+        let done = self.cx.write(begin).await;
+        if matches!(done, Err(Error::InvalidCredentials)) {
             log_failure(known);
         }
-        let ((session, refresh), user) = begun?;
+        let ((session, refresh), user) = done?;
         self.tokens(&user, &session, refresh, &prepared)
     }
 
