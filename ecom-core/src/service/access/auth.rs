@@ -807,6 +807,7 @@ pub(super) fn address(email: &str) -> Result<(&str, SecretHash)> {
     Ok((email, SecretHash::of(fold_key(email).as_bytes())))
 }
 
+/// Logs that a login was refused.
 fn log_failure(user: Option<UserId>) {
     let (event, user) = (log_event::LOGIN_FAILED, user.map(tracing::field::display));
     tracing::info!(target: log_event::TARGET, event, user, "a login was refused");
