@@ -114,7 +114,10 @@ async fn writes_are_logged_after_their_commit_and_refusals_at_once() {
     assert_eq!(events.iter().map(|fields| &*fields["event"]).collect::<Vec<_>>(), ["stock_low", "order_placed"]);
     assert_eq!((&*events[0]["available"], &*events[0]["threshold"]), ("5", "5"));
     let shown = ["order", "number", "lines", "total", "currency"].map(|field| events[1][field].clone());
-    assert_eq!(shown, [placed.id.to_string(), placed.number.clone(), "1".to_owned(), "6.00".to_owned(), "USD".to_owned()]);
+    assert_eq!(
+        shown,
+        [placed.id.to_string(), placed.number.clone(), "1".to_owned(), "6.00".to_owned(), "USD".to_owned()]
+    );
 
     shop.orders().cancel(placed.id).await.unwrap();
     assert_eq!(log.names(), ["order_canceled"]);
@@ -135,7 +138,8 @@ async fn writes_are_logged_after_their_commit_and_refusals_at_once() {
 async fn the_background_work_logs_mails_and_jobs_that_stay_failed() {
     let (log, _guard) = Captured::start();
     let shop = open().await;
-    let pen = shop.products().create(&ProductInput::new("Pen").price("2 USD".parse().unwrap()).stock(80)).await.unwrap();
+    let pen =
+        shop.products().create(&ProductInput::new("Pen").price("2 USD".parse().unwrap()).stock(80)).await.unwrap();
     let placed = shop.orders().place(&order(&pen, 1, "2.00")).await.unwrap();
     let job = shop.jobs().enqueue(&NewJob::new("broken")).await.unwrap();
     log.take();
@@ -145,6 +149,12 @@ async fn the_background_work_logs_mails_and_jobs_that_stay_failed() {
     let mut events = log.take();
     events.sort_by_key(|fields| fields["event"].clone());
     let [parked, sent] = &*events else { panic!("two events: {events:?}") };
-    assert_eq!((&*parked["event"], &parked["job"], &*parked["error"]), ("job_parked", &job.id.to_string(), "it cannot work"));
-    assert_eq!((&*sent["event"], &*sent["mail"], &sent["about"]), ("mail_sent", "order_confirmation", &placed.id.to_string()));
+    assert_eq!(
+        (&*parked["event"], &parked["job"], &*parked["error"]),
+        ("job_parked", &job.id.to_string(), "it cannot work")
+    );
+    assert_eq!(
+        (&*sent["event"], &*sent["mail"], &sent["about"]),
+        ("mail_sent", "order_confirmation", &placed.id.to_string())
+    );
 }

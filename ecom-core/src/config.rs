@@ -102,8 +102,8 @@ pub struct ShopConfig {
     pub mail_from: MailAddress,
     /// Whether the buyer of a new order gets a mail that confirms it, if the shop has a mailer. Default true.
     pub order_confirmation: bool,
-    /// How long a cart has not changed when its shopper gets a mail that reminds of it: 15 min to 30 days, and less than
-    /// `cart_ttl`. A cart gets one such mail at most, and none once it is ordered. Default `None`: no such mails are
+    /// How long a cart has not changed when its shopper gets a mail that reminds of it: 15 min to 30 days, and less
+    /// than `cart_ttl`. A cart gets one such mail at most, and none once it is ordered. Default `None`: no such mails are
     /// sent, because many countries require that the shopper has agreed to them.
     pub abandoned_cart_after: Option<Duration>,
     /// The address that gets a mail when SKUs become low. Default `None`: no such mails are sent.

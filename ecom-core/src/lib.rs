@@ -306,7 +306,8 @@ pub mod platform {
         LiveEnd, LiveEvent, LiveFilter, LiveKind, LiveLevel, LiveMessage, LiveStock,
     };
     pub use crate::domain::platform::mail::{
-        MailAbout, MailAddress, MailContent, MailKind, MailLine, MailLowStock, MailMessage, MailOrder, MailText, MailToken,
+        MailAbout, MailAddress, MailContent, MailKind, MailLine, MailLowStock, MailMessage, MailOrder, MailText,
+        MailToken,
     };
     pub use crate::domain::platform::outbox::{
         Event, EventBatch, EventKind, ImportedProducts, OutboxPosition, PriceChange, StockChange,

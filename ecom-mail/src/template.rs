@@ -138,13 +138,7 @@ impl MailTemplates for Templates {
 }
 
 /// Returns the values of all mails, with those of what a mail is about.
-fn values(
-    shop_name: &str,
-    public_url: &str,
-    (name, email): (Option<&str>, &str),
-    link: &str,
-    about: Value,
-) -> Value {
+fn values(shop_name: &str, public_url: &str, (name, email): (Option<&str>, &str), link: &str, about: Value) -> Value {
     context! { shop_name, public_url, name, email, link, ..about }
 }
 

@@ -126,7 +126,8 @@ impl Reader<'_> {
         if after.is_none() {
             self.bad(
                 name,
-                "must be `off`, or a whole number of seconds without a unit, 900 to 2592000 and less than ECOM_CART_TTL",
+                "must be `off`, or a whole number of seconds without a unit, 900 to 2592000, which is less than \
+                 ECOM_CART_TTL",
             );
         }
         after

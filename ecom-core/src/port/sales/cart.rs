@@ -58,8 +58,9 @@ port! {
         async fn expired(&mut self, state: CartState, at: Timestamp, limit: u32) -> Result<Vec<CartId>>;
 
         /// Returns at most `limit` open carts that were last changed at or before `until` and come after a cart in the
-        /// order of the times of their last changes and their ids, in this order, with these times. Carts without lines,
-        /// without a customer and an email address, and carts that were imported or reminded of are left out.
+        /// order of the times of their last changes and their ids, in this order, with these times. It leaves out carts
+        /// without lines, carts with neither a customer nor an email address, imported carts, and carts whose shopper
+        /// was reminded.
         async fn idle(
             &mut self,
             after: (Timestamp, CartId),

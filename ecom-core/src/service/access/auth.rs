@@ -469,11 +469,11 @@ impl<'a> AuthService<'a> {
             let begun = self.begin(&mut tx, &user, user_agent).await?;
             tx.ended(Ok((begun, user))).map(|done| (done, tx))
         };
-        let begun = self.cx.write(begin).await;
-        if matches!(begun, Err(Error::InvalidCredentials)) {
+        let done = self.cx.write(begin).await;
+        if matches!(done, Err(Error::InvalidCredentials)) {
             log_failure(known);
         }
-        let ((session, refresh), user) = begun?;
+        let ((session, refresh), user) = done?;
         self.tokens(&user, &session, refresh, &prepared)
     }
 
@@ -807,6 +807,7 @@ pub(super) fn address(email: &str) -> Result<(&str, SecretHash)> {
     Ok((email, SecretHash::of(fold_key(email).as_bytes())))
 }
 
+/// Logs that a login was refused.
 fn log_failure(user: Option<UserId>) {
     let (event, user) = (log_event::LOGIN_FAILED, user.map(tracing::field::display));
     tracing::info!(target: log_event::TARGET, event, user, "a login was refused");

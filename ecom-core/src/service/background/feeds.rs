@@ -129,8 +129,14 @@ impl Poll {
                 let failed = |state: &FeedState| Some(state.failed(&shown, state.done, asked, every, self.cx.now()));
                 let after = self.change(failed).await?;
                 let next = after.map(|state| state.next_poll_at);
-                let (event, error) = (log_event::FEED_FAILED, WithCauses(&error));
-                tracing::warn!(target: log_event::TARGET, event, feed = name, %error, ?next, "a feed could not be read");
+                tracing::warn!(
+                    target: log_event::TARGET,
+                    event = log_event::FEED_FAILED,
+                    feed = name,
+                    error = %WithCauses(&error),
+                    ?next,
+                    "a feed could not be read"
+                );
                 Ok(())
             }
             Ok(Fetched::Unchanged) => {
@@ -197,8 +203,15 @@ impl Poll {
         let after = self.change(ended).await?;
         if let End::Failed { error, .. } = end {
             let next = after.map(|state| state.next_poll_at);
-            let (event, feed) = (log_event::FEED_FAILED, self.feed.name());
-            tracing::warn!(target: log_event::TARGET, event, feed, %job, error, ?next, "the import of a feed has failed");
+            tracing::warn!(
+                target: log_event::TARGET,
+                event = log_event::FEED_FAILED,
+                feed = self.feed.name(),
+                %job,
+                error,
+                ?next,
+                "the import of a feed has failed"
+            );
         }
         Ok(())
     }

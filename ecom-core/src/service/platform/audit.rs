@@ -57,7 +57,7 @@ impl<'a> AuditService<'a> {
         self.audit_orders(&mut report).await?;
         let event = log_event::AUDIT_FINDING;
         for AuditFinding { entity, id, message } in report.findings.iter().take(LOGGED_AT_ONCE) {
-            tracing::error!(target: log_event::TARGET, event, %entity, %id, finding = message, "the audit has a finding");
+            tracing::error!(target: log_event::TARGET, event, %entity, %id, finding = message, "an audit has a finding");
         }
         Ok(report)
     }

@@ -1,6 +1,6 @@
 //! Mails. A consumer of the log of events ([`Mails`]) creates a job for each event that asks for a mail, and the worker
-//! of the jobs makes the mail and sends it ([`SendMail`]). So neither an event nor a job contains an address, a name or a
-//! token, and a mail is sent only after the transaction that asks for it. Reminders of carts have no event: the
+//! of the jobs makes the mail and sends it ([`SendMail`]). So neither an event nor a job contains an address, a name or
+//! a token, and a mail is sent only after the transaction that asks for it. Reminders of carts have no event: the
 //! background work creates their jobs ([`Reminders`](crate::service::sales::reminder::Reminders)).
 //!
 //! A mail may be sent twice: the process can die after the mail server has taken the mail, and before that is recorded.
@@ -124,7 +124,8 @@ async fn enqueue_low_stock(tx: &mut Tx<'_>, mut left: &[&Event], now: Timestamp)
             let (events, skus): (Vec<EventId>, Vec<Uuid>) =
                 left[..taken].iter().map(|event| (event.id, event.aggregate_id)).unzip();
             let mail = MailKind::LowStock.as_str();
-            let parameters = [(MAIL, json!(mail)), (EVENT, json!(first.id)), (SKUS, json!(skus)), (EVENTS, json!(events))];
+            let parameters =
+                [(MAIL, json!(mail)), (EVENT, json!(first.id)), (SKUS, json!(skus)), (EVENTS, json!(events))];
             tx.jobs().insert(&job(id, map(parameters), first.occurred_at, now)).await?;
             tx.wake();
             taken

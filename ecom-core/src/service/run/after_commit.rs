@@ -14,7 +14,8 @@ use crate::port::cache::CacheKey;
 ///
 /// A host that commits the transaction itself calls [`AfterCommit::run`] afterwards. If it does not, every process,
 /// this one included, learns of the write from the outbox within
-/// [`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval), and the write has no named events in the log.
+/// [`ShopConfig::poll_interval`](crate::config::ShopConfig::poll_interval), and the named events of the write are not
+/// logged.
 #[must_use = "run it after the commit, or caches stay old until the outbox is read"]
 pub struct AfterCommit {
     cx: Arc<Context>,

@@ -70,7 +70,7 @@ impl Notice {
             ),
             Self::SessionReused { session, user } => {
                 let event = log_event::SESSION_REUSED;
-                tracing::warn!(target: TARGET, event, %session, %user, "a refresh token was used again; its session ends");
+                tracing::warn!(target: TARGET, event, %session, %user, "a refresh token was used again");
             }
             Self::JobParked { job, kind, attempts, error } => tracing::error!(
                 target: TARGET,

@@ -8,15 +8,14 @@ use crate::domain::platform::mail::{MailAbout, MailLine, MailOrder};
 use crate::domain::sales::order::{OrderLine, OrderStatus};
 use crate::error::Result;
 use crate::id::OrderId;
-use crate::port::storage::Repositories as _;
 use crate::service::platform::mail::Letter;
 use crate::service::run::context::Context;
 
 /// Returns the letter about an order; `None` for an order that was canceled, deleted, erased or imported, and for one
 /// without an email address or without lines.
 ///
-/// A guest's name and address are not in the mail: whoever places an order with the email address of somebody else would
-/// otherwise choose the text that the owner reads as one of the shop.
+/// A guest's name and address are not in the mail: whoever places an order with the email address of somebody else
+/// would otherwise choose the text that the owner reads as one of the shop.
 pub(crate) async fn letter(cx: &Arc<Context>, id: OrderId) -> Result<Option<Letter>> {
     let found = cx.storage.connect().await?.orders().get(id, IncludeDeleted::No).await?;
     let Some(order) = found.filter(|order| order.status != OrderStatus::Canceled && order.external.is_none()) else {

@@ -1,7 +1,7 @@
 //! The mail that reminds a shopper of a cart: when it is asked for, and what is in it.
 //!
-//! A cart gets at most one such mail. Its row records that the mail was asked for ([`CartRepository::set_reminded`]), in
-//! the transaction that creates the job, under the lock of the cart, which a checkout takes too.
+//! A cart gets at most one such mail. Its row records that the mail was asked for ([`CartRepository::set_reminded`]),
+//! in the transaction that creates the job, under the lock of the cart, which a checkout takes too.
 //!
 //! [`CartRepository::set_reminded`]: crate::port::CartRepository::set_reminded
 
@@ -61,7 +61,8 @@ impl Reminders {
         let ids = &ids;
         let enqueue = |mut tx: Tx<'static>| async move {
             let mut asked = 0_u64;
-            for cart in tx.carts().lock(ids).await? {
+            let locked = tx.carts().lock(ids).await?;
+            for cart in locked {
                 // A shopper may have changed or ordered it before it was locked.
                 if cart.audit.updated_at > until || !is_abandoned(&cart, now) {
                     continue;
@@ -110,19 +111,20 @@ where
     let found = match cart.customer_id {
         Some(id) => {
             let found = db.customers().get(id, IncludeDeleted::No).await?;
-            found.filter(|c| c.erased_at.is_none()).map(|c| (c.email, Some(format!("{} {}", c.first_name, c.last_name))))
+            found
+                .filter(|c| c.erased_at.is_none())
+                .map(|c| (c.email, Some(format!("{} {}", c.first_name, c.last_name))))
         }
         None => cart.email.clone().map(|email| (email, None)),
     };
     let Some((email, name)) = found else { return Ok(None) };
-    let since =
-        OrderFilter { email: Some(email.clone()), from: Some(cart.audit.updated_at), ..OrderFilter::default() };
+    let since = OrderFilter { email: Some(email.clone()), from: Some(cart.audit.updated_at), ..OrderFilter::default() };
     let has_ordered = db.orders().count(&since, 1).await?.count > 0;
     Ok((!has_ordered).then_some((email, name)))
 }
 
-/// Returns the letter about a cart; `None` if it is no longer as it was when the mail was asked for, or if nothing in it
-/// is for sale. Attributes of lines are not in the mail, because shoppers choose them.
+/// Returns the letter about a cart; `None` if it is no longer as it was when the mail was asked for, or if nothing in
+/// it is for sale. Attributes of lines are not in the mail, because shoppers choose them.
 pub(crate) async fn letter(cx: &Arc<Context>, id: CartId, version: i64) -> Result<Option<Letter>> {
     let mut db = cx.storage.connect().await?;
     let Some(cart) = db.carts().get(id).await?.filter(|cart| cart.audit.version == version) else { return Ok(None) };

@@ -59,7 +59,7 @@ impl Index {
             _ => {
                 if attempt.answered() {
                     let event = log_event::SEARCH_RESTORED;
-                    tracing::info!(target: log_event::TARGET, event, engine, "the search engine `{engine}` answers again");
+                    tracing::info!(target: log_event::TARGET, event, engine, "the search engine answers again");
                 }
             }
         }

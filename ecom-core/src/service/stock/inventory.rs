@@ -234,8 +234,8 @@ async fn adjust_all_in(cx: &Context, tx: &mut Tx<'_>, postings: &[Posting]) -> R
 }
 
 /// Applies movements of SKUs that the transaction has locked, and returns the changes of their products for
-/// [`Tx::emit_all`]. `levels` are those before the movements. A SKU becomes low by the sum of its movements, since nobody
-/// sees a level in between.
+/// [`Tx::emit_all`]. `levels` are those before the movements. A SKU becomes low by the sum of its movements, since
+/// nobody sees a level in between.
 pub(crate) async fn post(
     tx: &mut Tx<'_>,
     movements: &[StockMovement],
@@ -255,9 +255,9 @@ pub(crate) async fn post(
     }
     let mut low_of: HashMap<ProductId, Vec<LowStock>> = HashMap::new();
     for (sku, delta) in deltas {
-        let crossed = levels.get(&sku).and_then(|before| {
-            LowStock::crossed(before, &StockLevel { on_hand: before.on_hand + delta, ..*before })
-        });
+        let crossed = levels
+            .get(&sku)
+            .and_then(|before| LowStock::crossed(before, &StockLevel { on_hand: before.on_hand + delta, ..*before }));
         if let Some(low) = crossed {
             low_of.entry(low.product_id).or_default().push(low);
         }

@@ -8,7 +8,6 @@ use crate::domain::platform::mail::{MailAbout, MailLowStock};
 use crate::domain::sales::offer::Offer;
 use crate::error::Result;
 use crate::id::SkuId;
-use crate::port::storage::Repositories as _;
 use crate::service::platform::mail::Letter;
 use crate::service::run::context::Context;
 

@@ -103,12 +103,7 @@ impl LiveEventView {
 
 impl From<&LowStock> for LiveLowStockView {
     fn from(low: &LowStock) -> Self {
-        Self {
-            sku_id: low.sku_id.0,
-            product_id: low.product_id.0,
-            available: low.available,
-            threshold: low.threshold,
-        }
+        Self { sku_id: low.sku_id.0, product_id: low.product_id.0, available: low.available, threshold: low.threshold }
     }
 }
 

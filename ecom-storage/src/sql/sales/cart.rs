@@ -102,8 +102,8 @@ static EXPIRED: Sql =
     Sql::new("SELECT id FROM carts WHERE state = $1 AND expires_at <= $2 ORDER BY expires_at, id LIMIT $3");
 static IDLE: Sql = Sql::new(
     "SELECT id, updated_at FROM carts WHERE state = $1 AND updated_at >= $2 AND (updated_at > $2 OR id > $3) \
-     AND updated_at <= $4 AND reminded_at IS NULL AND source IS NULL AND (email IS NOT NULL OR customer_id IS NOT NULL) \
-     AND EXISTS (SELECT 1 FROM cart_lines l WHERE l.cart_id = carts.id) ORDER BY updated_at, id LIMIT $5",
+     AND updated_at <= $4 AND reminded_at IS NULL AND source IS NULL \
+     AND (email IS NOT NULL OR customer_id IS NOT NULL) AND EXISTS (SELECT 1 FROM cart_lines l WHERE l.cart_id = carts.id) ORDER BY updated_at, id LIMIT $5",
 );
 static SET_REMINDED: Sql = Sql::new("UPDATE carts SET reminded_at = $1 WHERE id = $2 AND reminded_at IS NULL");
 static REMINDED_SINCE: Sql = Sql::new("SELECT 1 FROM carts WHERE email_key = $1 AND reminded_at > $2 LIMIT 1");

@@ -237,7 +237,9 @@ async fn insert_orders(
         tx.carts().set_ordered(&carts, now, actor).await?;
     }
     tx.emit_all(changes).await?;
-    records.iter().for_each(|record| tx.note(Notice::placed(&record.order)));
+    for record in &records {
+        tx.note(Notice::placed(&record.order));
+    }
     Ok(records)
 }
 

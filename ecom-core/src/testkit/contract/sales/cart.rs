@@ -472,7 +472,8 @@ pub async fn idle_carts_are_found_in_pages_until_they_are_reminded_of(storage: &
         Cart { external, ..at(-1, guest, CartState::Open) },
     ];
     insert(storage, &carts).await.unwrap();
-    let expected = |places: &[usize]| places.iter().map(|i| (carts[*i].audit.updated_at, carts[*i].id)).collect::<Vec<_>>();
+    let expected =
+        |places: &[usize]| places.iter().map(|i| (carts[*i].audit.updated_at, carts[*i].id)).collect::<Vec<_>>();
     let idle = async |after: (Timestamp, CartId), limit: u32| read!(storage, carts.idle(after, now, limit));
     let start = (now - Duration::from_secs(60), CartId(uuid::Uuid::nil()));
     assert_eq!(idle(start, 10).await, expected(&[3, 1, 2, 0]));
