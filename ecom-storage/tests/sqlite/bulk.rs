@@ -108,18 +108,21 @@ async fn an_import_in_bulk_that_dies_leaves_no_index_missing() -> TestResult {
     let before = rows(&dir, INDEXES).await?;
     let shop = Shop::new(ShopParts::new(Arc::new(s), Arc::new(NoSearch)))?;
     let options = || ImportOptions::default().batch(8).bulk(true);
-    let (hold, held) = mpsc::channel();
+    let (gate, held) = mpsc::channel();
     let (to, mut batches) = tokio::sync::mpsc::unbounded_channel();
     let importing = shop.clone();
     let import = tokio::spawn(async move {
         let records = Box::new(Records { next: 0, held });
-        importing.import().products_from(records, options(), |report| drop(to.send(report.inserted))).await.map(drop)
+        let progress = |report: &ImportReport| {
+            let _ = to.send(report.inserted);
+        };
+        importing.import().products_from(records, options(), progress).await.map(drop)
     });
     assert_eq!(batches.recv().await, Some(8));
     assert_eq!(rows(&dir, DEFERRED).await?.len(), DROPPED, "the indexes are dropped during the import");
     import.abort();
     let _ = import.await;
-    drop(hold);
+    drop(gate);
     shop.storage().close().await;
 
     let s = at(&dir);
@@ -142,18 +145,20 @@ async fn a_running_process_restores_the_indexes_of_a_dead_import() -> TestResult
     let clock = Arc::new(ManualClock::at_micros(1_767_323_045_678_901));
     let parts = ShopParts::new(Arc::new(s), Arc::new(NoSearch));
     let shop = Shop::new(ShopParts { clock: clock.clone(), ..parts })?;
-    let (hold, held) = mpsc::channel();
+    let (gate, held) = mpsc::channel();
     let (to, mut batches) = tokio::sync::mpsc::unbounded_channel();
     let importing = shop.clone();
     let import = tokio::spawn(async move {
         let (records, options) = (Box::new(Records { next: 0, held }), ImportOptions::default().batch(8).bulk(true));
-        let progress = |report: &ImportReport| drop(to.send(report.inserted));
+        let progress = |report: &ImportReport| {
+            let _ = to.send(report.inserted);
+        };
         importing.import().as_job(ImportKind::Products, records, options, progress).await.map(drop)
     });
     assert_eq!(batches.recv().await, Some(8));
     import.abort();
     let _ = import.await;
-    drop(hold);
+    drop(gate);
     assert_eq!(rows(&dir, DEFERRED).await?.len(), DROPPED);
     clock.advance(std::time::Duration::from_secs(60));
     shop.run_background_pass(Pass::Everything, std::future::pending()).await;
