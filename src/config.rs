@@ -350,11 +350,7 @@ impl ServerConfig {
             .order_batch(r.size("ECOM_ORDER_BATCH", defaults.order_batch, 1..=1_000))
             .live_buffer(r.size("ECOM_LIVE_BUFFER", defaults.live_buffer, 1..=10_000))
             .webhook_timeout(r.milliseconds("ECOM_WEBHOOKS_TIMEOUT", defaults.webhook_timeout, 100..=60_000))
-            .webhook_retention(r.seconds(
-                "ECOM_WEBHOOKS_RETENTION",
-                defaults.webhook_retention,
-                86_400..=365 * 86_400,
-            ))
+            .webhook_retention(r.seconds("ECOM_WEBHOOKS_RETENTION", defaults.webhook_retention, 86_400..=365 * 86_400))
             .webhook_off_after(r.seconds("ECOM_WEBHOOKS_OFF_AFTER", defaults.webhook_off_after, 60..=30 * 86_400));
         let webhooks_allow = r.networks("ECOM_WEBHOOKS_ALLOW");
         let webhooks_allow_http = r.flag("ECOM_WEBHOOKS_ALLOW_HTTP", false);

@@ -104,7 +104,9 @@ impl WebhookSender for HttpWebhookSender {
 
     async fn send(&self, message: &WebhookMessage) -> Result<WebhookAnswer, WebhookError> {
         if self.refuses(&message.url).is_some() {
-            return Err(WebhookError::new("the URL of the webhook is refused: its scheme or its address is not allowed"));
+            return Err(WebhookError::new(
+                "the URL of the webhook is refused: its scheme or its address is not allowed",
+            ));
         }
         let request = self.client.post(&message.url).map_err(|refusal| WebhookError::new(refused(refusal)))?;
         let request = request

@@ -611,13 +611,7 @@ impl WebhookDelivery {
     }
 
     /// Returns a delivery that tests a webhook. Nothing waits for it.
-    pub(crate) fn test(
-        id: WebhookDeliveryId,
-        webhook: WebhookId,
-        event: EventId,
-        now: Timestamp,
-        by: &Actor,
-    ) -> Self {
+    pub(crate) fn test(id: WebhookDeliveryId, webhook: WebhookId, event: EventId, now: Timestamp, by: &Actor) -> Self {
         let data = json!({ "webhook_id": webhook });
         Self {
             id,

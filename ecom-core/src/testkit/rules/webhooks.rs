@@ -224,9 +224,7 @@ pub async fn a_receiver_that_does_not_answer_holds_up_no_other(f: &ShopFixture) 
     let shop = process(f, &receiver);
     let silent = subscribe(&shop, URL).await;
     let other = subscribe(&shop, OTHER_URL).await;
-    receiver.decides(|message| {
-        if message.url.as_str() == OTHER_URL { Answer::Status(200) } else { Answer::Silent }
-    });
+    receiver.decides(|message| if message.url.as_str() == OTHER_URL { Answer::Status(200) } else { Answer::Silent });
     let background = shop.start();
     let mut products = Vec::new();
     for n in 0..10 {
