@@ -46,7 +46,9 @@ async fn a_webhook_is_created_shown_changed_and_deleted() {
     assert_eq!(webhook["events"], json!(["product.created", "product.updated"]));
     let secret = webhook.as_object_mut().unwrap().remove("secret").unwrap();
     assert!(secret.as_str().unwrap().starts_with("whsec_"), "{secret}");
-    golden("webhook", &webhook);
+    let mut shown = webhook.clone();
+    shown["id"] = json!("the id");
+    golden("webhook", &shown);
     let read = kept_private(api.get(&path).await.ok(200));
     assert_eq!(read.data(), webhook, "the secret is shown once");
     assert_eq!(api.get("/webhooks").await.ok(200).data(), json!([webhook]));
@@ -97,14 +99,24 @@ async fn the_log_shows_deliveries_and_replays_them() {
     let product = api.product(lamp()).await;
     pass(&api).await;
     let list = kept_private(api.get(&format!("/webhooks/deliveries?webhook_id={}", id(&webhook))).await.ok(200));
-    let mut delivery = list.data()[0].clone();
+    let delivery = list.data()[0].clone();
     assert_eq!(delivery["payload"]["data"]["aggregate_id"], product["id"]);
     let path = format!("/webhooks/deliveries/{}", id(&delivery));
     assert_eq!(api.get(&path).await.ok(200).data(), delivery);
     assert!(delivery["duration_ms"].is_number(), "{delivery}");
-    delivery["duration_ms"] = json!(12);
-    delivery["next_attempt_at"] = json!("the pause is random");
-    golden("webhook_delivery", &delivery);
+    let mut shown = delivery.clone();
+    shown["duration_ms"] = json!(12);
+    shown["next_attempt_at"] = json!("the pause is random");
+    let sku = &mut shown["payload"]["data"]["stock"][0]["sku_id"];
+    assert_eq!(*sku, product["skus"][0]["id"]);
+    *sku = json!("the SKU");
+    shown["payload"]["data"]["id"] = json!("the event");
+    shown["payload"]["data"]["aggregate_id"] = json!("the product");
+    for (field, text) in [("id", "the id"), ("webhook_id", "the webhook"), ("event_id", "the event")] {
+        shown[field] = json!(text);
+    }
+    shown["aggregate_id"] = json!("the product");
+    golden("webhook_delivery", &shown);
     let failing = api.get(&format!("/webhooks/{}", id(&webhook))).await.ok(200).data();
     assert_eq!((&failing["failures"], failing["failing_since"].is_string()), (&json!(1), true));
 
@@ -127,8 +139,6 @@ async fn the_log_shows_deliveries_and_replays_them() {
     let next = page.json()["links"]["next"].as_str().unwrap().to_owned();
     let rest = api.call("GET", &next, &[], None).await.ok(200);
     assert_eq!((kinds(&rest), &rest.json()["links"]["next"]), (vec!["product.created".to_owned()], &Value::Null));
-    let event = done.data().as_array().unwrap().len();
-    assert_eq!(event, 2);
     let of_event = format!("/webhooks/deliveries?event_id={}", delivery["event_id"].as_str().unwrap());
     assert_eq!(kinds(&api.get(&of_event).await.ok(200)), ["product.created"]);
 }

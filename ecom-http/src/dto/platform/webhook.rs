@@ -30,7 +30,7 @@ pub(crate) struct WebhookView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     pub secret: Option<&'a str>,
-    /// Until when an earlier secret signs messages as well (RFC 3339, UTC); null if there is none.
+    /// Until when an earlier secret signs messages as well (RFC 3339, UTC), which may have passed; null if there is none.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub previous_secret_until: Option<DateTime<Utc>>,
     /// The number of failures since the last success. Attempts that ran at the same time count as one.
