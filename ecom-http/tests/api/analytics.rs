@@ -121,8 +121,9 @@ async fn the_text_of_a_stranger_is_no_formula_in_a_table() {
     api.shop.search_log().flush().await.unwrap();
     let table = csv(&api, "/analytics/zero-results").await;
     assert_eq!(text(&table), "query,searches,without_result,partial_result\n\"'=SUM(A1,\"\"x\"\")\",1,1,0\n");
-    let json = api.call("GET", &format!("{API}/analytics/zero-results?format=json"), &[("accept", "text/csv")], None);
-    assert_eq!(json.await.ok(200).data()[0]["query"], "=SUM(A1,\"x\")");
+    let path = format!("{API}/analytics/zero-results?format=json");
+    let json = api.call("GET", &path, &[("accept", "text/csv")], None).await.ok(200).data();
+    assert_eq!(json[0]["query"], "=SUM(A1,\"x\")");
 }
 
 #[tokio::test]
