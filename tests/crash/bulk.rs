@@ -39,8 +39,10 @@ struct Halting {
 
 impl Read for Halting {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
-        while self.left == 0 {
-            std::thread::park();
+        if self.left == 0 {
+            loop {
+                std::thread::park();
+            }
         }
         let most = to.len().min(self.left);
         let n = self.file.read(&mut to[..most])?;
