@@ -97,20 +97,27 @@ impl Work for FollowSales {
     async fn step(&mut self, lease: Option<&mut Lease>) -> Result<bool, BoxError> {
         let Some(lease) = lease else { return Ok(false) };
         let cx = self.cx.clone();
-        if !self.is_prepared {
+        let is_first = !self.is_prepared;
+        if is_first {
             prepare(&cx).await?;
             self.is_prepared = true;
         }
         let log = EventLog::new(&cx, Principal::system());
-        let batch = log.read(lease.position, BATCH).await?;
-        if batch.end == lease.position {
-            return Ok(false);
-        }
+        let mut batch = log.read(lease.position, BATCH).await?;
+        let is_empty = batch.end == lease.position;
         // Only asked if there may be a gap, so that following the log costs one statement.
         let hole = batch.events.first().is_none_or(|(first, _)| first.seq != lease.position.seq + 1);
-        if hole && lease.position < log.bounds().await?.0 {
-            tracing::warn!("events were trimmed before analytics has seen them; the figures of sales are rebuilt");
-            require_rebuild(&cx, &cx.config.time_zone).await?;
+        if is_first || (hole && !is_empty) {
+            let horizon = log.bounds().await?.0;
+            if lease.position < horizon {
+                tracing::warn!("events were trimmed before analytics has seen them; the figures of sales are rebuilt");
+                let zone = cx.storage.connect().await?.analytics().state().await?.zone()?;
+                require_rebuild(&cx, &zone).await?;
+                batch.end = batch.end.max(horizon);
+            }
+        }
+        if batch.end == lease.position {
+            return Ok(false);
         }
         for _ in 0..TRIES {
             match self.handle(&batch, lease).await? {

@@ -388,47 +388,49 @@ impl<'a> AnalyticsService<'a> {
     }
 }
 
-/// Returns what was canceled of an order and is not recorded, by its history. If an erasure has cleared the data of the
-/// history, all of it counts as canceled by the last change that can have done so.
+/// Returns what was canceled of an order and is not recorded, by its history. What an erasure has cleared from the
+/// history counts as canceled by the last change that can have done so.
 pub(crate) fn unrecorded(
     order: &Order,
     history: &[OrderChange],
     known: &[OrderCancellation],
 ) -> Vec<OrderCancellation> {
-    let mut canceled: HashMap<OrderLineId, i64> = HashMap::new();
-    for of in known {
-        *canceled.entry(of.line_id).or_default() += of.units;
-    }
-    let mut found = Vec::new();
-    let mut cancel = |line: &OrderLine, units: i64, change: &OrderChange| {
-        let from = canceled.entry(line.id).or_default();
-        let units = units.min(line.canceled - *from);
-        if let Some(of) = OrderCancellation::of(line, *from, units, change.seq, change.at) {
-            *from += units;
-            found.push(of);
-        }
-    };
-    let is_known = |seq: i64| known.iter().any(|of| of.seq == seq);
-    let is_cancel = |change: &&OrderChange| matches!(change.kind, ChangeKind::UnitsCanceled | ChangeKind::Canceled);
-    for change in history.iter().filter(|change| change.kind == ChangeKind::UnitsCanceled && !is_known(change.seq)) {
-        // A change can name a line more than once.
-        let mut by_line: BTreeMap<OrderLineId, i64> = BTreeMap::new();
-        for of in change.data.get("lines").and_then(Value::as_array).into_iter().flatten() {
-            let id = of.get("line_id").and_then(Value::as_str).and_then(|id| id.parse().ok());
-            if let Some((id, units)) = id.zip(of.get("quantity").and_then(Value::as_i64)) {
-                *by_line.entry(id).or_default() += units;
+    let mut found: Vec<OrderCancellation> = Vec::new();
+    for line in &order.lines {
+        let of_line = || known.iter().filter(|of| of.line_id == line.id);
+        let mut from: i64 = of_line().map(|of| of.units).sum();
+        let mut seqs: BTreeSet<i64> = of_line().map(|of| of.seq).collect();
+        let mut cancel = |units: i64, change: &OrderChange| {
+            let units = units.min(line.canceled - from);
+            if let Some(of) = OrderCancellation::of(line, from, units, change.seq, change.at)
+                && seqs.insert(change.seq)
+            {
+                from += units;
+                found.push(of);
             }
+        };
+        for change in history.iter().filter(|change| change.kind == ChangeKind::UnitsCanceled) {
+            cancel(units_in(change, line.id), change);
         }
-        for line in &order.lines {
-            cancel(line, by_line.get(&line.id).copied().unwrap_or(0), change);
+        let can_cancel =
+            |change: &&OrderChange| matches!(change.kind, ChangeKind::UnitsCanceled | ChangeKind::Canceled);
+        for change in history.iter().rev().filter(can_cancel) {
+            cancel(line.canceled, change);
         }
     }
-    if let Some(last) = history.iter().rev().find(is_cancel) {
-        for line in &order.lines {
-            cancel(line, line.canceled, last);
-        }
-    }
+    found.sort_by_key(|of| (of.seq, of.line_id));
     found
+}
+
+/// Returns how many units of a line a change has canceled, by the data of the history. It can name a line more than
+/// once.
+fn units_in(change: &OrderChange, line: OrderLineId) -> i64 {
+    let lines = change.data.get("lines").and_then(Value::as_array).into_iter().flatten();
+    let units = lines.filter_map(|of| {
+        let id: OrderLineId = of.get("line_id").and_then(Value::as_str)?.parse().ok()?;
+        if id == line { of.get("quantity").and_then(Value::as_i64) } else { None }
+    });
+    units.sum()
 }
 
 /// Returns a report with all days of a range.
