@@ -150,7 +150,7 @@ fn of_order(order: &MailOrder) -> Value {
     let amount = |money: Money| money.amount().to_string();
     let totals = &order.totals;
     context! {
-        number => order.number,
+        number => order.number.as_str(),
         placed_at => time(order.placed_at),
         currency => totals.total.currency().code(),
         subtotal => amount(totals.subtotal),
