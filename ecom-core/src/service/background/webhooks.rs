@@ -59,9 +59,8 @@ impl Consumer for Enqueue {
     async fn handle(&self, batch: &[(OutboxPosition, Event)]) -> Result<(), BoxError> {
         let cx = &self.0;
         let enabled = cx.storage.connect().await?.webhooks().enabled().await?;
-        let receives = |webhook: &Webhook| batch.iter().any(|(_, event)| webhook.receives(event));
-        let receivers = enabled.iter().filter(|webhook| receives(webhook));
-        let ids: Vec<WebhookId> = receivers.map(|webhook| webhook.id).collect();
+        let gets_some = |webhook: &&Webhook| batch.iter().any(|(_, event)| webhook.receives(event));
+        let ids: Vec<WebhookId> = enabled.iter().filter(gets_some).map(|webhook| webhook.id).collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -70,8 +69,8 @@ impl Consumer for Enqueue {
             // Read again under the locks, since a webhook may have been edited meanwhile.
             let webhooks = tx.webhooks().lock_many(ids).await?;
             for webhook in webhooks {
-                let received = batch.iter().filter(|(_, event)| webhook.receives(event)).collect();
-                enqueue_in(cx, &mut tx, webhook.id, received).await?;
+                let events = batch.iter().filter(|(_, event)| webhook.receives(event)).collect();
+                enqueue_in(cx, &mut tx, webhook.id, events).await?;
             }
             Ok(((), tx))
         };

@@ -125,11 +125,11 @@ pub async fn r13_events_arrive_in_the_order_of_their_aggregate_although_the_rece
     let (bad, good) = (f.plain("Bad").await, f.plain("Good").await);
     edit(f, bad.id, 2).await;
     edit(f, good.id, 2).await;
-    let (tries, id) = (AtomicUsize::new(0), bad.id);
+    let (calls, id) = (AtomicUsize::new(0), bad.id);
     receiver.decides(move |message| {
         let answers = [Answer::Status(500), Answer::Broken, Answer::Status(302)];
         let is_bad = is_about(message, id);
-        let failed = if is_bad { answers.get(tries.fetch_add(1, Ordering::SeqCst)).copied() } else { None };
+        let failed = if is_bad { answers.get(calls.fetch_add(1, Ordering::SeqCst)).copied() } else { None };
         failed.unwrap_or(Answer::Status(204))
     });
     pass(&shop).await;

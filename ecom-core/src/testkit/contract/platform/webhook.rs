@@ -143,11 +143,11 @@ pub async fn a_delivery_is_stored_whole(storage: &Arc<dyn Storage>) {
     let claimed = before.claimed(Uuid::from_u128(5), at(60), at(1));
     let failed = claimed.after(&attempt(None), Some(Duration::from_secs(5)), at(2));
     let again = failed.claimed(Uuid::from_u128(6), at(90), at(10));
-    let lost = again.after(&attempt(Some(500)), None, at(11));
-    let replayed = lost.replayed(at(12), &Actor::new("user:1"));
+    let parked = again.after(&attempt(Some(500)), None, at(11));
+    let replayed = parked.replayed(at(12), &Actor::new("user:1"));
     let last = replayed.claimed(Uuid::from_u128(7), at(99), at(13));
     let done = last.after(&attempt(Some(204)), None, at(14));
-    for after in [claimed, failed, again, lost, replayed, last, done] {
+    for after in [claimed, failed, again, parked, replayed, last, done] {
         update(storage, &before, &after).await;
         let found = attempt!(storage, webhook_deliveries.lock(after.id)).unwrap();
         same(found, Some(after.clone()), contract, after.state.as_str());
