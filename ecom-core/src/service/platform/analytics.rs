@@ -23,7 +23,7 @@ use crate::domain::platform::analytics::{
     ProductViews,
 };
 use crate::domain::platform::job::{Job, JobKind};
-use crate::domain::sales::order::{ChangeKind, Order, OrderCancellation, OrderChange, OrderLine};
+use crate::domain::sales::order::{ChangeKind, Order, OrderCancellation, OrderChange};
 use crate::error::{Error, Result, WithCauses};
 use crate::id::{OrderId, OrderLineId, ProductId};
 use crate::paging::{Page, Paging, Total};
