@@ -293,7 +293,7 @@ pub mod search {
 /// the background work.
 pub mod platform {
     pub use crate::domain::platform::analytics::{
-        AnalyticsState, CreatedCarts, DailyReport, DayFigures, DayRange, DaySales, Funnel, LowStock, ProductDay,
+        AnalyticsState, CreatedCarts, DailyReport, DayFigures, DayRange, DaySales, Funnel, LowStockSku, ProductDay,
         ProductSales, ProductSalesSort, ProductViews,
     };
     pub use crate::domain::platform::audit::{AuditFinding, AuditReport, LedgerSum};

@@ -139,6 +139,11 @@ log_events! {
         "requested": "how many pieces were asked for",
         "available": "how many there are",
     };
+    /// A webhook was switched off. `PATCH /webhooks/{id}` with `enabled` switches it on again.
+    WEBHOOK_DISABLED = "webhook_disabled", WARN, {
+        "webhook": "the webhook",
+        "reason": "`failing` or `gone`",
+    };
 }
 
 #[cfg(test)]
@@ -187,7 +192,9 @@ mod tests {
     #[test]
     fn each_event_is_logged_somewhere() {
         let mut text = String::new();
-        for package in ["ecom-core", "ecom-http", "ecom-storage", "ecom-search", "ecom-mail", "ecom-ingest", "."] {
+        for package in
+            ["ecom-core", "ecom-http", "ecom-storage", "ecom-search", "ecom-mail", "ecom-outbound", "ecom-ingest", "."]
+        {
             sources(&root().join(package).join("src"), &mut text);
         }
         for event in ALL {

@@ -305,7 +305,7 @@ impl ProductSalesSort {
 
 /// A SKU of an active product of which few pieces, or none, are available: at most its low-stock threshold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LowStock {
+pub struct LowStockSku {
     /// The SKU.
     pub sku_id: SkuId,
     /// The code of the SKU.
@@ -322,7 +322,7 @@ pub struct LowStock {
     pub low_stock_threshold: i64,
 }
 
-impl LowStock {
+impl LowStockSku {
     /// Returns the number of pieces that can be sold.
     pub const fn available(&self) -> i64 {
         self.on_hand - self.reserved

@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 
 use crate::clock::Timestamp;
 use crate::domain::platform::analytics::{
-    AnalyticsState, CreatedCarts, DayFigures, DayRange, DaySales, Funnel, LowStock, ProductSales, ProductSalesSort,
+    AnalyticsState, CreatedCarts, DayFigures, DayRange, DaySales, Funnel, LowStockSku, ProductSales, ProductSalesSort,
     ProductViews,
 };
 use crate::error::Result;
@@ -84,7 +84,7 @@ port! {
         ///
         /// # Errors
         /// `Validation` for a cursor of another list.
-        async fn low_stock(&mut self, paging: &Paging) -> Result<Page<LowStock>>;
+        async fn low_stock(&mut self, paging: &Paging) -> Result<Page<LowStockSku>>;
 
         /// Counts these SKUs, up to `bound`.
         async fn count_low_stock(&mut self, bound: u64) -> Result<Total>;

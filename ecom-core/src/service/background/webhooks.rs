@@ -30,6 +30,7 @@ use crate::domain::platform::webhook::{
 };
 use crate::error::{BoxError, Result, WithCauses};
 use crate::id::{EventId, WebhookDeliveryId, WebhookId};
+use crate::log_event;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::port::webhook_sender::{WebhookMessage, WebhookSender};
@@ -339,7 +340,8 @@ async fn record(cx: &Arc<Context>, claimed: &Claimed, attempt: &WebhookAttempt) 
         .await?;
     if let Some(reason) = off {
         tracing::warn!(
-            event = EventKind::WebhookDisabled.as_str(),
+            target: log_event::TARGET,
+            event = log_event::WEBHOOK_DISABLED,
             webhook = %id,
             reason = reason.as_str(),
             "a webhook was switched off; see its deliveries, and set `enabled` to true once its receiver works again"

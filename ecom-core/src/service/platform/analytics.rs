@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::clock::{TimeZone, Timestamp};
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::platform::analytics::{
-    AnalyticsState, DailyReport, DayFigures, DayRange, DaySales, Funnel, LowStock, ProductSales, ProductSalesSort,
+    AnalyticsState, DailyReport, DayFigures, DayRange, DaySales, Funnel, LowStockSku, ProductSales, ProductSalesSort,
     ProductViews,
 };
 use crate::domain::platform::job::{Job, JobKind};
@@ -254,7 +254,7 @@ impl<'a> AnalyticsService<'a> {
     ///
     /// # Errors
     /// `Validation` for the limit of the page and for a cursor of another list, `Unavailable`.
-    pub async fn low_stock(&self, paging: &Paging) -> Result<(Page<LowStock>, Option<Total>)> {
+    pub async fn low_stock(&self, paging: &Paging) -> Result<(Page<LowStockSku>, Option<Total>)> {
         self.who.require(Permission::AnalyticsRead)?;
         paging.check()?;
         let mut db = self.cx.storage.connect().await?;

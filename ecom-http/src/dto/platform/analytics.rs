@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use ecom_core::catalog::AvailabilityStatus;
 use ecom_core::money::Money;
-use ecom_core::platform::{DailyReport, DaySales, Funnel, LowStock, ProductSales};
+use ecom_core::platform::{DailyReport, DaySales, Funnel, LowStockSku, ProductSales};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -285,7 +285,7 @@ impl<'a> LowStockView<'a> {
     ];
 
     /// Returns the representation.
-    pub(crate) fn of(sku: &'a LowStock) -> Self {
+    pub(crate) fn of(sku: &'a LowStockSku) -> Self {
         Self {
             sku_id: sku.sku_id.0,
             code: &sku.code,

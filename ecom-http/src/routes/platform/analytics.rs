@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use chrono::NaiveDate;
 use ecom_core::id::ProductId;
 use ecom_core::money::Currency;
-use ecom_core::platform::{DayRange, LowStock, ProductSales, ProductSalesSort};
+use ecom_core::platform::{DayRange, LowStockSku, ProductSales, ProductSalesSort};
 use ecom_core::{FieldCode, ValidationErrors};
 use serde::Deserialize;
 
@@ -87,7 +87,7 @@ impl Shown for ProductSales {
     }
 }
 
-impl Shown for LowStock {
+impl Shown for LowStockSku {
     const FIELDS: &'static [&'static str] = LowStockView::FIELDS;
     type View<'a> = LowStockView<'a>;
 
@@ -223,13 +223,13 @@ pub(crate) async fn low_stock(
     let mut errors = ValidationErrors::default();
     let part = pages.check_with(&cursor, "available_asc", &reply.app.config, &mut errors);
     let is_csv = output.is_csv(accepted, &mut errors);
-    let format = reply.format::<LowStock>(&picked, &mut errors);
+    let format = reply.format::<LowStockSku>(&picked, &mut errors);
     errors.into_result()?;
     let (page, total) = reply.shop().analytics().low_stock(&part.paging).await?;
     let frame = reply.frame(&page, total, &part);
     if is_csv {
         let rows = page.items.iter().map(|sku| sku.view(&format));
-        return table("low-stock", &format.fields.of(LowStock::FIELDS), rows, Some(&frame.links));
+        return table("low-stock", &format.fields.of(LowStockSku::FIELDS), rows, Some(&frame.links));
     }
     Ok(private(format.rows(frame, page.items.iter())?.respond(), None))
 }

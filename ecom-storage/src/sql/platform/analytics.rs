@@ -10,7 +10,7 @@ use ecom_core::id::{OrderId, ProductId, SkuId};
 use ecom_core::money::{Currency, Money};
 use ecom_core::paging::{Keyset, Page, Paging, SortKey, Total};
 use ecom_core::platform::{
-    AnalyticsState, CreatedCarts, DayFigures, DayRange, DaySales, Funnel, LowStock, ProductDay, ProductSales,
+    AnalyticsState, CreatedCarts, DayFigures, DayRange, DaySales, Funnel, LowStockSku, ProductDay, ProductSales,
     ProductSalesSort, ProductViews,
 };
 use ecom_core::port::AnalyticsRepository;
@@ -468,7 +468,7 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
         .await
     }
 
-    async fn low_stock(&mut self, paging: &Paging) -> Result<Page<LowStock>> {
+    async fn low_stock(&mut self, paging: &Paging) -> Result<Page<LowStockSku>> {
         let mut b = Builder::on(&LOW_STOCK, self.0.dialect());
         low(&mut b);
         if let Paging::Keyset { after: Some(k), .. } = paging {
@@ -479,7 +479,7 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
         page(&mut b, "s.on_hand - s.reserved, s.id", paging);
         let (text, args) = b.done();
         let read = |r: &Row| {
-            Ok(LowStock {
+            Ok(LowStockSku {
                 sku_id: SkuId(r.uuid(0)?),
                 code: r.string(1)?,
                 product_id: ProductId(r.uuid(2)?),
