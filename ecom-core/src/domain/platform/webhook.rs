@@ -438,14 +438,27 @@ fn check_events(names: &[String], errors: &mut ValidationErrors) -> Vec<EventKin
             Some(kind) if found.insert(kind) => {}
             Some(_) => errors.push(field, FieldCode::Inconsistent, "must not occur twice"),
             None => {
-                let all: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
-                errors.push(field, FieldCode::OutOfBounds, format!("must be one of {}", all.join(", ")));
+                errors.push(field, FieldCode::OutOfBounds, known_like(name));
                 // The list is long, so that it is shown once.
                 return Vec::new();
             }
         }
     }
     EventKind::ALL.iter().copied().filter(|kind| found.contains(kind)).collect()
+}
+
+/// Returns which kinds a client can have meant by an unknown name: those of the same aggregate, or how names begin.
+fn known_like(name: &str) -> String {
+    let aggregate = |name: &'static str| name.split('.').next().unwrap_or(name);
+    let all = EventKind::ALL.iter().map(|kind| kind.as_str());
+    let of = name.split('.').next().unwrap_or(name);
+    let like: Vec<&str> = all.clone().filter(|kind| aggregate(kind) == of).collect();
+    if !like.is_empty() {
+        return format!("must be one of {}", like.join(", "));
+    }
+    let mut beginnings: Vec<&str> = all.map(aggregate).collect();
+    beginnings.dedup();
+    format!("must be the name of a kind of events, which begins with one of {}", beginnings.join(", "))
 }
 
 fn check_secret(secret: Option<&Secret>, errors: &mut ValidationErrors) -> Option<Vec<u8>> {
@@ -858,8 +871,9 @@ mod tests {
         ] {
             assert_eq!(fields(&WebhookInput { events: events.clone(), ..good() }), [field], "{events:?}");
         }
-        let unknown = WebhookInput { events: names(&["x"]), ..good() }.check(|_| None).unwrap_err().to_string();
-        assert!(EventKind::ALL.iter().all(|kind| unknown.contains(kind.as_str())), "{unknown}");
+        let unknown = |name| WebhookInput { events: names(&[name]), ..good() }.check(|_| None).unwrap_err().to_string();
+        assert!(unknown("order.lost").ends_with("order.erased, order.paid"), "{}", unknown("order.lost"));
+        assert!(unknown("x").contains(" product, products, stock, "), "{}", unknown("x"));
         let (secret, description) = (Some(Secret::new("whsec_short")), Some("a".repeat(256)));
         let bad = WebhookInput { secret, url: String::new(), events: vec![], description, ..good() };
         assert_eq!(fields(&bad), ["url", "description", "events", "secret"]);

@@ -63,7 +63,7 @@ pub enum StartPosition {
 pub trait Consumer: Send + Sync + fmt::Debug {
     /// Returns the name of its position in the log: 1 to 100 characters, the same in every process and release.
     /// [`Background::consume`] refuses the names that the library itself uses: `analytics`, `cache`, `index`, `trim`,
-    /// `idempotency`, `abandoned-jobs`, `carts`, `abandoned-carts`, `search-log`, `user-mail`, `webhooks`,
+    /// `idempotency`, `abandoned-jobs`, `carts`, `abandoned-carts`, `search-log`, `user-mail`, `webhook-events`,
     /// `import-categories`, and all that begin with `index-` or `feed-`.
     ///
     /// [`Background::consume`]: crate::platform::Background::consume

@@ -48,7 +48,7 @@ const UNREADABLE_SECRET: &str = "the secret of the webhook cannot be decrypted, 
 pub(super) struct Enqueue(pub Arc<Context>);
 
 impl Enqueue {
-    pub const NAME: &'static str = "webhooks";
+    pub const NAME: &'static str = "webhook-events";
 }
 
 #[async_trait]

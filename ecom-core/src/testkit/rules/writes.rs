@@ -196,7 +196,7 @@ impl Written {
     const fn events(way: usize) -> usize {
         match way {
             25..29 => 2,
-            40 | 41 => 0,
+            40 | 45 => 0,
             _ => 1,
         }
     }
@@ -204,7 +204,7 @@ impl Written {
     /// Returns the number of entries in the audit log. Stock, carts and jobs have none.
     const fn entries(way: usize) -> usize {
         match way {
-            13 | 29..38 | 40 | 41 => 0,
+            13 | 29..38 | 40 | 45 => 0,
             _ => 1,
         }
     }
