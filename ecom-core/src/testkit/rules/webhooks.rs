@@ -525,6 +525,6 @@ pub async fn r17_bad_webhooks_are_refused(f: &ShopFixture) {
     }
     let refused = conflict(webhooks.create(&good()).await, "there are too many");
     assert!(matches!(refused, Conflict::State { .. }), "{refused}");
-    let (page, total) = webhooks.list(&Paging::first(10)).await.unwrap();
+    let (page, total) = webhooks.list(&Paging::Offset { offset: 0, limit: 10 }).await.unwrap();
     assert_eq!((page.items.len(), total.map(|total| total.count)), (10, Some(Webhook::MAX)));
 }
