@@ -46,8 +46,8 @@
 //! | `ECOM_SEARCH_LOG` | `true` | `true`, `false` | whether searches are counted by their texts, which can contain personal data |
 //! | `ECOM_SEARCH_LOG_INTERVAL` | `10` | 1–3,600 s | how often a process adds the searches that it has counted to the database |
 //! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
-//! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone whose days analytics and the search log count by; a change rebuilds the figures of sales |
-//! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of analytics are brought up to date, and a process adds the views that it has counted to the database |
+//! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone of the shop: analytics and the search log count by its days, and a change rebuilds the figures of sales |
+//! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of sales are brought up to date, and how often a process adds the views of products that it has counted to the database |
 //! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
 //! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
@@ -58,8 +58,8 @@
 //! | `ECOM_MAIL_FROM` | `shop@example.com` | an email address, or `Name <address>` | the sender of mails; required with a mail server |
 //! | `ECOM_MAIL_TEMPLATES` | none | a directory that can be read | the directory with templates that replace those of the library; see `ecom::adapters::Templates` |
 //! | `ECOM_ORDER_CONFIRMATION` | `on` | `on`, `off` | whether the buyer of a new order gets a mail that confirms it |
-//! | `ECOM_ABANDONED_CART_AFTER` | `off` | `off`, or 900–2,592,000 s and less than `ECOM_CART_TTL` | how long a cart has not changed when its shopper gets the one mail that reminds of it; in many countries, the shopper must have agreed to such mails |
-//! | `ECOM_LOW_STOCK_MAIL` | none | an email address, or `Name <address>` | who gets a mail when SKUs become low on stock |
+//! | `ECOM_ABANDONED_CART_AFTER` | `off` | `off`, or 900–2,592,000 s and less than `ECOM_CART_TTL` | how long a cart must not have changed before its shopper gets a mail that reminds of it, at most once per cart; many countries require that the shopper has agreed to such mails |
+//! | `ECOM_LOW_STOCK_MAIL` | none | an email address, or `Name <address>` | the address that gets a mail when SKUs become low |
 //! | `ECOM_VERIFICATION_TTL` | `259200` | 3,600–2,592,000 s | how long the token of a mail that verifies an email address is valid |
 //! | `ECOM_PASSWORD_RESET_TTL` | `3600` | 300–86,400 s | how long the token of a mail that resets a password is valid |
 //! | `ECOM_OIDC_ISSUER` | none | a URL with `https`, or with `http` and a loopback host, without a user, a query and a fragment | an issuer of OpenID Connect, whose tokens the shop accepts in addition to its own (feature `oidc`); tokens must name it character by character |

@@ -127,7 +127,7 @@
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
 //! | `mail` | yes | mails to users, written to files or to the log, and their templates | `file:///directory`, `log:` |
 //! | `smtp` | no | mails through a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
-//! | `webhooks` | yes | webhooks, which call the receivers of events over HTTP, and never private addresses | [`ShopBuilder::webhooks`] |
+//! | `webhooks` | yes | webhooks, which send events to receivers over HTTP; addresses that are not public are refused unless a setting allows them | [`ShopBuilder::webhooks`] |
 //! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `ingest` | no | feeds: files, URLs, and the paged API of DummyJSON, which the shop polls, and imports when they have changed | [`ShopBuilder::feed`] |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |

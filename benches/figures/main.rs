@@ -5,9 +5,9 @@
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
 //! it also runs `postgres`, `table-postgres`, `orders-postgres`, `jobs-postgres`, `orders-mysql`, `redis`, `engines`
 //! (or one of them, such as `engines-opensearch`), `size`, `orders-size` and `analytics`, on servers that it starts
-//! itself and that flush to disk as in production. `size` creates a million products on each database, `orders-size` and
-//! `analytics` a million orders, and `table-postgres` imports a million rows, which takes some minutes. So does `table`, which runs only if it is
-//! named.
+//! itself and that flush to disk as in production. `size` creates a million products on each database, `orders-size`
+//! and `analytics` a million orders, and `table-postgres` imports a million rows, which takes some minutes. So does
+//! `table`, which runs only if it is named.
 //!
 //! With `--once`, each pair is measured once instead of several times, to see whether a figure can be measured at all.
 

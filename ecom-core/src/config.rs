@@ -65,11 +65,12 @@ pub struct ShopConfig {
     pub search_log_interval: Duration,
     /// How long the counts of a day are kept. 1 day to 10 years (3,660 days), default 90 days.
     pub search_log_retention: Duration,
-    /// The time zone of the shop, whose days analytics and the search log count by. If it changes, the figures of sales
-    /// are rebuilt. Default UTC.
+    /// The time zone of the shop. Analytics and the search log count by its days, and a change rebuilds the figures of
+    /// sales. Default UTC.
     pub time_zone: TimeZone,
-    /// How often the figures of analytics are brought up to date, and a process adds the views of products that it has
-    /// counted to the database. If it is killed, it loses the views since the last time. 1 s to 1 hour, default 10 s.
+    /// How often the figures of sales are brought up to date, and how often a process adds the views of products that
+    /// it has counted to the database. A process that is killed loses the views since the last time. 1 s to 1 hour,
+    /// default 10 s.
     pub analytics_interval: Duration,
     /// The lower bounds of the price ranges that searches count, in minor units of the currency: at most 50, in
     /// ascending order. Default 0, 2,500, 5,000, 10,000, 25,000, 50,000 and 100,000.
@@ -102,9 +103,9 @@ pub struct ShopConfig {
     pub mail_from: MailAddress,
     /// Whether the buyer of a new order gets a mail that confirms it, if the shop has a mailer. Default true.
     pub order_confirmation: bool,
-    /// How long a cart has not changed when its shopper gets a mail that reminds of it: 15 min to 30 days, and less
-    /// than `cart_ttl`. A cart gets one such mail at most, and none once it is ordered. Default `None`: no such mails are
-    /// sent, because many countries require that the shopper has agreed to them.
+    /// How long a cart must not have changed before its shopper gets a mail that reminds of it: 15 min to 30 days, and
+    /// less than `cart_ttl`. A cart gets one such mail at most, and none once it is ordered. Default `None`: no such
+    /// mails are sent, because many countries require that the shopper has agreed to them.
     pub abandoned_cart_after: Option<Duration>,
     /// The address that gets a mail when SKUs become low. Default `None`: no such mails are sent.
     pub low_stock_mail: Option<MailAddress>,
@@ -114,8 +115,8 @@ pub struct ShopConfig {
     pub password_reset_ttl: Duration,
     /// The time limit of an attempt to deliver an event to a webhook. 100 ms to 60 s, default 10 s.
     pub webhook_timeout: Duration,
-    /// How long the deliveries of webhooks are kept after they were made, whether they have ended or not. 1 day to 365
-    /// days, default 30 days.
+    /// How long a delivery to a webhook is kept after it was made, whether it has ended or not. 1 day to 365 days,
+    /// default 30 days.
     pub webhook_retention: Duration,
     /// How long the deliveries to a webhook can fail, without a success in between, before the shop switches it off. 1
     /// min to 30 days, default 3 days.

@@ -1,12 +1,12 @@
-//! The named events of the log: what an operator searches for and sets alerts on.
+//! The named events of the log, which operators search for and set alerts on.
 //!
 //! A line of a named event has the target [`TARGET`], and its field `event` is one of the names below. The other fields
 //! are ids, numbers and words of the shop, and never names, addresses or secrets of people. The event of a write is
 //! logged after its commit, and a write that is rolled back logs none. `docs/log-events.md` has the names and their
 //! fields in a table.
 //!
-//! These events are for people and their tools. They are not delivered again after a crash between the commit and the
-//! line, as the events of the outbox are ([`Consumer`](crate::platform::Consumer)).
+//! A line is missing if the process dies between the commit and the line. Code that must not miss an event reads the
+//! outbox instead ([`Consumer`](crate::platform::Consumer)).
 
 use tracing::Level;
 
@@ -72,12 +72,12 @@ log_events! {
         "of": "the kind of the records, such as `products`",
         "read": "how many records were read",
         "written": "how many rows were inserted or updated",
-        "unchanged": "how many rows were as the records say already",
+        "unchanged": "how many rows already had the values of their records",
         "rejected": "how many records were refused",
         "complete": "whether the source was read to its end",
     };
     /// A search index was built, because it was new or could not follow the log.
-    INDEX_BUILT = "index_built", INFO, { "engine": "the search engine", "documents": "how many it has" };
+    INDEX_BUILT = "index_built", INFO, { "engine": "the search engine", "documents": "how many documents it has" };
     /// A job stays failed. `POST /admin/jobs/{id}/retry` runs it again.
     JOB_PARKED = "job_parked", ERROR, {
         "job": "the job",
@@ -113,8 +113,8 @@ log_events! {
     };
     /// A bill of an order was paid.
     PAYMENT_RECORDED = "payment_recorded", INFO, { "order": "the order", "number": "its number" };
-    /// An order, a checkout or a change of a cart was refused, because the client has shown another price than the
-    /// current one.
+    /// An order, a checkout or a change of a cart was refused, because the request has another price than the current
+    /// one.
     PRICE_MISMATCH = "price_mismatch", WARN, {
         "sku": "the SKU",
         "expected": "the current price",

@@ -632,11 +632,10 @@ impl Shop {
         &self.cx.storage
     }
 
-    /// Starts the background work, which applies events to the index and to the figures of analytics, invalidates caches
-    /// after writes of other processes, removes old events, runs jobs, sends mails, calls webhooks, and writes the search
-    /// log and the views of products. Consumers of the host can be added to the returned handle. A process calls this
-    /// once, and ends the work with
-    /// [`Background::shutdown`](crate::platform::Background::shutdown).
+    /// Starts the background work, which applies events to the index and to the figures of analytics, invalidates
+    /// caches after writes of other processes, removes old events, runs jobs, sends mails, calls webhooks, and writes
+    /// the search log and the views of products. Consumers of the host can be added to the returned handle. A process
+    /// calls this once, and ends the work with [`Background::shutdown`](crate::platform::Background::shutdown).
     pub fn start(&self) -> Background {
         Background::start(&self.cx.silent())
     }
@@ -659,10 +658,10 @@ impl Shop {
     }
 
     /// Closes the shop and all its clones. It ends the live subscriptions and the background work, as
-    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log
-    /// and to the views of products, and then closes the connections to the database, the index, the cache, the rate limiter and the mail server.
-    /// Open transactions can still be committed or rolled back. Later calls that need a connection fail with
-    /// `Unavailable`.
+    /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log and
+    /// to the views of products, and then closes the connections to the database, the index, the cache, the rate
+    /// limiter and the mail server. Open transactions can still be committed or rolled back. Later calls that need a
+    /// connection fail with `Unavailable`.
     pub async fn close(&self) {
         self.cx.live.close();
         Background::end_all(&self.cx).await;

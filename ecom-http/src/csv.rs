@@ -55,7 +55,7 @@ impl Output {
     }
 }
 
-/// What the header `Accept` asks for.
+/// The format that the header `Accept` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accepted {
     csv: bool,

@@ -21,8 +21,8 @@ pub struct WebhookSenderOptions {
     pub outbound: OutboundOptions,
 }
 
-/// Calls the receivers of webhooks. It refuses addresses that are not public, as the docs of [the crate](crate) describe,
-/// and follows no redirect.
+/// Calls the receivers of webhooks. It refuses addresses that are not public, as the docs of [the crate](crate)
+/// describe, and follows no redirect.
 ///
 /// ```
 /// use ecom_core::port::WebhookSender as _;

@@ -80,11 +80,11 @@ port! {
             self.begin().await
         }
 
-        /// Prepares the database for very many new products, before the first of them is written. An adapter may drop
-        /// indexes that only make reads fast, until [`Storage::restore_indexes`]. It records them in the same
-        /// transaction, and [`Storage::migrate`] restores what a process that has died has left, if it can. Meanwhile,
-        /// every call of any process has the same result as before, but may be slower. A second call changes nothing.
-        /// By default, nothing is dropped.
+        /// Prepares the database for a large number of new products, before the first of them is written. An adapter
+        /// may drop indexes that only make reads fast, until [`Storage::restore_indexes`]. It records them in the same
+        /// transaction, and [`Storage::migrate`] restores them after a process has died, if it can. Meanwhile, every
+        /// call of any process has the same result as before, but may be slower. A second call changes nothing. By
+        /// default, nothing is dropped.
         ///
         /// # Errors
         /// `Unavailable`, or `Contention` if another transaction was in the way: nothing was dropped then.

@@ -45,7 +45,7 @@ pub struct WebhookAnswer {
     pub excerpt: Option<String>,
 }
 
-/// The error of a message to which no answer has come.
+/// The error of a message that got no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{context}")]
 pub struct WebhookError {

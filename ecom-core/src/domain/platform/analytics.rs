@@ -11,7 +11,7 @@ use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ProductId, SkuId};
 use crate::money::{Currency, Money};
 
-/// Days in the time zone of the shop. Both ends are included.
+/// A range of days in the time zone of the shop. Both ends are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayRange {
     /// The first day.
@@ -150,7 +150,7 @@ pub struct AnalyticsState {
     pub time_zone: String,
     /// A number that increases with each change of the figures that are made from orders.
     pub version: i64,
-    /// How often a rebuild was required.
+    /// The number of times that a rebuild was required.
     pub requested: i64,
     /// The value of `requested` that the last complete rebuild has covered.
     pub built: i64,
@@ -241,8 +241,8 @@ pub struct DailyReport<T> {
     pub range: DayRange,
     /// The name of the time zone whose days these are.
     pub time_zone: String,
-    /// False while the figures are being rebuilt, after an update or a change of the time zone. Some days may still have
-    /// old figures then, or none.
+    /// False while the figures are being rebuilt, after an update or a change of the time zone. Some days may still
+    /// have old figures then, or none.
     pub is_complete: bool,
     /// The days, in order.
     pub days: Vec<(NaiveDate, T)>,
@@ -303,7 +303,7 @@ impl ProductSalesSort {
     }
 }
 
-/// A SKU of an active product of which few pieces, or none, are available: at most its low-stock threshold.
+/// A SKU of an active product that is low in stock: no more pieces are available than its low-stock threshold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LowStockSku {
     /// The SKU.

@@ -143,8 +143,8 @@ pub struct MailContent {
     pub shop_name: String,
     /// The URL of the storefront, without a slash at its end.
     pub public_url: String,
-    /// The name of the receiver, if it is known and was not chosen by somebody who may not be the receiver. HTML must
-    /// escape it.
+    /// The name of the receiver; `None` if it is not known, or if somebody else may have typed it, such as a guest.
+    /// HTML must escape it.
     pub name: Option<String>,
     /// The address to which the mail is sent.
     pub email: String,
@@ -245,7 +245,7 @@ pub struct MailLowStock {
 }
 
 impl MailLowStock {
-    /// The most SKUs of a mail. A change that makes more SKUs low leads to several mails.
+    /// The maximum number of SKUs in a mail. If more become low at once, there are several mails.
     pub const MOST: usize = 100;
 }
 

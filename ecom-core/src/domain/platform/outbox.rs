@@ -26,7 +26,8 @@ pub struct Event {
     /// The aggregate's revision after the change, which orders the events of one aggregate.
     pub revision: i64,
     /// Further data, a JSON object or null. [`Event::stock_changes`], [`Event::price_changes`],
-    /// [`Event::imported_products`] and [`Event::low_stock`] read it. Its field `stale` is for the library's own caches.
+    /// [`Event::imported_products`] and [`Event::low_stock`] read it. Its field `stale` is for the library's own
+    /// caches.
     pub data: Value,
     /// When the change happened.
     pub occurred_at: Timestamp,
@@ -119,7 +120,8 @@ impl PriceChange {
     }
 }
 
-/// The products that one transaction of an import in bulk has created, as [`EventKind::ProductsImported`] contains them.
+/// The products that one transaction of an import in bulk has created, as [`EventKind::ProductsImported`] contains
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImportedProducts {
@@ -132,7 +134,7 @@ pub struct ImportedProducts {
 }
 
 impl ImportedProducts {
-    /// All products, for an event whose data this release cannot read.
+    /// The range of all products, for an event whose data this release cannot read.
     const ALL: Self = Self { first: ProductId(Uuid::nil()), last: ProductId(Uuid::max()), count: 0 };
 
     /// Returns the range with one product.

@@ -1,6 +1,6 @@
 //! Webhooks: URLs that the shop calls when events of some kinds happen, and the deliveries of these events.
 //!
-//! The functions here make the next state of a delivery and of its webhook from an attempt. They do no I/O; the
+//! The functions here compute the next states of a delivery and of its webhook after an attempt. They do no I/O; the
 //! background work writes what they return. Messages and signatures follow the Standard Webhooks specification
 //! (<https://www.standardwebhooks.com>).
 
@@ -82,7 +82,7 @@ impl fmt::Debug for SealedSecret {
 pub struct PreviousSecret {
     /// The key.
     pub secret: SealedSecret,
-    /// From when on it no longer signs.
+    /// The time from which it no longer signs.
     pub until: Timestamp,
 }
 
@@ -102,13 +102,13 @@ pub struct WebhookHealth {
 }
 
 impl WebhookHealth {
-    /// A receiver that fails more often in a row is called at intervals, one call at a time.
+    /// A receiver that has failed more often than this in a row is called at intervals.
     const CALM: u32 = 2;
     /// The first interval. Each that follows is twice as long.
     const FIRST_INTERVAL: Duration = Duration::from_secs(5);
-    /// The longest interval. An event waits no longer because deliveries of other aggregates fail.
+    /// The longest interval, and so the longest time for which failures of other aggregates delay an event.
     const MAX_INTERVAL: Duration = Duration::from_secs(60);
-    /// How exact the time of the last success is.
+    /// The time of the last success is recorded at most once in this interval.
     const NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
 
     /// Returns true if the receiver has failed so often in a row that it is called at intervals.
@@ -236,7 +236,7 @@ impl Webhook {
         (health, reason)
     }
 
-    /// Returns the webhook as the shop switches it off.
+    /// Returns the webhook after the shop has switched it off.
     pub(crate) fn switched_off(&self, reason: WebhookOffReason, health: WebhookHealth, now: Timestamp) -> Self {
         let mut after = Self { enabled: false, off_reason: Some(reason), health, ..self.clone() };
         after.audit.edited(now, &Actor::system());
@@ -480,7 +480,7 @@ words! {
         Pending = "pending",
         /// The receiver has accepted it, with a status of 200 to 299.
         Succeeded = "succeeded",
-        /// It has failed as often as it may, and is not tried again by itself. It can be replayed.
+        /// All of its attempts have failed. It is not attempted again unless it is replayed.
         Failed = "failed",
     }
 }
@@ -541,7 +541,7 @@ pub struct WebhookDeliveryFilter {
     pub event_id: Option<EventId>,
 }
 
-/// What has become of an attempt.
+/// The result of an attempt to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WebhookAttempt {
     pub began: Timestamp,
@@ -672,7 +672,7 @@ impl WebhookDelivery {
         after
     }
 
-    /// Returns the delivery as a process takes it, until a time.
+    /// Returns the delivery after a process has taken it, for an attempt that ends by `until`.
     pub(crate) fn claimed(&self, holder: Uuid, until: Timestamp, now: Timestamp) -> Self {
         let mut after = self.changed(now, &Actor::system());
         after.holder = Some(holder);
@@ -682,7 +682,7 @@ impl WebhookDelivery {
         after
     }
 
-    /// Returns a delivery whose last attempt had no result as one that has failed.
+    /// Returns the delivery as failed, after its last attempt has ended without a result.
     pub(crate) fn abandoned(&self, now: Timestamp) -> Self {
         let error = Some(Self::DIED.to_owned());
         let (state, finished_at) = (WebhookDeliveryState::Failed, Some(now));
@@ -710,12 +710,12 @@ impl WebhookDelivery {
         }
     }
 
-    /// Returns the delivery as one that waits for no other any more.
+    /// Returns the delivery after the one that it has waited for has ended. It is due now.
     pub(crate) fn unblocked(&self, now: Timestamp) -> Self {
         Self { due_at: Some(now), ..self.changed(now, &Actor::system()) }
     }
 
-    /// Returns the delivery as somebody replays it: it begins anew, and is due now.
+    /// Returns the delivery after a replay: its attempts begin anew, and it is due now.
     pub(crate) fn replayed(&self, now: Timestamp, by: &Actor) -> Self {
         let (state, due_at) = (WebhookDeliveryState::Pending, Some(now));
         Self { state, due_at, attempts: 0, finished_at: None, ..self.changed(now, by) }
@@ -730,7 +730,7 @@ struct Payload {
     data: EventData,
 }
 
-/// An event, with the fields that live events have too.
+/// An event, with fields that live events also have.
 #[derive(Serialize)]
 struct EventData {
     id: EventId,

@@ -158,7 +158,7 @@ impl LowStock {
         })
     }
 
-    /// Returns the SKUs that have become low between two states of a product, which both have them.
+    /// Returns the SKUs that have become low between two states of a product, of those that both states have.
     pub(crate) fn between(before: &Product, after: &Product) -> Vec<Self> {
         if !before.audit.is_live() || !after.audit.is_live() {
             return Vec::new();

@@ -75,7 +75,7 @@ port! {
             paging: &Paging,
         ) -> Result<Page<ProductSales>>;
 
-        /// Counts these products, up to `bound`.
+        /// Counts the products that were sold or canceled on these days, up to `bound`.
         async fn count_products(&mut self, range: &DayRange, bound: u64) -> Result<Total>;
 
         /// Returns a page of the SKUs that are low in stock: those of active products that track their stock, of which
@@ -86,7 +86,7 @@ port! {
         /// `Validation` for a cursor of another list.
         async fn low_stock(&mut self, paging: &Paging) -> Result<Page<LowStockSku>>;
 
-        /// Counts these SKUs, up to `bound`.
+        /// Counts the SKUs that are low in stock, up to `bound`.
         async fn count_low_stock(&mut self, bound: u64) -> Result<Total>;
     }
 }

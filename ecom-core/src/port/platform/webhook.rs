@@ -61,8 +61,8 @@ port! {
         /// Inserts deliveries.
         ///
         /// # Errors
-        /// `DUPLICATE` on `event_id` if the webhook has a delivery of the event already, `Validation` on `webhook_id` if
-        /// a webhook does not exist.
+        /// `DUPLICATE` on `event_id` if the webhook has a delivery of the event already, `Validation` on `webhook_id`
+        /// if a webhook does not exist.
         async fn insert(&mut self, deliveries: &[WebhookDelivery]) -> Result<()>;
 
         /// Returns one delivery.
@@ -71,22 +71,22 @@ port! {
         /// Locks a delivery until the end of the transaction, and returns it as it is then.
         async fn lock(&mut self, id: WebhookDeliveryId) -> Result<Option<WebhookDelivery>>;
 
-        /// Returns those of some events of which the webhook has a delivery.
+        /// Returns those of these events that have a delivery to the webhook already.
         async fn known(&mut self, webhook: WebhookId, events: &[EventId]) -> Result<Vec<EventId>>;
 
-        /// Returns those of some aggregates of which a delivery to the webhook is pending.
+        /// Returns those of these aggregates that have a pending delivery to the webhook.
         async fn pending_of(&mut self, webhook: WebhookId, aggregates: &[Uuid]) -> Result<Vec<Uuid>>;
 
-        /// Returns at most `limit` deliveries to a webhook that are due at `now`, those first that have been due for
-        /// the longest time. The caller has locked the webhook.
+        /// Returns at most `limit` deliveries to a webhook that are due at `now`. Those that have been due for the
+        /// longest time come first. The caller has locked the webhook.
         async fn due(&mut self, webhook: WebhookId, now: Timestamp, limit: u32) -> Result<Vec<WebhookDelivery>>;
 
         /// Returns the first pending delivery of an aggregate to a webhook, in the order of the log. Returns `None` if
-        /// none is pending, or if another one of the aggregate does not wait ([`WebhookDelivery::due_at`]).
+        /// none is pending, or if one of them does not wait, because it has a [`WebhookDelivery::due_at`].
         async fn next_of(&mut self, webhook: WebhookId, aggregate: Uuid) -> Result<Option<WebhookDelivery>>;
 
         /// Returns at most `limit` pending deliveries that wait although no earlier one of their aggregate is pending,
-        /// because that was removed.
+        /// because the earlier one was removed.
         async fn orphans(&mut self, limit: u32) -> Result<Vec<WebhookDelivery>>;
 
         /// Writes `after` over `before`.
@@ -95,7 +95,7 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, `NotFound` if it does not exist.
         async fn update(&mut self, before: &WebhookDelivery, after: &WebhookDelivery) -> Result<()>;
 
-        /// Makes the deliveries to a webhook that pause after a failure due at `now`.
+        /// Ends the pauses of deliveries to a webhook that have failed: they become due at `now`.
         async fn hasten(&mut self, webhook: WebhookId, now: Timestamp) -> Result<()>;
 
         /// Returns a page of deliveries, newest first: one statement whatever the limit.

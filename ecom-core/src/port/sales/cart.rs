@@ -57,10 +57,10 @@ port! {
         /// Returns at most `limit` carts in this state whose `expires_at` is at or before a time, the oldest first.
         async fn expired(&mut self, state: CartState, at: Timestamp, limit: u32) -> Result<Vec<CartId>>;
 
-        /// Returns at most `limit` open carts that were last changed at or before `until` and come after a cart in the
-        /// order of the times of their last changes and their ids, in this order, with these times. It leaves out carts
-        /// without lines, carts with neither a customer nor an email address, imported carts, and carts whose shopper
-        /// was reminded.
+        /// Returns at most `limit` open carts that were last changed at or before `until`, with the times of these
+        /// changes. They are sorted by this time and then by id, and come after `after` in this order. It leaves out
+        /// carts without lines, carts with neither a customer nor an email address, imported carts, and carts whose
+        /// shopper was reminded.
         async fn idle(
             &mut self,
             after: (Timestamp, CartId),

@@ -143,8 +143,9 @@ port! {
         /// Returns what was canceled of an order, oldest first.
         async fn cancellations(&mut self, id: OrderId) -> Result<Vec<OrderCancellation>>;
 
-        /// Returns the ids of at most `limit` orders after one, by id, of which more units are canceled than
-        /// [`Self::cancellations`] returns. A release that did not record cancellations has left them behind.
+        /// Returns the ids of at most `limit` orders that have more canceled units than [`Self::cancellations`]
+        /// returns, because a release that did not record cancellations has written them. They are sorted by id and
+        /// come after `after`.
         async fn without_cancellations(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>>;
 
         /// Adds cancellations of orders that the caller has locked. [`Self::update`] does this for its own change.

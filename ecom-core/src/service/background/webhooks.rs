@@ -42,8 +42,8 @@ use crate::service::run::transaction::{Change, Tx};
 const UNREADABLE_SECRET: &str = "the secret of the webhook cannot be decrypted, because the secret key of the shop has \
                                  changed: replace the secret of the webhook";
 
-/// Makes a delivery for each event and each webhook that receives it, unless there is one already, so that an event that
-/// is read again makes no second one.
+/// Makes a delivery for each event and each webhook that receives it, unless there is one already, so that an event
+/// that is read again makes no second one.
 #[derive(Debug)]
 pub(super) struct Enqueue(pub Arc<Context>);
 

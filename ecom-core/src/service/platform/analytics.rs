@@ -224,8 +224,8 @@ impl<'a> AnalyticsService<'a> {
     }
 
     /// Returns a page of the products that were sold or canceled on the days of a range, the best ones first, and, with
-    /// [`Paging::Offset`], how many there are, counted up to
-    /// [`total_bound`](crate::config::ShopConfig::total_bound). Products are sorted by what is left after cancellations.
+    /// [`Paging::Offset`], how many there are, counted up to [`total_bound`](crate::config::ShopConfig::total_bound).
+    /// Products are sorted by what is left after cancellations.
     ///
     /// # Errors
     /// `Validation` for a range out of the bounds of [`DayRange::check`], for the limit of the page and for a cursor of

@@ -235,9 +235,9 @@ impl<'a> WebhookService<'a> {
     }
 
     /// Replaces the secret of a webhook, and returns the new one, which nobody can read again. Earlier secrets sign as
-    /// well until their time: each message has a signature by each of them, so that the receiver can change its
-    /// configuration in between. It needs no version, because a repeated rotation makes no earlier secret void before
-    /// its time, unless more than [`Webhook::MAX_PREVIOUS`] would sign.
+    /// well until their times have passed: each message has a signature by each of them, so that the receiver can
+    /// change its configuration in between. It needs no version, because a repeated rotation makes no earlier secret
+    /// void before its time, unless more than [`Webhook::MAX_PREVIOUS`] would sign.
     ///
     /// # Errors
     /// `NotFound`, `Validation`, `Unavailable`.

@@ -35,8 +35,8 @@ use crate::shop::{Shop, ShopParts};
 /// How many orders are placed between two comparisons.
 const COMPARE_EVERY: u64 = 50;
 
-/// The figures of a day: orders, units, subtotal, discount, total, canceled units, and the subtotal, the discount and the
-/// total of what was canceled.
+/// The figures of a day: orders, units, subtotal, discount, total, canceled units, and the subtotal, the discount and
+/// the total of what was canceled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Figures([i64; 9]);
 

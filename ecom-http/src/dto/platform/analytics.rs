@@ -61,7 +61,7 @@ pub(crate) struct SalesView {
     pub total: Amount,
     /// The total divided by the number of orders, rounded half away from zero; null without orders.
     pub average_order_value: Option<Amount>,
-    /// The number of units that were canceled, of whatever day their orders are, without fees.
+    /// The number of units that were canceled, on whatever day their orders were placed, without fees.
     pub canceled_units: i64,
     /// The value of what was canceled (R35).
     pub canceled: Amount,

@@ -30,7 +30,8 @@ pub(crate) struct WebhookView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     pub secret: Option<&'a str>,
-    /// Until when an earlier secret signs messages as well (RFC 3339, UTC), which may have passed; null if there is none.
+    /// When the last of the earlier secrets stops signing messages (RFC 3339, UTC), which may be in the past; null if
+    /// there is no earlier secret.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub previous_secret_until: Option<DateTime<Utc>>,
     /// The number of failures since the last success. Attempts that ran at the same time count as one.
@@ -122,7 +123,7 @@ pub(crate) struct WebhookDeliveryView<'a> {
     pub payload: Option<&'a RawValue>,
     /// The state: `pending`, `succeeded` or `failed`. A delivery that has failed is not attempted again by itself.
     pub state: WebhookDeliveryState,
-    /// How often it was attempted since it was made or replayed. It stays failed after 15 attempts.
+    /// How often it was attempted since it was made or replayed. After 15 failed attempts, its state is `failed`.
     pub attempts: u32,
     /// When it is attempted next (RFC 3339, UTC), or, while it is attempted, when another process takes it over; null
     /// if it waits for the delivery of an earlier event of the same aggregate, or has ended.

@@ -236,8 +236,8 @@ pub(crate) async fn low_stock(
 
 /// Rebuild the figures of sales
 ///
-/// Enqueues a job that computes the figures of all days anew from the orders. They end as they are, unless somebody has
-/// changed the rows. If such a job is queued already, the response has that one.
+/// Enqueues a job that computes the figures of all days anew from the orders. The result is the same as before, unless
+/// somebody has changed the rows of the figures by hand. If such a job is queued already, the response has that one.
 #[utoipa::path(
     post, path = "/analytics/rebuild", tag = "analytics", security(("bearer" = ["jobs:write"])),
     responses((status = 202, description = "The queued job; `Location` has its path", body = Item<JobView>))
@@ -256,8 +256,8 @@ pub(crate) async fn rebuild(
 /// Count an event of a product
 ///
 /// The page of a product sends `{"kind": "view"}` when a shopper opens it. The server counts views in memory and adds
-/// them to the database every `ECOM_ANALYTICS_INTERVAL` seconds. Anybody can send them, so that they are no more than
-/// an indication.
+/// them to the database every `ECOM_ANALYTICS_INTERVAL` seconds. Anybody can send such requests, so the numbers of
+/// views are only an indication.
 #[utoipa::path(
     post, path = "/products/{id}/events", tag = "analytics", security(()), params(ById),
     request_body = ProductEventInput,

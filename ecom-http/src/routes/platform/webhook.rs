@@ -217,7 +217,8 @@ pub(crate) async fn test(
 
 /// List deliveries
 ///
-/// Lists the deliveries of all webhooks, those of the newest events first. They are kept for 30 days.
+/// Lists the deliveries of all webhooks, the newest first. They are kept for `ECOM_WEBHOOKS_RETENTION` seconds (30 days
+/// by default).
 #[utoipa::path(
     get, path = "/webhooks/deliveries", tag = "webhooks",
     security(("bearer" = ["webhooks:read"])), params(Pages, Cursor, Picked, DeliveryParams),

@@ -14,8 +14,8 @@ use crate::sql::engine::migrate;
 /// The version of the migration with the table of deferred indexes.
 pub const MIGRATION: i64 = 17;
 
-/// The indexes that are dropped: those that lists, filters and the histories of SKUs walk. None of them is unique, and an
-/// import looks up nothing by them. The names are the same in every database.
+/// The indexes that are dropped: those that lists, filters and the histories of SKUs walk. None of them is unique, and
+/// an import looks up nothing by them. The names are the same in every database.
 const DEFERRED: [&str; 15] = [
     "product_categories_category",
     "product_listings_id",

@@ -18,8 +18,8 @@ use super::migrate;
 use super::pool::{Conn, Lent, OPEN_LIMIT, Opener, Opens, SqlStorage};
 use super::unit_of_work::{PooledConnection, Transaction};
 
-/// The pause between two indexes that are restored. It is longer than those between the tries of other processes, so that
-/// one of them gets its turn.
+/// The pause between two indexes that are restored. It is longer than those between the tries of other processes, so
+/// that one of them gets its turn.
 const RESPITE: Duration = Duration::from_millis(30);
 
 static PING: Sql = Sql::new("SELECT 1");

@@ -92,26 +92,28 @@ pub struct ImportOptions {
     /// the exports of Shopify and WooCommerce by their headers, and CSV whose header has our own field names. Each of
     /// them may be compressed with gzip, which is detected in any case.
     pub format: Option<ImportFormat>,
-    /// Records per unit of work, 1 to 10,000. By default 100, 4,000 for an import in [`bulk`](Self::bulk), and otherwise
-    /// 10,000 for products if the shop has none yet: then no orders wait for the import, and on SQLite it takes half as
-    /// long. A unit of work has fewer records if they are larger than 8 MiB in sum. Categories have a fixed number.
+    /// Records per unit of work, 1 to 10,000. The default is 100. It is 4,000 for an import in [`bulk`](Self::bulk),
+    /// and otherwise 10,000 for products if the shop has none yet: then no orders wait for the import, and on SQLite it
+    /// takes half as long. A unit of work has fewer records if they are larger than 8 MiB in sum. Categories have a
+    /// fixed number.
     pub batch: Option<usize>,
     /// Whether to import products in bulk, for the first import of everything into a shop that is not open yet. The
     /// rows are those of any other import. It differs in three ways:
     ///
-    /// - The products that a unit of work creates have one event in common,
+    /// - The products that a unit of work creates share one event,
     ///   [`EventKind::ProductsImported`](crate::platform::EventKind::ProductsImported). The search index and all caches
     ///   follow it. A [`Consumer`](crate::platform::Consumer) gets it in place of an event for each product, and
-    ///   subscriptions to live events get nothing. A product that exists is updated with an event of its own, as always.
+    ///   subscriptions to live events get nothing. A product that exists is updated with an event of its own, as
+    ///   always.
     /// - On SQLite and PostgreSQL, the indexes that lists need are dropped at the beginning and created again at the
-    ///   end, also if the import fails. Until then, lists take longer. Then, on PostgreSQL, writes of products wait
-    ///   while an index is created, and on SQLite all writes do. If the process dies, the next process that starts
-    ///   creates them ([`Storage::migrate`](crate::port::Storage::migrate)), as do the background work of another process
-    ///   if the import was a job, and the next import in bulk at its end.
+    ///   end, also if the import fails. Until then, lists take longer. While an index is created, writes of products
+    ///   wait on PostgreSQL, and all writes wait on SQLite. If the process dies, the next process that starts creates
+    ///   them ([`Storage::migrate`](crate::port::Storage::migrate)), and so do the background work of another process,
+    ///   if the import was a job, and the end of the next import in bulk.
     /// - Batches are larger.
     ///
-    /// Processes of a release that does not know such events skip them, so stop them before. Imports of other kinds and
-    /// dry runs ignore it. Default false.
+    /// Processes of a release that does not know such events skip them, so stop these processes before the import.
+    /// Imports of other kinds and dry runs ignore it. Default false.
     pub bulk: bool,
     /// The pause after each unit of work, in which others can write, at most 1 minute. Categories have none. Default 0.
     pub delay: Duration,
@@ -209,9 +211,9 @@ pub struct ImportReport {
     /// this number as [`ImportOptions::skip`] continues after them. It is 0 after a dry run.
     pub done: u64,
     /// The names of fields that the import does not know and has ignored, such as `images[].caption`, with the number
-    /// of their occurrences. Columns that have no field are under `columns`. The report has at most 100 names, and counts
-    /// the fields beyond them as `(more)`. Fields that the shop derives itself, such as the totals of a cart, are no
-    /// part of it.
+    /// of their occurrences. Columns that have no field are under `columns`. The report has at most 100 names, and
+    /// counts the fields beyond them as `(more)`. Fields that the shop derives itself, such as the totals of a cart,
+    /// are no part of it.
     pub unknown_fields: BTreeMap<String, u64>,
     /// Categories that were created without a record of their own, because products or paths name them.
     pub categories_created: u64,
