@@ -93,8 +93,8 @@ struct Import {
     /// The number of records at the start of the source that an earlier run has done.
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: u64,
-    /// Import products in bulk, for the first import of everything: with one event for many products, and with the
-    /// indexes of the database created at the end.
+    /// Import products in bulk, for the first import of a whole catalog: many products share an event, and the indexes
+    /// of the database are created at the end.
     #[arg(long)]
     bulk: bool,
     /// Records per transaction.

@@ -31,7 +31,7 @@ fn write_records(at: &Place) {
     file.flush().unwrap();
 }
 
-/// A file that has no more after some bytes, and no end either.
+/// A file that returns no more data after some bytes, and never its end.
 struct Halting {
     file: File,
     left: usize,
@@ -79,7 +79,7 @@ pub(super) async fn child(at: &Place, name: &str) {
     std::future::pending::<()>().await;
 }
 
-/// Returns what database and index show.
+/// Returns the products as the database and the index show them.
 async fn digest(shop: &Shop) -> (Vec<u8>, Vec<(String, i64, i64)>, Vec<u64>) {
     let mut export = Vec::new();
     shop.export().products(&mut export, ExportOptions::default(), |_| {}).await.unwrap();

@@ -106,7 +106,7 @@ impl WebhookHealth {
     const CALM: u32 = 2;
     /// The first interval. Each that follows is twice as long.
     const FIRST_INTERVAL: Duration = Duration::from_secs(5);
-    /// The longest interval, and so the longest time for which failures of other aggregates delay an event.
+    /// The longest interval. It is short, so that events of other aggregates than the failing one soon get their turn.
     const MAX_INTERVAL: Duration = Duration::from_secs(60);
     /// The time of the last success is recorded at most once in this interval.
     const NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
@@ -672,7 +672,7 @@ impl WebhookDelivery {
         after
     }
 
-    /// Returns the delivery after a process has taken it, for an attempt that ends by `until`.
+    /// Returns the delivery after a process has taken it for an attempt, under a lease that ends at `until`.
     pub(crate) fn claimed(&self, holder: Uuid, until: Timestamp, now: Timestamp) -> Self {
         let mut after = self.changed(now, &Actor::system());
         after.holder = Some(holder);

@@ -24,9 +24,9 @@ const BATCH: u32 = 10_000;
 /// How often figures are computed again, because a rebuild has replaced others meanwhile.
 const TRIES: usize = 20;
 
-/// Follows the log: it recomputes the figures of sales for the orders that have events, and counts new carts. One
-/// process at a time does this. The figures, the counts and the position in the log are written in one transaction, so
-/// that each cart counts once.
+/// Follows the log: it recomputes the figures of sales of the days that the orders in it concern, and counts new carts.
+/// One process at a time does this. The figures, the counts and the position in the log are written in one transaction,
+/// so that each cart counts once.
 pub(super) struct FollowSales {
     cx: Arc<Context>,
     /// Whether this process has compared its time zone with that of the figures.

@@ -66,7 +66,7 @@ impl Notice {
                 product = %low.product_id,
                 available = low.available,
                 threshold = low.threshold,
-                "a SKU is low on stock"
+                "a SKU has become low in stock"
             ),
             Self::SessionReused { session, user } => {
                 let event = log_event::SESSION_REUSED;

@@ -95,7 +95,7 @@ async fn top(f: &ShopFixture, sort: ProductSalesSort) -> Vec<ProductSales> {
     f.shop.analytics().top_products(&range, sort, &Paging::first(100)).await.unwrap().0.items
 }
 
-/// The net of all days is what is left.
+/// Over all days, the net is what was not canceled.
 pub async fn r46_orders_count_on_the_day_placed_and_cancellations_on_theirs(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let mut discounted = guest(json!([line(&pen, 3)]));
@@ -125,7 +125,7 @@ pub async fn r46_orders_count_on_the_day_placed_and_cancellations_on_theirs(f: &
     assert_eq!((report.time_zone.as_str(), total.checkouts), ("UTC", 0));
 }
 
-/// An order is what its lines say now.
+/// The figures follow the current lines of an order, and its day stays.
 pub async fn r46_an_edit_changes_the_day_on_which_the_order_was_placed(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let order = f.sold(&guest(json!([line(&pen, 2)]))).await;
@@ -139,7 +139,7 @@ pub async fn r46_an_edit_changes_the_day_on_which_the_order_was_placed(f: &ShopF
     assert_eq!(last(f, &f.shop, 2).await, [(1, 5, 4_900, 0, 0), (0, 0, 0, 0, 0)]);
 }
 
-/// A product whose sales were canceled is not one that sells.
+/// Canceled sales do not move a product up in the list.
 pub async fn r46_products_are_sorted_by_what_is_left_of_their_sales(f: &ShopFixture) {
     let (pen, ink) = (stocked(f, "Pen", 100).await, stocked(f, "Ink", 100).await);
     let lamp = f.product(json!({ "title": "Lamp", "price": "80.00", "stock": 9 })).await;
@@ -171,7 +171,7 @@ pub async fn r46_products_are_sorted_by_what_is_left_of_their_sales(f: &ShopFixt
     assert_eq!((page.items[0].product_id, total.map(|t| t.count)), (lamp.id, Some(3)));
 }
 
-/// Rows that somebody has changed become right again.
+/// A rebuild corrects rows that somebody has changed by hand.
 pub async fn r46_a_rebuild_mends_figures_and_changes_no_others(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let order = f.sold(&guest(json!([line(&pen, 4)]))).await;
@@ -196,7 +196,7 @@ pub async fn r46_a_rebuild_mends_figures_and_changes_no_others(f: &ShopFixture) 
     assert_eq!((last(f, &f.shop, 30).await, top(f, ProductSalesSort::Units).await), (right, products));
 }
 
-/// In whatever order they compute and write the figures of a day.
+/// The rebuild and the background work compute and write the figures of a day in any order.
 pub async fn r46_a_rebuild_beside_the_background_work_counts_every_order_once(f: &ShopFixture) {
     const ORDERS: u64 = 24;
     let pen = stocked(f, "Pen", 1_000).await;
@@ -228,7 +228,7 @@ pub async fn r46_a_rebuild_beside_the_background_work_counts_every_order_once(f:
     assert_eq!(last(f, &f.shop, 1).await, expected);
 }
 
-/// An order of a customer, of which units were canceled twice.
+/// Places an order of a customer, and cancels units of it twice.
 async fn of_customer(f: &ShopFixture) -> OrderRecord {
     let pen = stocked(f, "Pen", 100).await;
     let input = json!({ "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com" });
@@ -244,7 +244,7 @@ async fn of_customer(f: &ShopFixture) -> OrderRecord {
     f.shop.orders().record(order.id, IncludeDeleted::No).await.unwrap()
 }
 
-/// The history of an order loses which units were canceled, and the figures do not.
+/// The history of an order loses the units that were canceled, and the figures keep them.
 pub async fn r46_an_erasure_changes_no_figure(f: &ShopFixture) {
     let record = of_customer(f).await;
     pass(&f.shop).await;
@@ -255,7 +255,8 @@ pub async fn r46_an_erasure_changes_no_figure(f: &ShopFixture) {
     assert_eq!(before.iter().map(|(.., units, _)| units).sum::<i64>(), 4);
 }
 
-/// From the history, or by the last change that can have canceled it if the history was erased.
+/// The cancellations are read from the history. If that was erased, they count at the last change that can have made
+/// them.
 pub async fn r46_what_an_earlier_release_has_canceled_is_recorded(f: &ShopFixture) {
     let OrderRecord { order, bills, .. } = of_customer(f).await;
     let kept = read!(f.storage, orders.cancellations(order.id));
@@ -277,7 +278,7 @@ pub async fn r46_what_an_earlier_release_has_canceled_is_recorded(f: &ShopFixtur
     assert_eq!(read!(f.storage, orders.without_cancellations(None, 10)), []);
 }
 
-/// By a job, once for all processes.
+/// One job rebuilds them for all processes.
 pub async fn r46_a_change_of_the_time_zone_rebuilds_the_figures(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     // It is the evening before in New York.
@@ -301,7 +302,7 @@ pub async fn r46_a_change_of_the_time_zone_rebuilds_the_figures(f: &ShopFixture)
     assert_eq!(states, [JobState::Succeeded]);
 }
 
-/// A process that was away for longer than events are kept.
+/// A process has been away for longer than events are kept.
 pub async fn r46_events_that_were_trimmed_lead_to_a_rebuild(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     f.sold(&guest(json!([line(&pen, 1)]))).await;
@@ -316,7 +317,7 @@ pub async fn r46_events_that_were_trimmed_lead_to_a_rebuild(f: &ShopFixture) {
     assert_eq!(f.rebuilds().await.len(), 1);
 }
 
-/// Carts by their events, views as they are noted.
+/// Carts are counted by their events, and views when the requests arrive.
 pub async fn r46_carts_and_views_count_once(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let draft = f.product(json!({ "title": "Draft", "price": 1, "status": "draft" })).await;
@@ -345,7 +346,7 @@ pub async fn r46_carts_and_views_count_once(f: &ShopFixture) {
     assert_eq!(top(f, ProductSalesSort::Revenue).await[0].views, 3);
 }
 
-/// They are written later, unless they may have been written already.
+/// Views that could not be written are written later, unless they may have been written already.
 pub async fn r46_views_survive_a_database_that_fails(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     let (shop, storage) = f.unsteady();
@@ -372,7 +373,7 @@ pub async fn r46_views_survive_a_database_that_fails(f: &ShopFixture) {
     }
 }
 
-/// Those that sell, by what is left of them.
+/// Only SKUs of active products that track their stock are listed, those with the fewest pieces first.
 pub async fn skus_that_are_low_in_stock_are_listed(f: &ShopFixture) {
     let made = |title: &str, stock: i64, more: serde_json::Value| {
         let mut input = json!({ "title": title, "price": 1, "stock": stock });
@@ -398,7 +399,7 @@ pub async fn skus_that_are_low_in_stock_are_listed(f: &ShopFixture) {
     assert_eq!(analytics.low_stock(&Paging::first(10)).await.unwrap().0.items.len(), 3);
 }
 
-/// Before anything is read.
+/// Bad ranges are refused before anything is read.
 pub async fn r17_ranges_of_days_are_bounded(f: &ShopFixture) {
     let analytics = f.shop.analytics();
     let today = f.today();

@@ -390,7 +390,7 @@ pub async fn carts_that_nobody_should_be_reminded_of_get_no_mail(f: &ShopFixture
     assert!(receivers(&postbox, MailKind::AbandonedCart).is_empty());
     settle(&[&shop]).await;
     assert_eq!(receivers(&postbox, MailKind::AbandonedCart), ["victim@example.com"]);
-    // Of a cart that nothing in it can be sold, nobody is reminded.
+    // A cart in which nothing can be sold leads to no mail.
     let ink = stocked(f, "Ink", 100).await;
     cart(f, "gone@example.com", &ink).await;
     cart(f, "last@example.com", &pen).await;
@@ -400,7 +400,7 @@ pub async fn carts_that_nobody_should_be_reminded_of_get_no_mail(f: &ShopFixture
     assert_eq!(receivers(&postbox, MailKind::AbandonedCart), ["last@example.com", "victim@example.com"]);
 }
 
-/// Both do the work without its lease, as if the lease of one had run out.
+/// Both processes do the work without its lease, as if the lease of one had run out.
 pub async fn r13_two_processes_remind_of_a_cart_once(f: &ShopFixture) {
     let postbox = Postbox::new();
     let (one, two) = (open(f, &postbox, reminding()), open(f, &postbox, reminding()));
@@ -418,7 +418,7 @@ pub async fn r13_two_processes_remind_of_a_cart_once(f: &ShopFixture) {
     assert_eq!((to.len(), postbox.tried()), (20, 20), "{to:?}");
 }
 
-/// The work is repeated after each fault, since it does not know what was written.
+/// The work is repeated after each fault, because it is unknown whether the commit was written.
 pub async fn a_reminder_whose_commit_has_an_unknown_outcome_is_sent_once(f: &ShopFixture) {
     let postbox = Postbox::new();
     let storage = Unsteady::over(f.storage.clone());

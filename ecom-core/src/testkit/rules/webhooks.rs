@@ -464,7 +464,7 @@ pub async fn deliveries_are_listed_tested_and_replayed(f: &ShopFixture) {
     assert_eq!(code_of(webhooks.replay(unknown).await, "there is none"), ErrorCode::NotFound);
 }
 
-/// An event waits for one that is removed.
+/// A delivery that waits for a removed one becomes due.
 pub async fn old_deliveries_are_removed_and_block_no_other(f: &ShopFixture) {
     let receiver = Receiver::new();
     let shop = process(f, &receiver);
@@ -489,7 +489,7 @@ pub async fn old_deliveries_are_removed_and_block_no_other(f: &ShopFixture) {
     assert_eq!(of(&receiver.taken(), &pen), [2]);
 }
 
-/// Nothing is written.
+/// The refused webhooks are not stored.
 pub async fn r17_bad_webhooks_are_refused(f: &ShopFixture) {
     let receiver = Receiver::new();
     let shop = process(f, &receiver);

@@ -78,7 +78,7 @@ async fn update(storage: &Arc<dyn Storage>, before: &WebhookDelivery, after: &We
     attempt!(storage, webhook_deliveries.update(before, after)).unwrap();
 }
 
-/// The longest texts, and every field with and without a value.
+/// Stores the longest texts, and every field with and without a value.
 pub async fn a_webhook_is_stored_whole(storage: &Arc<dyn Storage>) {
     let contract = "A webhook is read as it was written.";
     let before = webhook(1);
@@ -121,7 +121,7 @@ pub async fn a_webhook_is_stored_whole(storage: &Arc<dyn Storage>) {
     same(read!(storage, webhooks.count(1)).count, 1, "The count stops at its bound.", "`count`");
 }
 
-/// Each state, with the longest texts.
+/// Stores a delivery in each state, with the longest texts.
 pub async fn a_delivery_is_stored_whole(storage: &Arc<dyn Storage>) {
     let contract = "A delivery is read as it was written.";
     let to = webhook(1);
@@ -160,7 +160,7 @@ pub async fn a_delivery_is_stored_whole(storage: &Arc<dyn Storage>) {
     same(of_other, vec![], "`known` returns the events of which there is a delivery.", "another webhook");
 }
 
-/// The versions of the rows are compared.
+/// An update compares the version of the row with that of `before`.
 pub async fn r01_rows_of_another_version_are_not_overwritten(storage: &Arc<dyn Storage>) {
     let to = webhook(1);
     let missing = attempt!(storage, webhooks.update(&to, &to));
@@ -243,7 +243,7 @@ pub async fn the_next_delivery_of_an_aggregate_is_found_once_none_is_due(storage
     same(next().await, None, contract, "the second is due");
 }
 
-/// Each filter alone, and all of them.
+/// Applies each filter alone, and all of them at once.
 pub async fn deliveries_are_listed_by_every_filter(storage: &Arc<dyn Storage>) {
     let (to, other) = (webhook(1), webhook(2));
     insert(storage, &to).await;
@@ -284,7 +284,7 @@ pub async fn deliveries_are_listed_by_every_filter(storage: &Arc<dyn Storage>) {
     }
 }
 
-/// Whether they have ended or not.
+/// Old deliveries are removed whether they have ended or not.
 pub async fn old_deliveries_and_those_of_a_deleted_webhook_are_removed(storage: &Arc<dyn Storage>) {
     let (to, other) = (webhook(1), webhook(2));
     insert(storage, &to).await;
