@@ -278,9 +278,9 @@ pub async fn deliveries_are_listed_by_every_filter(storage: &Arc<dyn Storage>) {
             let Some(next) = page.next else { break };
             paging = Paging::Keyset { limit: 2, after: Some(next) };
         }
-        same(found, expected.to_vec(), "A list has the rows that match, newest first.", &format!("{filter:?}"));
+        same(found, expected.to_vec(), "A list has the rows that match, newest first.", format!("{filter:?}"));
         let count = read!(storage, webhook_deliveries.count(&filter, 100)).count;
-        same(count, expected.len() as u64, "A count counts the rows that match.", &format!("{filter:?}"));
+        same(count, expected.len() as u64, "A count counts the rows that match.", format!("{filter:?}"));
     }
 }
 
