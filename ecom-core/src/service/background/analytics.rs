@@ -12,6 +12,7 @@ use crate::domain::platform::analytics::CreatedCarts;
 use crate::domain::platform::outbox::{EventBatch, EventKind};
 use crate::error::{BoxError, Entity, Error};
 use crate::id::OrderId;
+use crate::log_event;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::analytics::{compute, days_of, prepare, require_rebuild};
@@ -111,7 +112,12 @@ impl Work for FollowSales {
         if is_first || (hole && !is_empty) {
             let horizon = log.bounds().await?.0;
             if lease.position < horizon {
-                tracing::warn!("events were trimmed before analytics has seen them; the figures of sales are rebuilt");
+                tracing::warn!(
+                    target: log_event::TARGET,
+                    event = log_event::EVENTS_MISSED,
+                    consumer = Self::NAME,
+                    "events were trimmed before they were handled; the figures of sales are rebuilt"
+                );
                 let zone = cx.storage.connect().await?.analytics().state().await?.zone()?;
                 require_rebuild(&cx, &zone).await?;
                 batch.end = batch.end.max(horizon);

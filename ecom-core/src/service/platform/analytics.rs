@@ -22,7 +22,7 @@ use crate::domain::platform::analytics::{
     AnalyticsState, DailyReport, DayFigures, DayRange, DaySales, Funnel, LowStockSku, ProductSales, ProductSalesSort,
     ProductViews,
 };
-use crate::domain::platform::job::{Job, JobKind};
+use crate::domain::platform::job::{Job, JobKind, JobState};
 use crate::domain::sales::order::{ChangeKind, Order, OrderCancellation, OrderChange};
 use crate::error::{Error, Result, WithCauses};
 use crate::id::{OrderId, OrderLineId, ProductId};
@@ -517,6 +517,17 @@ pub(crate) async fn prepare(cx: &Arc<Context>) -> Result<()> {
     let zone = &cx.config.time_zone;
     let state = cx.storage.connect().await?.analytics().state().await?;
     if state.is_complete() && state.time_zone == zone.name() {
+        return Ok(());
+    }
+    let is_under_way = |mut tx: Tx<'static>| async move {
+        // A rebuild that ends updates the state, which is locked here, before its job ends.
+        let state = tx.analytics().lock().await?;
+        let jobs = tx.jobs().tally(Some(&JobKind::ANALYTICS_REBUILD)).await?;
+        let is_active = |job: &JobState| matches!(job, JobState::Queued | JobState::Running);
+        let has_job = jobs.iter().any(|(_, job, number)| is_active(job) && *number > 0);
+        Ok((state.time_zone == zone.name() && (state.is_complete() || has_job), tx))
+    };
+    if cx.write(is_under_way).await? {
         return Ok(());
     }
     require_rebuild(cx, zone).await
