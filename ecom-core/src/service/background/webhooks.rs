@@ -75,7 +75,8 @@ impl Consumer for Enqueue {
             }
             Ok(((), tx))
         };
-        Ok(cx.write(enqueue).await?)
+        // A batch can have some hundred events for each of a hundred webhooks.
+        Ok(cx.write_at_length(enqueue).await?)
     }
 }
 
