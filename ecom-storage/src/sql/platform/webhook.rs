@@ -14,7 +14,7 @@ use ecom_core::port::{WebhookDeliveryRepository, WebhookRepository};
 use ecom_core::{Entity, Error, Result};
 use uuid::Uuid;
 
-use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, count, lock_rows, page};
+use crate::sql::engine::builder::{Builder, MAX_LIST, bad_cursor, count, delete_rows, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
@@ -91,6 +91,8 @@ static NOTE_HEALTH: Sql = Sql::new(
      WHERE id = $1",
 );
 static DELETE: Sql = Sql::new("DELETE FROM webhooks WHERE id = $1");
+/// The most deliveries that one statement removes together with their webhook.
+const DELETED_AT_ONCE: i64 = 1_000;
 
 static DELIVERY_WRITES: Versioned<WebhookDelivery> = Versioned::new(&DELIVERIES);
 static GET_DELIVERY: Sql = Sql::of(&DELIVERIES, "SELECT {*} FROM webhook_deliveries WHERE id = $1");
@@ -260,6 +262,18 @@ impl WebhookRepository for SqlWebhooks<'_> {
     }
 
     async fn delete(&mut self, id: WebhookId) -> Result<()> {
+        // In parts, since one statement that removes very many deliveries would exceed its time limit.
+        loop {
+            let mut b = Builder::new("SELECT id FROM webhook_deliveries WHERE webhook_id = ");
+            b.bind(id).limit(DELETED_AT_ONCE);
+            let (text, args) = b.done();
+            let rows = self.0.fetch_all(text, args).await?;
+            let ids = rows.iter().map(|r| r.uuid(0)).collect::<Result<Vec<_>>>()?;
+            if ids.is_empty() {
+                break;
+            }
+            delete_rows(&mut self.0, "webhook_deliveries", "id", &ids).await?;
+        }
         self.0.execute(&DELETE, vec![id.into()]).await?;
         Ok(())
     }

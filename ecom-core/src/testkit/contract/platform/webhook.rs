@@ -300,6 +300,8 @@ pub async fn old_deliveries_and_those_of_a_deleted_webhook_are_removed(storage: 
     same(attempt!(storage, webhook_deliveries.trim(at(5), 1)).unwrap(), 1, "At most `limit` are removed.", "one");
     same(attempt!(storage, webhook_deliveries.trim(at(5), 9)).unwrap(), 1, "Only older ones are removed.", "the other");
     same(rest().await, vec![3], "Only older ones are removed.", "the rest");
+    let many: Vec<WebhookDelivery> = (10..1_100).map(|n| delivery(n, &to, n, None)).collect();
+    add(storage, &many).await;
     attempt!(storage, webhooks.delete(to.id)).unwrap();
     same(rest().await.len(), 0, "The deliveries of a deleted webhook are removed.", "the last");
     same(read!(storage, webhooks.get(to.id)), None, "A deleted webhook is gone.", "`get`");
