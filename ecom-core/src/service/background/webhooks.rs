@@ -383,25 +383,35 @@ async fn note(
 /// `Unavailable`.
 pub(super) async fn trim(cx: &Arc<Context>, limit: u32) -> Result<u64> {
     let trimmed = cx.write_at_length(|mut tx| async move {
-        let now = cx.now();
-        let gone = tx.webhook_deliveries().trim(now - cx.config.webhook_retention, limit).await?;
-        let orphans = tx.webhook_deliveries().orphans(limit).await?;
-        Ok(((gone, orphans), tx))
+        let gone = tx.webhook_deliveries().trim(cx.now() - cx.config.webhook_retention, limit).await?;
+        Ok((gone, tx))
     });
-    let (gone, orphans) = trimmed.await?;
+    let gone = trimmed.await?;
     tracing::debug!(gone, "old deliveries of webhooks removed");
+    // This reads all deliveries that wait. So it holds up no write, and if there are too many for the time limit of a
+    // statement, old ones are removed nevertheless.
+    let orphans = match orphans(cx, limit).await {
+        Ok(orphans) => orphans,
+        Err(error) => {
+            tracing::warn!(
+                error = %WithCauses(&error),
+                "deliveries to webhooks that waited for a removed one were not looked for"
+            );
+            return Ok(gone);
+        }
+    };
     let webhooks: HashSet<WebhookId> = orphans.iter().map(|orphan| orphan.webhook_id).collect();
     let webhooks: Vec<WebhookId> = webhooks.into_iter().collect();
     if webhooks.is_empty() {
         return Ok(gone);
     }
-    let webhooks = &webhooks;
+    let (webhooks, orphans) = (&webhooks, &orphans);
     let unblocked = cx.write_at_length(|mut tx| async move {
         tx.webhooks().lock_many(webhooks).await?;
-        // Read again under the locks, since deliveries may have ended meanwhile.
-        let orphans = tx.webhook_deliveries().orphans(limit).await?;
-        for before in orphans {
-            if webhooks.contains(&before.webhook_id) {
+        for orphan in orphans {
+            // Read again under the locks, since deliveries may have ended meanwhile.
+            let next = tx.webhook_deliveries().next_of(orphan.webhook_id, orphan.aggregate_id).await?;
+            if let Some(before) = next {
                 tx.webhook_deliveries().update(&before, &before.unblocked(cx.now())).await?;
                 tx.wake();
             }
@@ -410,4 +420,9 @@ pub(super) async fn trim(cx: &Arc<Context>, limit: u32) -> Result<u64> {
     });
     unblocked.await?;
     Ok(gone)
+}
+
+/// Returns at most `limit` deliveries that wait for one that was removed.
+async fn orphans(cx: &Context, limit: u32) -> Result<Vec<WebhookDelivery>> {
+    cx.storage.connect().await?.webhook_deliveries().orphans(limit).await
 }
