@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
     CHECK (holder IS NULL OR due_at IS NOT NULL),
     CHECK ((finished_at IS NULL) = (state = 'pending')),
     INDEX webhook_deliveries_due (webhook_id, due_at),
-    INDEX webhook_deliveries_queue (webhook_id, state, aggregate_id, seq),
+    INDEX webhook_deliveries_queue (webhook_id, state, aggregate_id, due_at, seq),
     INDEX webhook_deliveries_webhook (webhook_id, id),
     INDEX webhook_deliveries_state (state, id),
     UNIQUE INDEX webhook_deliveries_event (event_id, webhook_id),

@@ -52,7 +52,7 @@ CREATE TABLE webhook_deliveries (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, due_at);
-CREATE INDEX webhook_deliveries_queue ON webhook_deliveries (webhook_id, state, aggregate_id, seq);
+CREATE INDEX webhook_deliveries_queue ON webhook_deliveries (webhook_id, state, aggregate_id, due_at, seq);
 CREATE INDEX webhook_deliveries_webhook ON webhook_deliveries (webhook_id, id);
 CREATE INDEX webhook_deliveries_state ON webhook_deliveries (state, id);
 CREATE UNIQUE INDEX webhook_deliveries_event ON webhook_deliveries (event_id, webhook_id);

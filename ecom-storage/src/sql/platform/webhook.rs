@@ -101,11 +101,13 @@ static DUE_DELIVERIES: Sql = Sql::of(
     &DELIVERIES,
     "SELECT {*} FROM webhook_deliveries WHERE webhook_id = $1 AND due_at <= $2 ORDER BY due_at, seq LIMIT $3",
 );
+/// The order and the comparison of `due_at` with the earliest time are those of an index, so that it reads two of its
+/// entries, however many deliveries of the aggregate wait.
 static NEXT: Sql = Sql::of(
     &DELIVERIES,
     "SELECT {*} FROM webhook_deliveries WHERE webhook_id = $1 AND state = 'pending' AND aggregate_id = $2 \
      AND due_at IS NULL AND NOT EXISTS (SELECT 1 FROM webhook_deliveries o WHERE o.webhook_id = $1 \
-     AND o.state = 'pending' AND o.aggregate_id = $2 AND o.due_at IS NOT NULL) ORDER BY seq, id LIMIT 1",
+     AND o.state = 'pending' AND o.aggregate_id = $2 AND o.due_at >= $3) ORDER BY due_at, seq, id LIMIT 1",
 );
 static ORPHANS: Sql = Sql::of(
     &DELIVERIES,
@@ -347,7 +349,8 @@ impl WebhookDeliveryRepository for SqlWebhookDeliveries<'_> {
     }
 
     async fn next_of(&mut self, webhook: WebhookId, aggregate: Uuid) -> Result<Option<WebhookDelivery>> {
-        let row = self.0.fetch_optional(&NEXT, vec![webhook.into(), aggregate.into()]).await?;
+        let args = vec![webhook.into(), aggregate.into(), Timestamp::UNIX_EPOCH.into()];
+        let row = self.0.fetch_optional(&NEXT, args).await?;
         row.as_ref().map(read_delivery).transpose()
     }
 
