@@ -55,7 +55,9 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
     INDEX webhook_deliveries_due (webhook_id, due_at),
     INDEX webhook_deliveries_queue (webhook_id, state, aggregate_id, due_at, seq),
     INDEX webhook_deliveries_webhook (webhook_id, id),
+    INDEX webhook_deliveries_webhook_state (webhook_id, state, id),
     INDEX webhook_deliveries_state (state, id),
+    INDEX webhook_deliveries_kind (kind, id),
     UNIQUE INDEX webhook_deliveries_event (event_id, webhook_id),
     INDEX webhook_deliveries_created (created_at),
     CONSTRAINT webhook_deliveries_webhook_fk FOREIGN KEY (webhook_id) REFERENCES webhooks (id) ON DELETE CASCADE

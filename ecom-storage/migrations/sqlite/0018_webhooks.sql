@@ -54,6 +54,8 @@ CREATE TABLE webhook_deliveries (
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, due_at);
 CREATE INDEX webhook_deliveries_queue ON webhook_deliveries (webhook_id, state, aggregate_id, due_at, seq);
 CREATE INDEX webhook_deliveries_webhook ON webhook_deliveries (webhook_id, id);
+CREATE INDEX webhook_deliveries_webhook_state ON webhook_deliveries (webhook_id, state, id);
 CREATE INDEX webhook_deliveries_state ON webhook_deliveries (state, id);
+CREATE INDEX webhook_deliveries_kind ON webhook_deliveries (kind, id);
 CREATE UNIQUE INDEX webhook_deliveries_event ON webhook_deliveries (event_id, webhook_id);
 CREATE INDEX webhook_deliveries_created ON webhook_deliveries (created_at);
