@@ -22,6 +22,7 @@ use crate::domain::access::secret::Secret;
 use crate::domain::common::{Actor, Audit, Patch};
 use crate::domain::platform::audit_log::{Audited, fields};
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition, PriceChange};
+use crate::domain::stock::inventory::LowStock;
 use crate::domain::words::words;
 use crate::error::{FieldCode, Result, ValidationErrors};
 use crate::id::{EventId, WebhookDeliveryId, WebhookId};
@@ -742,6 +743,8 @@ struct EventData {
     stock: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     prices: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    low_stock: Option<LowStock>,
 }
 
 /// Returns the body of the message about an event.
@@ -767,6 +770,7 @@ fn payload_of(event: &Event) -> String {
             .map(|change| json!({ "sku_id": change.sku_id, "delta": change.delta, "reason": change.reason }))
             .collect(),
         prices: event.price_changes().into_iter().map(price).collect(),
+        low_stock: event.low_stock(),
     };
     let payload = Payload { r#type: event.kind, timestamp: event.occurred_at, data };
     // Texts, numbers and lists can always be serialized.
@@ -821,6 +825,24 @@ mod tests {
         assert_eq!(signature(std::slice::from_ref(&key), id, 1_614_265_330, body), one);
         let two = signature(&[vec![7; 24], key], id, 1_614_265_330, body);
         assert!(two.ends_with(&format!(" {one}")) && two.matches("v1,").count() == 2, "{two}");
+    }
+
+    #[test]
+    fn the_message_of_a_sku_that_is_low_has_its_stock() {
+        let low = json!({
+            "sku_id": Uuid::from_u128(1), "product_id": Uuid::from_u128(2), "available": 3, "threshold": 5,
+        });
+        let event = Event {
+            id: EventId(Uuid::from_u128(3)),
+            kind: EventKind::StockLow,
+            aggregate_id: Uuid::from_u128(1),
+            revision: 4,
+            data: low.clone(),
+            occurred_at: at(0),
+            actor: Actor::system(),
+        };
+        let message: Value = serde_json::from_str(&payload_of(&event)).unwrap();
+        assert_eq!(message["data"]["low_stock"], low);
     }
 
     #[test]
