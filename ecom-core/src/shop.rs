@@ -645,6 +645,8 @@ impl Shop {
     /// up at the end, together with the right to write the index. So a process with many shops can give each shop a
     /// pass in turn, as `ecom::Shops` does. It does not run the consumers of [`Background::consume`]. A failure is
     /// logged, and the next pass tries again. If the call is dropped, other processes wait until its leases run out.
+    /// Webhooks are called for about ten seconds; if deliveries may be left then, [`Self::event_signal`] asks for another
+    /// pass.
     ///
     /// Returns true if work is left that another pass should do soon: a part of it has failed, or another process has
     /// its lease.

@@ -360,7 +360,7 @@ pub(crate) fn all(cx: &Arc<Context>, stopped: &watch::Receiver<bool>, pass: Opti
         tasks.add(of_consumer(cx, &*enqueue), Follow::new(cx.clone(), enqueue));
         let name = Deliver::NAME.to_owned();
         let deliver = Task { name, leased: false, every: cx.config.poll_interval, woken: true };
-        tasks.add(deliver, Deliver::new(cx, sender, stopped));
+        tasks.add(deliver, Deliver::new(cx, sender, stopped, pass.is_some()));
     }
     if cx.queues.of(Runner::Worker).next().is_some() {
         let jobs = Task { name: "jobs".to_owned(), leased: false, every: cx.config.poll_interval, woken: true };

@@ -112,13 +112,23 @@ pub(super) struct Deliver {
     cx: Arc<Context>,
     sender: Arc<dyn WebhookSender>,
     stopped: watch::Receiver<bool>,
+    /// Whether it runs once, in a pass.
+    once: bool,
 }
 
 impl Deliver {
     pub const NAME: &'static str = "webhook-deliveries";
+    /// For how long a pass begins attempts. The other work of the shop waits for the end of the pass, so that a slow
+    /// receiver with many deliveries must not hold it up.
+    const PASS: Duration = Duration::from_secs(10);
 
-    pub fn new(cx: &Arc<Context>, sender: &Arc<dyn WebhookSender>, stopped: &watch::Receiver<bool>) -> Self {
-        Self { cx: cx.clone(), sender: sender.clone(), stopped: stopped.clone() }
+    pub fn new(
+        cx: &Arc<Context>,
+        sender: &Arc<dyn WebhookSender>,
+        stopped: &watch::Receiver<bool>,
+        once: bool,
+    ) -> Self {
+        Self { cx: cx.clone(), sender: sender.clone(), stopped: stopped.clone(), once }
     }
 
     /// Begins as many attempts as are due and may run at a time.
@@ -148,6 +158,7 @@ impl Work for Deliver {
     async fn step(&mut self, _: Option<&mut Lease>) -> Result<bool, BoxError> {
         let mut events = self.cx.events.subscribe();
         let mut running = Running::default();
+        let start = Instant::now();
         let (mut stopped, grace) = (self.stopped.clone(), self.cx.config.lease_ttl);
         // After a stop, the attempts that run may end within this time. Those that are dropped are made again.
         let mut overdue = pin!(async move {
@@ -156,8 +167,13 @@ impl Work for Deliver {
         });
         loop {
             events.mark_unchanged();
-            let begun = self.begin(&mut running).await;
+            let is_over = self.once && start.elapsed() >= Self::PASS;
+            let begun = if is_over { Ok(()) } else { self.begin(&mut running).await };
             if running.tasks.is_empty() {
+                if is_over {
+                    // Asks for another pass, since deliveries may be left.
+                    self.cx.events.send_replace(());
+                }
                 return Ok(begun.map(|()| false)?);
             }
             if let Err(error) = begun {
