@@ -190,7 +190,10 @@ impl<'a> WebhookService<'a> {
         let before = lock(tx, id).await?;
         expected.check(Entity::Webhook, id, before.audit.version, self.cx.config.last_write_wins)?;
         let resumes = patch.enabled == crate::common::Patch::Set(true) && before.health.failures > 0;
-        let (values, _) = patch.onto(&before)?.check(|url| sender.refuses(url))?;
+        let input = patch.onto(&before)?;
+        // A webhook can be switched off also after its URL is no longer allowed. Each attempt checks the URL too.
+        let stays = input.url == before.url;
+        let (values, _) = input.check(|url| if stays { None } else { sender.refuses(url) })?;
         let WebhookValues { url, description, events, enabled } = values;
         let mut after = Webhook { url, description, events, enabled, ..before.clone() };
         if enabled != before.enabled {

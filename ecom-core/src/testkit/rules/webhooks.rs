@@ -520,6 +520,13 @@ pub async fn r17_bad_webhooks_are_refused(f: &ShopFixture) {
     assert_eq!(fields(webhooks.rotate_secret(made.id, &rotation).await, "the rotation").len(), 2);
     assert_eq!(webhooks.get(made.id).await.unwrap(), made);
     assert_eq!(webhooks.patch(made.id, v(1), good_patch()).await.unwrap(), made, "nothing changes");
+    let no_longer_allowed = Webhook { url: "https://refused.test/".to_owned(), ..made.clone() };
+    let mut uow = f.storage.begin().await.unwrap();
+    uow.webhooks().update(&made, &no_longer_allowed).await.unwrap();
+    uow.commit().await.unwrap();
+    let version = webhooks.get(made.id).await.unwrap().audit.version;
+    let off = WebhookPatch { enabled: Patch::Set(false), ..good_patch() };
+    assert!(!webhooks.patch(made.id, v(version), off).await.unwrap().enabled, "a URL that stays is not refused");
     for n in 1..Webhook::MAX {
         webhooks.create(&WebhookInput::new(format!("{URL}/{n}"), [EventKind::OrderPlaced])).await.unwrap();
     }
