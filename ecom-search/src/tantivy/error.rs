@@ -4,7 +4,7 @@ use std::io;
 
 use ecom_core::{BoxError, Dependency, Error, FieldCode};
 use tantivy::TantivyError;
-use tantivy::directory::error::{OpenDirectoryError, OpenReadError};
+use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError};
 
 /// The reason why a call failed before it reached the index.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,9 @@ pub(super) fn is_unusable(error: &TantivyError) -> bool {
         ) => true,
         TantivyError::OpenReadError(OpenReadError::IoError { io_error, .. })
         | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError { io_error, .. })
-        | TantivyError::IoError(io_error) => broken(io_error),
+        | TantivyError::IoError(io_error)
+        // The directory was removed before Tantivy has opened its lock file.
+        | TantivyError::LockFailure(LockError::IoError(io_error), _) => broken(io_error),
         _ => false,
     }
 }
