@@ -124,11 +124,13 @@ pub(crate) fn table<V: Serialize>(
 }
 
 /// Adds a cell with a text, in quotes if it needs them (RFC 4180). A spreadsheet would run a text that begins like a
-/// formula, and strangers type what the search log contains, so that such a text gets an apostrophe in front.
+/// formula, and strangers type what the search log contains, so that such a text gets an apostrophe in front. Where the
+/// comma is the decimal mark, a spreadsheet separates cells by semicolons, so a text with one is in quotes, too:
+/// otherwise its second half would be a cell of its own.
 fn put(to: &mut String, cell: &str) {
     let is_formula =
         cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<rust_decimal::Decimal>().is_err();
-    let needs_quotes = cell.contains([',', '"', '\n', '\r']);
+    let needs_quotes = cell.contains([',', ';', '\t', '"', '\n', '\r']);
     if needs_quotes {
         to.push('"');
     }
@@ -162,6 +164,8 @@ mod tests {
         assert_eq!(cell("-9.99"), "-9.99");
         assert_eq!(cell("=1+1"), "'=1+1");
         assert_eq!(cell("@SUM(A1,A2)"), "\"'@SUM(A1,A2)\"");
+        assert_eq!(cell("shoes;=1+1"), "\"shoes;=1+1\"");
+        assert_eq!(cell("shoes\t=1+1"), "\"shoes\t=1+1\"");
     }
 
     #[test]

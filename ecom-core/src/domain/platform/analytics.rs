@@ -1,5 +1,8 @@
 //! Analytics: the sales of a day, what was viewed and put into carts, and what is low in stock.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use chrono::{Datelike as _, NaiveDate};
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +137,20 @@ pub struct ProductDay {
     pub canceled: Money,
 }
 
+impl ProductDay {
+    /// Returns the sum of two figures of the same product; `None` if an amount does not fit into 64 bits.
+    fn checked_add(&self, other: &Self) -> Option<Self> {
+        let money = |a: Money, b: Money| Some(Money::from_minor(a.minor().checked_add(b.minor())?, a.currency()));
+        Some(Self {
+            product_id: self.product_id,
+            units: self.units.checked_add(other.units)?,
+            revenue: money(self.revenue, other.revenue)?,
+            canceled_units: self.canceled_units.checked_add(other.canceled_units)?,
+            canceled: money(self.canceled, other.canceled)?,
+        })
+    }
+}
+
 /// The figures of one day, as the orders have them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayFigures {
@@ -141,6 +158,22 @@ pub struct DayFigures {
     pub sales: DaySales,
     /// The products that were sold or canceled, by id.
     pub products: Vec<ProductDay>,
+}
+
+impl DayFigures {
+    /// Returns the sum of the figures of two parts of a day; `None` if an amount does not fit into 64 bits.
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        let sales = self.sales.checked_add(&other.sales)?;
+        let mut products: BTreeMap<ProductId, ProductDay> =
+            self.products.into_iter().map(|of| (of.product_id, of)).collect();
+        for of in other.products {
+            match products.entry(of.product_id) {
+                Entry::Occupied(mut here) => *here.get_mut() = here.get().checked_add(&of)?,
+                Entry::Vacant(free) => drop(free.insert(of)),
+            }
+        }
+        Some(Self { sales, products: products.into_values().collect() })
+    }
 }
 
 /// The state of the figures that are made from orders.
@@ -377,5 +410,24 @@ mod tests {
         let one = DaySales { placed: Totals::of(1, 0, Currency::USD), ..DaySales::none(Currency::USD) };
         assert_eq!(most.checked_add(&one), None);
         assert_eq!(one.checked_add(&one).map(|sum| sum.net().total.minor()), Some(2));
+    }
+
+    #[test]
+    fn r46_the_parts_of_a_day_add_up() {
+        let money = |units: i64| Money::from_minor(units.saturating_mul(100), Currency::USD);
+        let of = |id: u128, units: i64, canceled_units: i64| ProductDay {
+            product_id: ProductId(uuid::Uuid::from_u128(id)),
+            units,
+            revenue: money(units),
+            canceled_units,
+            canceled: money(canceled_units),
+        };
+        let part = |orders: u64, products: &[ProductDay]| DayFigures {
+            sales: DaySales { orders, ..DaySales::none(Currency::USD) },
+            products: products.to_vec(),
+        };
+        let day = part(2, &[of(1, 3, 0), of(3, 1, 0)]).checked_add(part(1, &[of(2, 5, 0), of(3, 2, 4)]));
+        assert_eq!(day, Some(part(3, &[of(1, 3, 0), of(2, 5, 0), of(3, 3, 4)])));
+        assert_eq!(part(1, &[of(1, i64::MAX, 0)]).checked_add(part(1, &[of(1, 1, 0)])), None);
     }
 }

@@ -55,10 +55,8 @@ impl FollowSales {
     async fn handle(&self, batch: &EventBatch, lease: &Lease) -> Result<Written, Error> {
         let (cx, end) = (&self.cx, batch.end);
         let events = || batch.events.iter().map(|(_, event)| event);
-        let orders: BTreeSet<OrderId> = events()
-            .filter(|event| event.kind.entity() == Entity::Order)
-            .map(|event| OrderId(event.aggregate_id))
-            .collect();
+        let orders: BTreeSet<OrderId> =
+            events().filter(|event| changes_figures(event.kind)).map(|event| OrderId(event.aggregate_id)).collect();
         let orders: Vec<OrderId> = orders.into_iter().collect();
         let created: Vec<_> =
             events().filter(|e| e.kind == EventKind::CartCreated).map(|event| event.occurred_at).collect();
@@ -92,6 +90,21 @@ impl FollowSales {
         let manner = if figures.is_empty() { Manner::Short } else { Manner::Long };
         cx.write_as(manner, write).await
     }
+}
+
+/// Returns whether an event of this kind can change the figures of a day. What happens to an order later does not,
+/// unless its lines or amounts change: so the delivery of an order does not cost a read of the day of its placing. The
+/// deletion of an order that is not delivered cancels it first, which is an event of its own.
+fn changes_figures(kind: EventKind) -> bool {
+    let is_without_amounts = matches!(
+        kind,
+        EventKind::OrderStarted
+            | EventKind::OrderDelivered
+            | EventKind::OrderDeleted
+            | EventKind::OrderRestored
+            | EventKind::OrderErased
+    );
+    kind.entity() == Entity::Order && !is_without_amounts
 }
 
 #[async_trait]

@@ -472,10 +472,15 @@ async fn take_again(cx: &Arc<Context>, held: &mut Held, progress: &Progress) -> 
 pub(super) async fn fail_abandoned(cx: &Arc<Context>) -> Result<()> {
     let queues: Vec<&JobQueue> = cx.queues.of(Runner::Creator).collect();
     if is_due(cx, &queues).await? {
+        // An import in bulk may not have come to it. The jobs end later, so that it is tried again if the database
+        // cannot be reached, or if this process dies, too.
+        let restored = match cx.storage.restore_indexes().await {
+            Err(error) if error.is_retryable() => return Err(error),
+            restored => restored,
+        };
         let all: Vec<_> = queues.into_iter().map(|queue| (queue, TAKEN_AT_ONCE)).collect();
         settle(cx, &[], &all).await?;
-        // An import in bulk may not have come to it.
-        cx.storage.restore_indexes().await?;
+        restored?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -39,6 +39,13 @@ use crate::service::run::transaction::Tx;
 const TRIES: usize = 20;
 /// The first day that can have figures.
 const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("it is a date");
+/// The first part of a day that is computed, and the shortest one.
+const FIRST_PART: Duration = Duration::from_hours(1);
+const SHORTEST_PART: Duration = Duration::from_mins(5);
+/// The next part of a day is twice as long if one took less than this, and half as long if it took more than that. The
+/// time limit of a statement is some seconds.
+const QUICK: Duration = Duration::from_millis(100);
+const SLOW: Duration = Duration::from_millis(500);
 /// How many orders a rebuild looks at in one transaction, if it has to record what was canceled.
 const RECORDED_AT_ONCE: u32 = 100;
 /// The unique key of the jobs that rebuild the figures.
@@ -459,9 +466,36 @@ pub(crate) async fn compute(
     let mut figures = Vec::with_capacity(days.len());
     for day in days {
         let until = day.succ_opt().map_or_else(|| zone.start_of(*day), |next| zone.start_of(next));
-        figures.push((*day, db.analytics().compute(zone.start_of(*day), until).await?));
+        figures.push((*day, compute_in_parts(db, zone.start_of(*day), until).await?));
     }
     Ok(figures)
+}
+
+/// Computes the figures of the time from `from` until before `until` in parts. A statement over a day with very many
+/// orders would exceed the time limit of statements at each try, and no later event would count.
+async fn compute_in_parts(db: &mut dyn Repositories, from: Timestamp, until: Timestamp) -> Result<DayFigures> {
+    let (mut at, mut length) = (from, FIRST_PART);
+    let mut before: Option<DayFigures> = None;
+    loop {
+        let end = (at + length).min(until);
+        let begun = Instant::now();
+        let part = db.analytics().compute(at, end).await?;
+        let took = begun.elapsed();
+        let sum = match before.take() {
+            None => Some(part),
+            Some(before) => before.checked_add(part),
+        };
+        let sum = sum.ok_or(Error::Internal { context: "adding up the figures of a day", source: None })?;
+        if end >= until {
+            return Ok(sum);
+        }
+        if took < QUICK {
+            length *= 2;
+        } else if took > SLOW {
+            length = (length / 2).max(SHORTEST_PART);
+        }
+        (at, before) = (end, Some(sum));
+    }
 }
 
 /// Computes and replaces the figures of sales of a day.

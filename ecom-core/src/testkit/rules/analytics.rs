@@ -32,6 +32,7 @@ tests! {
     __shop_analytics: [
         r46_orders_count_on_the_day_placed_and_cancellations_on_theirs,
         r46_an_edit_changes_the_day_on_which_the_order_was_placed,
+        r46_the_delivery_of_an_order_does_not_cost_a_read_of_its_day,
         r46_products_are_sorted_by_what_is_left_of_their_sales,
         r46_a_rebuild_mends_figures_and_changes_no_others,
         r46_a_rebuild_beside_the_background_work_counts_every_order_once,
@@ -137,6 +138,21 @@ pub async fn r46_an_edit_changes_the_day_on_which_the_order_was_placed(f: &ShopF
     orders.edit(order.id, v(1), &edit).await.unwrap();
     pass(&f.shop).await;
     assert_eq!(last(f, &f.shop, 2).await, [(1, 5, 4_900, 0, 0), (0, 0, 0, 0, 0)]);
+}
+
+/// Orders are delivered days after they were placed, and a day can have very many.
+pub async fn r46_the_delivery_of_an_order_does_not_cost_a_read_of_its_day(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 100).await;
+    let order = f.sold(&guest(json!([line(&pen, 2)]))).await;
+    pass(&f.shop).await;
+    let computed = read!(f.storage, analytics.state()).version;
+    f.shop.acting_as(me()).orders().start(order.id, v(1)).await.unwrap();
+    pass(&f.shop).await;
+    assert_eq!(read!(f.storage, analytics.state()).version, computed);
+    f.canceled(&order, 1).await;
+    pass(&f.shop).await;
+    assert!(read!(f.storage, analytics.state()).version > computed);
+    assert_eq!(last(f, &f.shop, 1).await, [(1, 2, 2_000, 1, 1_000)]);
 }
 
 /// Canceled sales do not move a product up in the list.

@@ -175,30 +175,41 @@ impl SqlStorage {
         self.begin_on_writer().await
     }
 
-    /// Restores the indexes of a file, or of a database in memory, on its connection that writes.
+    /// Restores the indexes of a file, or of a database in memory, on its connection that writes. It gives the
+    /// connection back after each of them, so that other writes of this process wait for one index only.
     async fn restore_on_writer(&self) -> Result<()> {
-        let mut lent = self.writer().await?;
-        if !deferred::is_any(&mut lent.conn().executor(&self.shared)).await? {
-            return Ok(());
-        }
         #[cfg(feature = "sqlite")]
-        {
-            lent.conn().sort_in_files(true);
-            let restored = restore(lent.conn(), &self.shared).await;
-            match restored {
-                // There may be no place for temporary files. The connection is closed, because a statement has failed.
-                Err(error) if !error.is_retryable() => {
-                    tracing::warn!(%error, "an index could not be created with temporary files; it is tried without");
-                    drop(lent);
-                    lent = self.writer().await?;
-                }
-                _ => {
-                    lent.conn().sort_in_files(false);
-                    return restored;
+        let mut in_files = true;
+        loop {
+            let mut lent = self.writer().await?;
+            if !deferred::is_any(&mut lent.conn().executor(&self.shared)).await? {
+                return Ok(());
+            }
+            #[cfg(feature = "sqlite")]
+            if in_files {
+                lent.conn().sort_in_files(true);
+            }
+            let restored = restore_one(lent.conn(), &self.shared).await;
+            #[cfg(feature = "sqlite")]
+            if in_files {
+                match &restored {
+                    // There may be no place for temporary files. The connection is closed, because a statement has
+                    // failed.
+                    Err(error) if !error.is_retryable() => {
+                        tracing::warn!(
+                            %error,
+                            "an index could not be created with temporary files; it is tried without"
+                        );
+                        in_files = false;
+                        continue;
+                    }
+                    _ => lent.conn().sort_in_files(false),
                 }
             }
+            restored?;
+            drop(lent);
+            tokio::time::sleep(RESPITE).await;
         }
-        restore(lent.conn(), &self.shared).await
     }
 }
 
@@ -226,15 +237,21 @@ fn report(restored: Result<()>) {
 /// for one of them only. If it fails, the caller must close the connection, or give it back to the pool, which does.
 async fn restore(conn: &mut Conn, shared: &Shared) -> Result<()> {
     while deferred::is_any(&mut conn.executor(shared)).await? {
-        // Stays true if it fails, so that the connection is closed and the transaction with it.
-        conn.in_transaction = true;
-        let mut x = conn.executor(shared);
-        x.begin().await?;
-        migrate::lock(&mut x).await?;
-        deferred::restore_next(&mut x).await?;
-        x.commit().await?;
-        conn.in_transaction = false;
+        restore_one(conn, shared).await?;
         tokio::time::sleep(RESPITE).await;
     }
+    Ok(())
+}
+
+/// Creates the next of these indexes, if there are more.
+async fn restore_one(conn: &mut Conn, shared: &Shared) -> Result<()> {
+    // Stays true if it fails, so that the connection is closed and the transaction with it.
+    conn.in_transaction = true;
+    let mut x = conn.executor(shared);
+    x.begin().await?;
+    migrate::lock(&mut x).await?;
+    deferred::restore_next(&mut x).await?;
+    x.commit().await?;
+    conn.in_transaction = false;
     Ok(())
 }

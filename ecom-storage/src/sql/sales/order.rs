@@ -201,7 +201,7 @@ static HISTORY: Sql = Sql::of(&CHANGES, "SELECT {*} FROM order_changes WHERE ord
 static CANCELLATIONS_OF: Sql =
     Sql::of(&CANCELLATIONS, "SELECT {*} FROM order_cancellations WHERE order_id = $1 ORDER BY seq, order_line_id");
 static WITHOUT_CANCELLATIONS: Sql = Sql::new(
-    "SELECT DISTINCT l.order_id FROM order_lines l WHERE l.order_id > $1 AND l.canceled > \
+    "SELECT DISTINCT l.order_id FROM order_lines l WHERE l.order_id > $1 AND l.canceled > 0 AND l.canceled > \
      (SELECT coalesce(SUM(c.units), 0) FROM order_cancellations c \
      WHERE c.order_id = l.order_id AND c.order_line_id = l.id) ORDER BY l.order_id LIMIT $2",
 );

@@ -100,6 +100,13 @@ impl ImportService<'_> {
         if defers {
             let restored = patiently(|| self.cx.storage.restore_indexes()).await;
             run.ended();
+            if let (Err(_), Err(error)) = (&written, &restored) {
+                tracing::warn!(
+                    error = %WithCauses(error),
+                    "indexes that an import in bulk has dropped are missing, so that lists take longer; the next process \
+                     that starts tries again to create them"
+                );
+            }
             written.and(restored)?;
         } else {
             written?;
