@@ -7,18 +7,24 @@ use std::process::ExitCode;
 
 use test_servers::{Kind, Server, given, sweep, version};
 
+/// The settings of the shared databases: nothing waits for the disk, because nobody kills these servers. Tests that kill
+/// a server start one of their own, with the defaults.
+const POSTGRES: &[&str] = &["fsync=off", "full_page_writes=off"];
+const MARIADB: &[&str] =
+    &["innodb-flush-log-at-trx-commit=0", "innodb-doublewrite=0", "innodb-flush-method=nosync", "sync-binlog=0"];
+
 // A thread for each server, because unpacking one blocks.
 #[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
     let kinds = [
-        (Kind::Postgres, "POSTGRES"),
-        (Kind::MariaDb, "MYSQL"),
-        (Kind::Redis, "REDIS"),
-        (Kind::Elasticsearch, "ELASTICSEARCH"),
-        (Kind::OpenSearch, "OPENSEARCH"),
+        (Kind::Postgres, "POSTGRES", POSTGRES),
+        (Kind::MariaDb, "MYSQL", MARIADB),
+        (Kind::Redis, "REDIS", &[]),
+        (Kind::Elasticsearch, "ELASTICSEARCH", &[]),
+        (Kind::OpenSearch, "OPENSEARCH", &[]),
     ];
     // All start at the same time.
-    let starting = kinds.map(|(kind, name)| {
+    let starting = kinds.map(|(kind, name, settings)| {
         let variable = format!("TEST_{name}_URL");
         let url = given(&variable);
         let is_given = url.is_some();
@@ -27,7 +33,7 @@ async fn main() -> ExitCode {
             name,
             variable,
             url,
-            tokio::spawn(async move { if is_given { None } else { Some(Server::with(kind, &[]).await) } }),
+            tokio::spawn(async move { if is_given { None } else { Some(Server::with(kind, settings).await) } }),
         )
     });
     let mut servers = Vec::new();
