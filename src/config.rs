@@ -434,6 +434,7 @@ impl ServerConfig {
         let builder = ShopBuilder::new()
             .database(self.database_url.expose())
             .database_settings(self.database.clone())
+            .migrates(self.migrate)
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
             .mailer(self.mailer_url.expose())
