@@ -9,11 +9,11 @@ use ecom_core::port::SchemaStatus;
 use ecom_core::{Conflict, Error, FieldCode, Result};
 use uuid::Uuid;
 
-use crate::sql::{MIGRATIONS, RELEASED_BEFORE};
 use crate::sql::engine::deferred;
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::DbError;
 use crate::sql::engine::executor::Executor;
+use crate::sql::{MIGRATIONS, RELEASED_BEFORE};
 
 /// A step of the schema.
 pub(crate) struct Migration {
