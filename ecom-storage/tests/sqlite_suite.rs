@@ -89,7 +89,7 @@ async fn the_statements_of_the_release_before_run_on_this_schema() {
                     AND NOT (c.pk = 1 AND upper(c.type) = 'INTEGER')";
     let mut required = database.prepare(required).unwrap();
     let required = required.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    let required: Vec<(String, String)> = required.map(|row| row.unwrap()).collect();
+    let required: Vec<(String, String)> = required.collect::<rusqlite::Result<_>>().unwrap();
     let mut wrong = Vec::new();
     for statement in releases::recorded("sqlite") {
         let mut errors = releases::unset_columns(&required, &statement.text);

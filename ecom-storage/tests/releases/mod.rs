@@ -21,7 +21,6 @@ pub struct Statement {
     /// The text.
     pub text: String,
     /// The types of its parameters.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL has to know the types"))]
     pub types: Vec<String>,
 }
 
@@ -129,8 +128,10 @@ pub fn unset_columns(required: &[(String, String)], text: &str) -> Vec<String> {
 
 /// Panics if statements do not work on this schema.
 pub fn assert_served(wrong: &[(Statement, String)]) {
-    let wrong: Vec<String> =
-        wrong.iter().map(|(statement, why)| format!("{}: {why}\n  {}", statement.release, statement.text)).collect();
+    let wrong: Vec<String> = wrong
+        .iter()
+        .map(|(of, why)| format!("{}: {why}\n  {}{TYPES} {}", of.release, of.text, of.types.join(" ")))
+        .collect();
     assert!(
         wrong.is_empty(),
         "the schema must serve the release before this one (docs/upgrades.md): move what breaks it to a later release\n\
