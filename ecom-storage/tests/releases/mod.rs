@@ -1,8 +1,8 @@
 //! The statements of the releases whose processes the schema of this release serves (`docs/upgrades.md`).
 //!
 //! A storage suite records the statements that it sends if `ECOM_RECORD_RELEASE` names a release:
-//! `ECOM_RECORD_RELEASE=0.1.0 cargo test -p ecom-storage --test sqlite_suite` writes `0.1.0/sqlite.sql` beside this file,
-//! one statement per line, with the types of its parameters. Statements that differ only in the number of their
+//! `ECOM_RECORD_RELEASE=0.1.0 cargo test -p ecom-storage --test sqlite_suite` writes `0.1.0/sqlite.sql` beside this
+//! file, one statement per line, with the types of its parameters. Statements that differ only in the number of their
 //! parameters or in their operators are recorded once.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -171,8 +171,8 @@ impl Storage for SqlStorage {
 }
 
 impl SqlStorage {
-    /// Passes the text of each statement to a function from now on, with the types of its parameters, for the tests that
-    /// compare releases. Migrations and the statements that begin and end transactions are left out.
+    /// Passes the text of each statement to a function from now on, with the types of its parameters, for the tests
+    /// that compare releases. Migrations and the statements that begin and end transactions are left out.
     #[doc(hidden)]
     pub fn record_statements(&self, recorder: fn(&str, &[&'static str])) {
         self.shared.recorder.get_or_init(|| recorder);
