@@ -586,6 +586,8 @@ mod tests {
             ("ECOM_MAX_PAGE_SIZE", "0", "must be a whole number, 1 to 1000"),
             ("ECOM_PRICE_BUCKETS", "100,50,25", "in ascending order, such as `0,25,50,100`"),
             ("ECOM_PRICE_BUCKETS", "25,25", "in ascending order"),
+            ("ECOM_ONLY", "catalog,", "which are catalog, stock, sales, search, access, platform, products"),
+            ("ECOM_MIGRATE", "never", "must be `on` or `off`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             let text = error.to_string();
@@ -593,6 +595,9 @@ mod tests {
             assert_eq!(bad_fields(error), [name]);
         }
         assert_eq!(read(&[("ECOM_HEADER_LIMIT", "2048")]).unwrap().http.header_limit, 2048);
+        let some = read(&[("ECOM_ONLY", "search, orders"), ("ECOM_MIGRATE", "false")]).unwrap();
+        let groups: Vec<&str> = some.http.route_groups.iter().map(|group| group.name()).collect();
+        assert_eq!((groups, some.migrate, read(&[]).unwrap().migrate), (vec!["search", "orders"], false, true));
     }
 
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]

@@ -38,7 +38,7 @@ pub(super) async fn run(config: &ServerConfig, options: &Migrate) -> Result<Exit
         }
         match (before.pending.len(), before.newer.last()) {
             (0, Some(newest)) => {
-                say!("nothing to do: a later release has made the schema ({newest}), which serves this one")
+                say!("nothing to do: a later release has made the schema ({newest}), which serves this one");
             }
             (0, None) => {
                 say!("nothing to do: the schema is that of this release");

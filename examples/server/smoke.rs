@@ -276,7 +276,7 @@ impl Server {
         Ok(format!("the search engine answers ({took} ms)"))
     }
 
-    /// Creates a product that shoppers do not see, reads it, and deletes it. Deletes it also after a failure or a signal.
+    /// Creates a product that shoppers do not see, and reads it. Deletes it for good, also after a failure or a signal.
     async fn write(&self, products: &str) -> Result<Found> {
         let mut stopped = super::stop_signal()?;
         let slug = format!("smoke-test-{}", UuidV7Source::new(Arc::new(SystemClock)).next());
@@ -294,7 +294,8 @@ impl Server {
         })
     }
 
-    /// Creates and reads a draft. Sets `may_exist` before it sends the request, and clears it if the request was refused.
+    /// Creates and reads a draft. Sets `may_exist` before it sends the request, and clears it if the server has refused
+    /// the request.
     async fn create(&self, products: &str, slug: &str, may_exist: &mut bool) -> Result<(), String> {
         let body = json!({"title": "Smoke test", "slug": slug, "status": "draft", "price": "1"});
         let url = self.url(products)?;
