@@ -410,7 +410,7 @@ mod server {
             says(run(&["migrate"], &[]), 1, "does not serve it");
             says(run(&start, &[]), 1, "does not serve it");
             let directory = format!("sqlite://{}", dir.path().display());
-            says(run(&check, &[("DATABASE_URL", &directory)]), 2, "DATABASE_URL");
+            says(run(&check, &[("DATABASE_URL", &*directory)]), 2, "DATABASE_URL");
         });
     }
 
@@ -450,7 +450,7 @@ mod server {
         }
         for (arguments, expected, words) in [
             (&["--key-file", &*wrong][..], 1, "does not accept the key of --key-file"),
-            (&[][..], 1, "give a file with an API key by --key-file"),
+            (&[] as &[&str], 1, "give a file with an API key by --key-file"),
             (&["--read-only"][..], 0, "skipped write\n"),
         ] {
             let (status, text) = smoke(&address, arguments);
