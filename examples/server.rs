@@ -14,7 +14,7 @@ use std::error::Error;
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ecom::access::Secret;
@@ -27,8 +27,6 @@ use ecom::platform::AuditFinding;
 use ecom::{Shop, WithCauses};
 use ecom_http::RouteGroup;
 use tokio::net::TcpListener;
-#[cfg(unix)]
-use tokio::signal::unix;
 use tokio::sync::watch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -48,6 +46,8 @@ mod import;
 mod migrate;
 #[path = "server/move_search.rs"]
 mod move_search;
+#[path = "server/signals.rs"]
+mod signals;
 #[path = "server/smoke.rs"]
 mod smoke;
 
@@ -161,7 +161,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Migrate(options)) => return migrate::run(&config, options).await,
         Some(Command::Smoke(_)) | None => {}
     }
-    let mut stopped = stop_signal()?;
+    let mut stopped = signals::stop_signal()?;
     // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
@@ -250,66 +250,6 @@ fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
         }
     });
     Ok(guard)
-}
-
-/// The signals that stop the server.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: unix::Signal,
-    #[cfg(unix)]
-    terminate: unix::Signal,
-    #[cfg(unix)]
-    hang_up: unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            interrupt: unix::signal(unix::SignalKind::interrupt())?,
-            #[cfg(unix)]
-            terminate: unix::signal(unix::SignalKind::terminate())?,
-            #[cfg(unix)]
-            hang_up: unix::signal(unix::SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-    }
-}
-
-/// A second signal that comes this soon after the first is part of it: a supervisor may signal the process and its
-/// group, and a terminal and a script may both do.
-const ONE_STOP: Duration = Duration::from_secs(1);
-
-/// Becomes true at the first signal. A second one ends the process, unless it comes within [`ONE_STOP`].
-fn stop_signal() -> Result<watch::Receiver<bool>> {
-    let (stop, stopped) = watch::channel(false);
-    let mut signals = Signals::listen()?;
-    tokio::spawn(async move {
-        signals.next().await;
-        // Kept until the process ends, so that its receivers wait for a signal and nothing else wakes them.
-        let _ = stop.send(true);
-        let first = Instant::now();
-        loop {
-            signals.next().await;
-            if first.elapsed() >= ONE_STOP {
-                break;
-            }
-        }
-        let _ = writeln!(std::io::stderr(), "error: stopped by a second signal; open requests were not answered");
-        std::process::exit(1);
-    });
-    Ok(stopped)
 }
 
 /// Loads the files of `--import`, or the sample if the shop is empty and has no feeds, and then the demo data.

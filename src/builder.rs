@@ -465,10 +465,14 @@ impl ShopBuilder {
     /// Those of [`Self::build`] that concern the database.
     pub async fn migrate(self) -> Result<SchemaStatus> {
         let (names, currency) = (self.names.clone(), self.config.currency);
+        let is_opened = matches!(self.storage, Choice::Url(_));
         let migrated = match Box::pin(self.open_database(false)).await {
             Ok(storage) => {
                 let migrated = migrated(&*storage, currency).await;
-                storage.close().await;
+                // A storage of the application stays open.
+                if is_opened {
+                    storage.close().await;
+                }
                 migrated
             }
             Err(e) => Err(e),
@@ -482,10 +486,13 @@ impl ShopBuilder {
     /// Those of [`Self::build`] that concern the database, but none if the schema is older or newer.
     pub async fn schema_status(self) -> Result<SchemaStatus> {
         let names = self.names.clone();
+        let is_opened = matches!(self.storage, Choice::Url(_));
         let status = match Box::pin(self.open_database(true)).await {
             Ok(storage) => {
                 let status = storage.schema_status().await;
-                storage.close().await;
+                if is_opened {
+                    storage.close().await;
+                }
                 status
             }
             Err(e) => Err(e),

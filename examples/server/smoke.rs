@@ -278,7 +278,7 @@ impl Server {
 
     /// Creates a product that shoppers do not see, and reads it. Deletes it for good, also after a failure or a signal.
     async fn write(&self, products: &str) -> Result<Found> {
-        let mut stopped = super::stop_signal()?;
+        let mut stopped = super::signals::stop_signal()?;
         let slug = format!("smoke-test-{}", UuidV7Source::new(Arc::new(SystemClock)).next());
         let mut may_exist = false;
         let written = tokio::select! {

@@ -136,6 +136,10 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
             source: None,
         });
     }
+    if let Some(newest) = applied.last().filter(|_| is_newer) {
+        let schema = newest.name.as_str();
+        tracing::warn!(schema, "a later release has migrated the database; its schema serves this release too");
+    }
     // A migration may change an index that an import in bulk has dropped.
     if has(deferred::MIGRATION) && MIGRATIONS.iter().any(|m| !has(m.version)) {
         while deferred::restore_next(x).await? {}
