@@ -1513,6 +1513,20 @@ mod tests {
         assert!(error.to_string().contains("migrate"), "{error}");
     }
 
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_schema_is_migrated_apart_from_the_shop() {
+        let storage: Arc<dyn Storage> = Arc::new(ecom_storage::SqlStorage::open("sqlite::memory:").unwrap());
+        let builder = || ShopBuilder::new().with_storage(storage.clone()).search("none").migrates(false);
+        let error = builder().build().await.unwrap_err();
+        assert!(error.to_string().contains("lacks migrations of this release"), "{error}");
+        let pending = builder().schema_status().await.unwrap().pending;
+        assert!(!pending.is_empty());
+        assert_eq!(builder().migrate().await.unwrap().pending, pending);
+        assert!(builder().schema_status().await.unwrap().is_ready());
+        builder().build().await.unwrap();
+    }
+
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]
     #[tokio::test]
     async fn r16_a_file_or_directory_that_cannot_be_used_is_named_by_its_method() {
