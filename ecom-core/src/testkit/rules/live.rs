@@ -318,6 +318,7 @@ pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture
 }
 
 /// Strangers see active products, customers also their own orders, and clerks what their permissions cover.
+/// A SKU becomes low in stock, and the stock of another one changes.
 pub async fn a_subscription_of_stock_tells_once_when_a_sku_becomes_low(f: &ShopFixture) {
     use EventKind as K;
 
