@@ -43,6 +43,8 @@ mod demo;
 mod import;
 #[path = "server/move_search.rs"]
 mod move_search;
+#[path = "server/pictures.rs"]
+mod pictures;
 
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
@@ -377,7 +379,7 @@ async fn serve(
 ) -> Result<()> {
     let address = listener.local_addr()?;
     let api = &config.http.api_prefix;
-    let app = ecom_http::router(shop.clone(), config.http.clone());
+    let app = ecom_http::router(shop.clone(), config.http.clone()).merge(pictures::router());
     let background = shop.start();
     say!("ecom {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
     say!("  database  {}", config.database_url.shown());
