@@ -46,6 +46,8 @@ mod import;
 mod migrate;
 #[path = "server/move_search.rs"]
 mod move_search;
+#[path = "server/pictures.rs"]
+mod pictures;
 #[path = "server/signals.rs"]
 mod signals;
 #[path = "server/smoke.rs"]
@@ -356,7 +358,7 @@ async fn serve(
 ) -> Result<()> {
     let address = listener.local_addr()?;
     let api = &config.http.api_prefix;
-    let app = ecom_http::router(shop.clone(), config.http.clone());
+    let app = ecom_http::router(shop.clone(), config.http.clone()).merge(pictures::router());
     let background = shop.start();
     say!("ecom {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
     say!("  database  {}", config.database_url.shown());

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::catalog::product::{Product, ProductStatus, RatingSource};
+use crate::domain::catalog::product::{Image, Product, ProductStatus, RatingSource};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::IncludeDeleted;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
@@ -177,7 +177,7 @@ fn document(p: &Product) -> Value {
     for (name, _, _) in PRODUCT_FIELDS.iter().filter(|(_, level, _)| *level == Level::Product) {
         match *name {
             "images" => set(name, images(p)),
-            "image_alts" | "primary_image" => {}
+            "image_alts" | "image_sizes" | "primary_image" => {}
             name => set(name, product_value(p, name)),
         }
     }
@@ -186,9 +186,16 @@ fn document(p: &Product) -> Value {
 }
 
 fn images(p: &Product) -> Value {
-    let image = |i: &crate::domain::catalog::product::Image| match &i.alt {
-        Some(alt) => json!({ "url": i.url, "primary": i.primary, "alt": alt }),
-        None => json!({ "url": i.url, "primary": i.primary }),
+    let image = |i: &Image| {
+        let mut record = json!({ "url": i.url, "primary": i.primary });
+        if let Some(alt) = &i.alt {
+            record["alt"] = alt.as_str().into();
+        }
+        if let (Some(width), Some(height)) = (i.width, i.height) {
+            record["width"] = width.into();
+            record["height"] = height.into();
+        }
+        record
     };
     p.images.iter().map(image).collect()
 }
@@ -238,6 +245,10 @@ fn product_value(p: &Product, field: &str) -> Value {
         "image_alts" => {
             let alts = p.images.iter().filter_map(|i| Some((i.url.clone(), Value::from(i.alt.as_deref()?))));
             object(&alts.collect())
+        }
+        "image_sizes" => {
+            let size = |i: &Image| Some((i.url.clone(), json!({ "width": i.width?, "height": i.height? })));
+            object(&p.images.iter().filter_map(size).collect())
         }
         "primary_image" => p.images.iter().skip(1).find(|i| i.primary).map(|i| i.url.as_str()).into(),
         "attributes" => object(&p.attributes.0),

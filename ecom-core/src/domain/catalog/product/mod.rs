@@ -65,6 +65,17 @@ pub struct Image {
     pub alt: Option<String>,
     /// Whether this is the primary image. Exactly one image of a product is.
     pub primary: bool,
+    /// The width in pixels, 1–100,000, if it is known. An image has both a width and a height, or neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// The height in pixels, 1–100,000, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+}
+
+impl Image {
+    /// The maximum width and height, in pixels.
+    pub const MAX_SIZE: u32 = 100_000;
 }
 
 /// The origin of a product's rating.
