@@ -91,10 +91,10 @@ const BUYER: [Spec; 4] = [
 /// The fields of the address. They have no attribute `required`, because an order that is collected needs no address.
 const ADDRESS: [Spec; 6] = [
     ("street", "shipping_address.street", "Street", "text", "address-line1"),
-    ("number", "shipping_address.number", "House number", "text", "address-line2"),
+    ("number", "shipping_address.number", "Number", "text", "address-line2"),
     ("postal_code", "shipping_address.postal_code", "Postal code", "text", "postal-code"),
     ("city", "shipping_address.city", "City", "text", "address-level2"),
-    ("region", "shipping_address.region", "State or province (optional)", "text", "address-level1"),
+    ("region", "shipping_address.region", "State (optional)", "text", "address-level1"),
     ("country", "shipping_address.country", "Country", "select", "country"),
 ];
 /// The countries to which the shop delivers.

@@ -48,7 +48,7 @@ struct List {
     /// The text that was searched for; empty in a category.
     text: String,
     trail: Vec<Link>,
-    /// How many products there are, in words.
+    /// How many products there are, in words; empty if nobody has counted them.
     total: String,
     cards: Vec<Card>,
     groups: Vec<Group>,
@@ -121,6 +121,10 @@ fn trail(tree: &[Category], path: &str) -> Vec<Link> {
     found.into_iter().map(Link::to_category).collect()
 }
 
+fn count_of(category: &Category) -> Option<u64> {
+    u64::try_from(category.subtree_product_count).ok()
+}
+
 /// Returns the links to the orders of a list.
 fn sorts(fields: &Fields, orders: &[(&str, &str)], current: &str) -> Vec<Choice> {
     let choice = |(word, label): &(&str, &str)| Choice {
@@ -183,6 +187,7 @@ pub async fn category(
         max_price,
         ..ProductFilter::default()
     };
+    let is_filtered = filter != ProductFilter { category: Some(category.id), ..ProductFilter::default() };
     // The brands among which the shopper chooses are those of the other filters.
     let values = browser.products().filters(&ProductFilter { brand: None, ..filter.clone() }).await?.value;
     let brand = |(name, count): &(String, u64)| fields.choice(name, Some(*count), ("brand", name.as_str()), false);
@@ -192,7 +197,7 @@ pub async fn category(
     let children = tree.iter().filter(|c| c.parent_id == Some(category.id) && c.subtree_product_count > 0);
     let child = |c: &Category| Choice {
         label: c.name.clone(),
-        count: u64::try_from(c.subtree_product_count).ok(),
+        count: count_of(c),
         href: format!("/c/{}", c.slug),
         is_on: false,
     };
@@ -213,7 +218,7 @@ pub async fn category(
         description: category.description.clone(),
         text: String::new(),
         trail: trail(&tree, &category.path),
-        total: counted(u64::try_from(category.subtree_product_count).unwrap_or_default(), true),
+        total: if is_filtered { String::new() } else { counted(count_of(&category).unwrap_or_default(), true) },
         cards: cards(&items),
         groups,
         sorts: sorts(&fields, &orders, sort.as_str()),
@@ -290,7 +295,7 @@ fn group(fields: &Fields, facet: Facet, values: &[FacetValue]) -> Group {
     };
     let choice = |value: &FacetValue| {
         let label = match facet {
-            Facet::Rating => format!("{} stars or more", value.label),
+            Facet::Rating => format!("Rated {} or better", value.label),
             Facet::Availability => {
                 AVAILABILITIES.iter().find(|(status, _)| status.as_str() == value.value).map_or("", |a| a.1).to_owned()
             }

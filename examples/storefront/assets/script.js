@@ -43,6 +43,9 @@ field.form.addEventListener("keydown", (event) => {
   }
 });
 
+// On a narrow screen, the filters begin closed.
+if (matchMedia("(max-width: 48rem)").matches) document.querySelector(".filters")?.removeAttribute("open");
+
 // A second click on the button that places an order does nothing. The server places one order in any case.
 document.querySelector("form.checkout")?.addEventListener("submit", (event) => {
   const button = event.target.querySelector("button");
