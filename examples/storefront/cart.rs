@@ -290,7 +290,8 @@ pub async fn change(
 pub async fn accept_prices(State(site): Site, headers: HeaderMap) -> Result<Redirect, Failure> {
     let Some((key, cart)) = site.cart(&headers).await? else { return Ok(Redirect::to("/cart?notice=changed")) };
     let carts = site.browser().carts();
-    for line in cart.lines.iter().filter(|line| line.price_changed) {
+    let changed: Vec<&PricedLine> = cart.lines.iter().filter(|line| line.price_changed).collect();
+    for line in changed {
         let patch = CartLinePatch::confirm(line.unit_price);
         match carts.change_line(key.id, &key.access, ExpectedVersion::Unspecified, line.line.id, &patch).await {
             Ok(_) => {}

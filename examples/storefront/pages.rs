@@ -149,8 +149,9 @@ fn counted(count: u64, is_exact: bool) -> String {
 
 pub async fn home(State(site): Site, headers: HeaderMap) -> Result<Html<String>, Failure> {
     let tree = site.browser().categories().tree().await?.value;
+    let roots: Vec<&Category> = tree.iter().filter(|c| c.parent_id.is_none() && c.subtree_product_count > 0).collect();
     let mut tiles = Vec::new();
-    for root in tree.iter().filter(|c| c.parent_id.is_none() && c.subtree_product_count > 0) {
+    for root in roots {
         // Lists are cached, so that this costs no query for each section.
         let filter = ProductFilter { category: Some(root.id), ..ProductFilter::default() };
         let best = site.products(filter, ProductSort::RatingDesc, Paging::first(1)).await?;
