@@ -155,6 +155,7 @@ pub mod stream;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+pub mod trace;
 
 pub use error::{
     BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, RefusedServer, Resting, Result,

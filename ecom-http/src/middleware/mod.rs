@@ -13,23 +13,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::extract::Request;
+use axum::body::{Body, HttpBody};
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
     VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use ecom_core::access::{ApiKey, Principal, Secret};
 use ecom_core::port::RateDecision;
+use ecom_core::trace::{self, InRequest};
 use ecom_core::{Dependency, Error, ErrorCode, FieldCode, log_event};
 use futures::FutureExt as _;
+use hyper::body::{Frame as BodyFrame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
 use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
-use tracing::Level;
+use tracing::instrument::{Instrument as _, Instrumented};
+use tracing::{Level, Span, field};
 
 use self::rate_limit::{Limit, address_limit, limit, with_limit};
 use crate::app::{App, HttpConfig};
@@ -77,13 +81,30 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = InRequest<Instrumented<Answer>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, request: Request) -> Self::Future {
+        let id = request_id(&request, &self.app);
+        let shown: Arc<str> = id.to_str().unwrap_or_default().into();
+        let span = span_of(&request, &shown);
+        let answer = trace::in_request_now(shown.clone(), || span.in_scope(|| self.answer(request, id)));
+        trace::in_request(shown, answer.instrument(span))
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+impl<S> Front<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Answers a request whose id is known.
+    fn answer(&mut self, mut request: Request, id: HeaderValue) -> Answer {
         let app = self.app.clone();
         let line = (app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
             .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
@@ -91,7 +112,6 @@ where
         if let Some(recording) = &recording {
             request.extensions_mut().insert(recording.clone());
         }
-        let id = request_id(&request, &app);
         let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None, is_timed: true };
         let checked = too_large(&request, &frame.app.config)
             .and_then(|()| unambiguous(&request, &frame.app.config))
@@ -138,15 +158,7 @@ where
             ready.limit(request, frame).await
         })
     }
-}
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-impl<S> Front<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
     /// Takes the service that `poll_ready` has prepared, and leaves a clone.
     fn ready(&mut self) -> Self {
         let clone = self.clone();
@@ -351,6 +363,11 @@ impl Frame {
     fn finish(self, mut response: Response) -> Response {
         let Self { id, app, line, recording: _, decision, refusal: _, place: _place, is_timed: _ } = self;
         let status = response.status();
+        let span = Span::current();
+        span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            span.record("otel.status_code", "ERROR");
+        }
         if status.is_client_error() || status.is_server_error() {
             response = in_envelope(response, id.to_str().unwrap_or_default(), &app);
         }
@@ -379,7 +396,38 @@ impl Frame {
             );
         }
         response.headers_mut().insert(X_REQUEST_ID, id);
-        response
+        if response.body().size_hint().exact().is_some() {
+            return response;
+        }
+        // The body is written while it is sent.
+        match trace::request_id() {
+            Some(id) => response.map(|body| Body::new(Sending { body, id })),
+            None => response,
+        }
+    }
+}
+
+/// A body that is written while it is sent, for the request with this id.
+struct Sending {
+    body: Body,
+    id: Arc<str>,
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<BodyFrame<Bytes>, axum::Error>>> {
+        let Self { body, id } = self.get_mut();
+        trace::in_request_now(id.clone(), || Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -409,6 +457,27 @@ fn request_id(request: &Request, app: &App) -> HeaderValue {
     let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
     let text = app.shop.ids().next().hyphenated().encode_lower(&mut buffer);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// Returns the span of a request. It continues the trace of the caller, if the headers contain one.
+fn span_of(request: &Request, id: &str) -> Span {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    trace::continuing(text("traceparent"), text("tracestate"), || {
+        let method = request.method().as_str();
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        tracing::debug_span!(
+            target: trace::TARGET,
+            "request",
+            otel.kind = "server",
+            otel.name = %format_args!("{method} {route}"),
+            otel.status_code = field::Empty,
+            http.request.method = method,
+            http.response.status_code = field::Empty,
+            http.route = route,
+            url.path = request.uri().path(),
+            request_id = id,
+        )
+    })
 }
 
 /// Returns true if a response to a request with this Accept-Encoding is compressed.

@@ -37,6 +37,7 @@ use crate::service::run::notice::Notice;
 use crate::service::run::read_through::Cached;
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::fold_key;
+use crate::trace;
 
 /// How long what a session or an API key may do is cached. If a shared cache fails while one of them ends, the end may
 /// count this much later in other processes.
@@ -408,7 +409,7 @@ impl<'a> AuthService<'a> {
         }
         uses.insert(id, now);
         let cx = self.cx.clone();
-        let noted = tokio::spawn(async move {
+        let noted = tokio::spawn(trace::carry(async move {
             let note = |mut tx: Tx<'static>| async move {
                 tx.api_keys().note_uses(&[(id, now)]).await?;
                 Ok(((), tx))
@@ -416,7 +417,7 @@ impl<'a> AuthService<'a> {
             if let Err(error) = cx.write(note).await {
                 tracing::warn!(%error, key = %id, "the last use of an API key could not be recorded");
             }
-        });
+        }));
         // If other writes are in the way, the request does not wait for them.
         let _ = tokio::time::timeout(NOTING, noted).await;
     }

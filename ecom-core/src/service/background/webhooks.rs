@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::{Instrument as _, field};
 use url::Url;
 use uuid::Uuid;
 
@@ -37,6 +38,7 @@ use crate::port::webhook_sender::{WebhookMessage, WebhookSender};
 use crate::service::platform::webhook::unseal;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
+use crate::trace;
 
 /// The error of an attempt whose message cannot be signed.
 const UNREADABLE_SECRET: &str = "the secret of the webhook cannot be decrypted, because the secret key of the shop has \
@@ -281,8 +283,18 @@ async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Clai
         Err(error) => attempt.error = Some(error.to_owned()),
         Ok(message) => {
             let limit = cx.config.webhook_timeout;
-            match tokio::time::timeout(limit, sender.send(&message)).await {
+            let span = tracing::debug_span!(
+                target: trace::TARGET,
+                "webhook",
+                otel.kind = "client",
+                webhook = %claimed.webhook.id,
+                delivery = %claimed.delivery.id,
+                http.response.status_code = field::Empty,
+            );
+            let sent = tokio::time::timeout(limit, sender.send(&message)).instrument(span.clone()).await;
+            match sent {
                 Ok(Ok(answer)) => {
+                    span.record("http.response.status_code", answer.status);
                     attempt.status = Some(answer.status);
                     attempt.response = answer.excerpt;
                 }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::lease::keep_by;
@@ -35,6 +36,7 @@ use crate::service::platform::job_queue::{
 use crate::service::run::context::Context;
 use crate::service::run::notice::Notice;
 use crate::service::run::transaction::Tx;
+use crate::trace;
 
 /// How long a job waits for another process after one that could not run it has given it back.
 pub(crate) const GIVEN_BACK: Duration = Duration::from_secs(1);
@@ -276,7 +278,15 @@ async fn run_held(cx: Arc<Context>, queue: JobQueue, mut held: Held, mut stopped
     let progress = Arc::new(Progress::default());
     let run = JobRun { cx: cx.clone(), job: held.job.clone(), progress: progress.clone() };
     let holder = held.holder;
-    let work = AssertUnwindSafe(perform(&queue, &run, holder)).catch_unwind();
+    let span = tracing::debug_span!(
+        target: trace::TARGET,
+        "job",
+        otel.kind = "consumer",
+        otel.name = %format_args!("job {kind}"),
+        job = %id,
+        attempt = held.job.attempts,
+    );
+    let work = AssertUnwindSafe(perform(&queue, &run, holder)).catch_unwind().instrument(span);
     let renews = !matches!(queue.handler, Handler::Transactional(_));
     let lost = async {
         if renews {

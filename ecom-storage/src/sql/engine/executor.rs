@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ecom_core::money::Currency;
-use ecom_core::{Error, Result};
+use ecom_core::{Error, Result, trace};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use tracing::{Instrument as _, Span};
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::check::{self, Known};
@@ -228,6 +229,20 @@ impl Script {
     }
 }
 
+/// The most bytes of a statement that its span contains.
+const SHOWN: usize = 1_000;
+
+/// Returns the span of a statement. Its text has no values, because these are parameters.
+fn statement_span(dialect: &Dialect, text: &str) -> Span {
+    tracing::debug_span!(
+        target: trace::TARGET,
+        "statement",
+        otel.kind = "client",
+        db.system.name = dialect.name,
+        db.query.text = &text[..text.floor_char_boundary(SHOWN)],
+    )
+}
+
 /// Runs statements on a borrowed connection.
 pub struct Executor<'c> {
     conn: ConnRef<'c>,
@@ -244,17 +259,21 @@ macro_rules! run {
         let (text, args) = $self.prepare($sql.into(), $args);
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
-        let answer = match &mut $self.conn {
-            // SQLite has its own limits, and it always completes a statement that it has begun.
-            #[cfg(feature = "sqlite")]
-            ConnRef::Sqlite(c) => c.$method(text.as_str(), args).await,
-            #[cfg(feature = "sqlite")]
-            ConnRef::SqliteOfHost(c) => c.$method(text, args).await,
-            #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).await,
-            #[cfg(feature = "mysql")]
-            ConnRef::MySql(c, node) => $self.shared.within(crate::mysql::$method(c, *node, text, args)).await,
+        let span = statement_span($self.shared.dialect, text.as_str());
+        let work = async {
+            match &mut $self.conn {
+                // SQLite has its own limits, and it always completes a statement that it has begun.
+                #[cfg(feature = "sqlite")]
+                ConnRef::Sqlite(c) => c.$method(text.as_str(), args).await,
+                #[cfg(feature = "sqlite")]
+                ConnRef::SqliteOfHost(c) => c.$method(text, args).await,
+                #[cfg(feature = "postgres")]
+                ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).await,
+                #[cfg(feature = "mysql")]
+                ConnRef::MySql(c, node) => $self.shared.within(crate::mysql::$method(c, *node, text, args)).await,
+            }
         };
+        let answer = work.instrument(span).await;
         *$self.state = State::after(&answer);
         answer
     }};
@@ -405,6 +424,11 @@ impl<'c> Executor<'c> {
     }
 
     async fn send(&mut self, script: Script) -> DbResult<()> {
+        let span = statement_span(self.shared.dialect, script.text());
+        self.send_now(script).instrument(span).await
+    }
+
+    async fn send_now(&mut self, script: Script) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *self.state = State::InFlight;
         let answer = match &mut self.conn {
