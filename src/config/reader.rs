@@ -15,8 +15,10 @@ use ecom_core::port::Quota;
 use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
 use ecom_http::{HttpConfig, IpNet, RateLimits, ServeConfig};
+use rust_decimal::Decimal;
 
 use super::SecretUrl;
+use super::logs::{LogConfig, LogFormat, TraceConfig};
 use super::sources::{present, unreadable};
 
 /// Splits `host:port` or `[v6]:port`.
@@ -192,6 +194,55 @@ impl Reader<'_> {
             );
         }
         text
+    }
+
+    /// Reads the settings of the log.
+    pub fn log_config(&mut self) -> LogConfig {
+        let defaults = LogConfig::default();
+        let levels = self.log("ECOM_LOG", &defaults.levels);
+        let format = match self.text("ECOM_LOG_FORMAT", "pretty").as_str() {
+            "pretty" => LogFormat::Pretty,
+            "json" => LogFormat::Json,
+            _ => {
+                self.bad("ECOM_LOG_FORMAT", "must be `pretty` or `json`");
+                LogFormat::Pretty
+            }
+        };
+        let file_size: u64 = self.size("ECOM_LOG_FILE_SIZE", defaults.file_size, 65_536..=1 << 40);
+        let files: u32 = self.size("ECOM_LOG_FILES", defaults.files, 1..=1_000);
+        let log = defaults.levels(levels).format(format).file_size(file_size).files(files);
+        match present(self.values, "ECOM_LOG_FILE") {
+            Some(path) => log.file(path),
+            None => log,
+        }
+    }
+
+    /// Reads the settings of traces; `None` if there is no collector.
+    pub fn traces(&mut self) -> Option<TraceConfig> {
+        let bounds = "a number from 0 to 1, such as 0.01";
+        let is_share = |share: &Decimal| (Decimal::ZERO..=Decimal::ONE).contains(share);
+        let sample = self.parsed("ECOM_TRACE_SAMPLE", is_share, bounds);
+        let service = self.text("ECOM_TRACE_SERVICE", "ecom");
+        if service.chars().count() > 100 || service.chars().any(char::is_control) {
+            self.bad("ECOM_TRACE_SERVICE", "must have 1 to 100 characters");
+        }
+        let name = "ECOM_OTLP_ENDPOINT";
+        let endpoint = present(self.values, name)?.to_owned();
+        if !cfg!(feature = "otlp") {
+            self.bad(name, "needs the feature `otlp`, which this program was built without");
+            return None;
+        }
+        let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+        let is_url = |host: &str| !host.starts_with('/') && host.chars().all(|c| c.is_ascii_graphic());
+        if !host.is_some_and(|host| !host.is_empty() && is_url(host)) {
+            self.bad(name, "must be a URL such as `http://127.0.0.1:4318`");
+            return None;
+        }
+        let traces = TraceConfig::new(SecretUrl::new(endpoint)).service(service);
+        Some(match sample {
+            Some(sample) => traces.sample(sample),
+            None => traces,
+        })
     }
 
     /// Reads prices in the major unit, in ascending order, and returns them in minor units.
