@@ -1,8 +1,7 @@
 //! The files of a log, which are replaced when they are full.
 //!
-//! The crates for this stop at the first error, or leave half a line behind. Here, a file is opened again before each
-//! write if it is gone, and what a failed write has left behind is removed, so that the log goes on when the disk has
-//! space again, and each line is whole.
+//! A file that is gone is opened again before the next write, and what a failed write has left behind is removed, so that
+//! the log goes on when the disk has space again, each line is whole, and the lost ones are counted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
