@@ -1,9 +1,9 @@
 //! The log and the traces of a process: a subscriber of `tracing`, which a server installs once (feature `logging`).
 //!
 //! Lines go to standard error, or to files that are replaced when they are full ([`LogConfig`]). Threads of their own
-//! write them, so that no request waits for a slow terminal, a full pipe or a full disk. If a line cannot be written, it
-//! is dropped, and a line says later how many were. Each line that is logged while a request is served has the field
-//! `request_id`. Work that several requests share, such as a commit of all their orders, has none.
+//! write them, so that no request waits for a slow terminal, a full pipe or a full disk. If a line cannot be written,
+//! it is dropped, and a line says later how many were. Each line that is logged while a request is served has the
+//! field `request_id`. Work that several requests share, such as a commit of all their orders, has none.
 //!
 //! With the feature `otlp` and a [`TraceConfig`], spans ([`trace`]) are sent to a collector of OpenTelemetry. Whether a
 //! trace is recorded is decided before its first span is created, so that the others cost almost nothing. Spans wait in
@@ -79,8 +79,10 @@ impl LogGuard {
 pub fn start(log: &LogConfig, traces: Option<&TraceConfig>) -> Result<LogGuard> {
     // Tantivy warns of merges that a later commit made obsolete, which needs no action. The spans of traces would make
     // lines long. A directive can turn both on.
-    let filter = EnvFilter::try_new(format!("tantivy=error,{}=off,{}", trace::TARGET, log.levels))
-        .map_err(|e| Error::invalid("ECOM_LOG", FieldCode::Malformed, e.to_string()))?;
+    let filter = || {
+        EnvFilter::try_new(format!("tantivy=error,{}=off,{}", trace::TARGET, log.levels))
+            .map_err(|e| Error::invalid("ECOM_LOG", FieldCode::Malformed, e.to_string()))
+    };
     let Sinks { out, lost, writers } = Sinks::open(log)?;
     let lines = lines(log, out);
     let installed = |set: std::result::Result<(), tracing_subscriber::util::TryInitError>| {
@@ -89,13 +91,14 @@ pub fn start(log: &LogConfig, traces: Option<&TraceConfig>) -> Result<LogGuard> 
     #[cfg(feature = "otlp")]
     let traces = match traces {
         None => {
-            installed(tracing_subscriber::registry().with(lines).with(filter).try_init())?;
+            installed(tracing_subscriber::registry().with(lines).with(filter()?).try_init())?;
             None
         }
         Some(config) => {
             let (traces, spans) = otlp::Traces::start(config)?;
-            let layers = vec![lines.with_filter(filter).boxed(), spans];
-            installed(tracing_subscriber::registry().with(layers).try_init())?;
+            let layers = vec![lines.with_filter(filter()?).boxed(), spans];
+            let gate = otlp::Gate::new(config, filter()?);
+            installed(tracing_subscriber::registry().with(layers).with(gate).try_init())?;
             Some(traces)
         }
     };
@@ -105,7 +108,7 @@ pub fn start(log: &LogConfig, traces: Option<&TraceConfig>) -> Result<LogGuard> 
             let message = "needs the feature `otlp`, which this program was built without";
             return Err(Error::invalid("ECOM_OTLP_ENDPOINT", FieldCode::Unknown, message));
         }
-        installed(tracing_subscriber::registry().with(lines).with(filter).try_init())?;
+        installed(tracing_subscriber::registry().with(lines).with(filter()?).try_init())?;
     }
     let (counting, stopped) = mpsc::channel();
     let counter = std::thread::Builder::new().name("log-count".to_owned());

@@ -62,8 +62,8 @@ pub fn carry_blocking<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
 }
 
 /// Calls `create`, which creates a span, so that the span continues the trace of another system. The arguments are the
-/// headers `traceparent` and `tracestate` that the system has sent. Without a valid `traceparent`, or without the feature
-/// `otlp`, the span begins a trace.
+/// headers `traceparent` and `tracestate` that the system has sent. Without a valid `traceparent`, or without the
+/// feature `otlp`, the span begins a trace.
 pub fn continuing(traceparent: Option<&str>, tracestate: Option<&str>, create: impl FnOnce() -> Span) -> Span {
     #[cfg(feature = "otlp")]
     let _remote = traceparent.and_then(|parent| context::read(parent, tracestate)).map(opentelemetry::Context::attach);
@@ -72,8 +72,8 @@ pub fn continuing(traceparent: Option<&str>, tracestate: Option<&str>, create: i
     create()
 }
 
-/// Returns the headers that continue the trace of the current span in another system: `traceparent`, and `tracestate` if
-/// there is one. There are none outside of a sampled trace, and none without the feature `otlp`.
+/// Returns the headers that continue the trace of the current span in another system: `traceparent`, and `tracestate`
+/// if there is one. There are none outside of a sampled trace, and none without the feature `otlp`.
 pub fn headers() -> Vec<(&'static str, String)> {
     #[cfg(feature = "otlp")]
     let headers = context::headers();

@@ -18,10 +18,10 @@ use reqwest::redirect::Policy;
 use rust_decimal::prelude::ToPrimitive as _;
 use tracing::subscriber::Interest;
 use tracing::{Metadata, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::TraceConfig;
 
@@ -51,7 +51,7 @@ impl Traces {
             .map_err(invalid)?;
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BatchSpanProcessor::builder(exporter).build())
-            // `Sampled` has decided before.
+            // `Gate` has decided before.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(Resource::builder().with_service_name(config.service.clone()).build())
             .build();
@@ -60,7 +60,7 @@ impl Traces {
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_filter(Sampled { share: config.sample.to_f64().unwrap_or(0.0) });
+            .with_filter(Targets::new().with_target(trace::TARGET, LevelFilter::DEBUG));
         Ok((Self(provider), layer.boxed()))
     }
 
@@ -77,13 +77,24 @@ impl Drop for Traces {
     }
 }
 
-/// Enables the spans of recorded traces. It decides when the first span of a trace is created, and all others follow.
-struct Sampled {
+/// Disables the spans of traces that are not recorded, for all layers. It decides when the first span of a trace is
+/// about to be created, and all others follow.
+///
+/// A filter of the one layer that exports spans would not do: the registry creates a span that each such filter has
+/// disabled.
+pub(super) struct Gate {
+    /// The filter of the log, which says which callsites nobody needs.
+    lines: EnvFilter,
     /// The share of traces that are recorded, from 0 to 1.
     share: f64,
 }
 
-impl Sampled {
+impl Gate {
+    /// Returns the gate for a log with this filter.
+    pub fn new(config: &TraceConfig, lines: EnvFilter) -> Self {
+        Self { lines, share: config.sample.to_f64().unwrap_or(0.0) }
+    }
+
     /// Decides whether to record the trace that begins now.
     fn takes(&self) -> bool {
         let caller = TraceContext::map_current(|current| {
@@ -99,22 +110,32 @@ impl Sampled {
     }
 }
 
-impl<S> Filter<S> for Sampled
+/// Returns whether the current span belongs to a trace that is recorded.
+fn is_recorded<S>(cx: &Context<'_, S>) -> bool
 where
     S: Subscriber + for<'l> LookupSpan<'l>,
 {
-    fn enabled(&self, meta: &Metadata<'_>, cx: &Context<'_, S>) -> bool {
-        // The current span is one that this filter has enabled.
-        meta.target() == trace::TARGET
-            && (cx.lookup_current().is_some() || (trace::ROOTS.contains(&meta.name()) && self.takes()))
+    cx.lookup_current().is_some_and(|span| span.scope().any(|span| span.metadata().target() == trace::TARGET))
+}
+
+impl<S> Layer<S> for Gate
+where
+    S: Subscriber + for<'l> LookupSpan<'l>,
+{
+    fn register_callsite(&self, meta: &'static Metadata<'static>) -> Interest {
+        if meta.target() == trace::TARGET {
+            Interest::sometimes()
+        } else {
+            Filter::<S>::callsite_enabled(&self.lines, meta)
+        }
     }
 
-    fn callsite_enabled(&self, meta: &'static Metadata<'static>) -> Interest {
-        if meta.target() == trace::TARGET { Interest::sometimes() } else { Interest::never() }
+    fn enabled(&self, meta: &Metadata<'_>, cx: Context<'_, S>) -> bool {
+        meta.target() != trace::TARGET || is_recorded(&cx) || (trace::ROOTS.contains(&meta.name()) && self.takes())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::DEBUG)
+        Some(Filter::<S>::max_level_hint(&self.lines)?.max(LevelFilter::DEBUG))
     }
 }
 
