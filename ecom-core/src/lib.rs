@@ -73,6 +73,7 @@ mod error;
 mod health;
 pub mod id;
 pub mod log_event;
+pub mod metrics;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 pub mod money;
