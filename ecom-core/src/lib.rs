@@ -121,6 +121,7 @@ mod service {
         pub(crate) mod live;
         pub(crate) mod mail;
         pub(crate) mod outbox;
+        pub(crate) mod samples;
         pub(crate) mod search_log;
         pub(crate) mod webhook;
     }

@@ -17,7 +17,10 @@ use crate::sql::engine::check::{self, Known};
 use crate::sql::engine::dialect::{Dialect, Sql, unnumbered};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::fullness::Fullness;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::options::SchemaName;
+use crate::sql::engine::statement::{Statement, Timer, Verb};
 use crate::sql::engine::value::{Row, Value};
 
 /// A borrowed connection.
@@ -87,6 +90,9 @@ pub struct Shared {
     /// The losses of the pool, which storages that share a pool share too.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub losses: Arc<Losses>,
+    /// The warnings of the pool, which storages that share a pool share too.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub fullness: Arc<Fullness>,
     /// The servers to which the connections have led, which storages that share a pool share too.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub known: Arc<Known>,
@@ -110,6 +116,8 @@ impl Shared {
             limit: None,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             losses: Arc::default(),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            fullness: Arc::default(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             known: Arc::default(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -135,6 +143,14 @@ impl Shared {
         self.identity.get_or_init(|| identity);
         #[cfg(not(any(feature = "postgres", feature = "mysql")))]
         drop(identity);
+    }
+
+    /// Records the time of a statement that has ended, and whether another transaction was in its way.
+    fn measure<T>(&self, timer: Timer, answer: &DbResult<T>) {
+        timer.end();
+        if let Err(error) = answer {
+            error.count(self.dialect);
+        }
     }
 
     /// Sets a time limit for each statement.
@@ -192,6 +208,15 @@ pub enum Text {
     Repeated(String),
 }
 
+impl Text {
+    fn statement(&self) -> &'static Statement {
+        match self {
+            Self::Fixed(sql) => sql.statement(),
+            Self::Built(text) | Self::Repeated(text) => Statement::of(text),
+        }
+    }
+}
+
 impl From<&'static Sql> for Text {
     fn from(s: &'static Sql) -> Self {
         Self::Fixed(s)
@@ -217,6 +242,17 @@ enum Script {
 }
 
 impl Script {
+    const fn verb(self) -> Verb {
+        match self {
+            Self::Begin(_) => Verb::Begin,
+            Self::Commit => Verb::Commit,
+            Self::Rollback => Verb::Rollback,
+            Self::Statements(_) => Verb::Script,
+            #[cfg(feature = "sqlite")]
+            Self::Brief(_) => Verb::Script,
+        }
+    }
+
     const fn text(self) -> &'static str {
         match self {
             Self::Statements(text) | Self::Begin(text) => text,
@@ -241,9 +277,12 @@ macro_rules! run {
             let source = "an earlier statement on this connection failed".into();
             return Err(DbError { kind: Kind::Unavailable, source });
         }
-        let (text, args) = $self.prepare($sql.into(), $args);
+        let sql: Text = $sql.into();
+        let statement = sql.statement();
+        let (text, args) = $self.prepare(sql, $args);
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
+        let timer = Timer::start(statement);
         let answer = match &mut $self.conn {
             // SQLite has its own limits, and it always completes a statement that it has begun.
             #[cfg(feature = "sqlite")]
@@ -256,6 +295,7 @@ macro_rules! run {
             ConnRef::MySql(c, node) => $self.shared.within(crate::mysql::$method(c, *node, text, args)).await,
         };
         *$self.state = State::after(&answer);
+        $self.shared.measure(timer, &answer);
         answer
     }};
 }
@@ -407,6 +447,7 @@ impl<'c> Executor<'c> {
     async fn send(&mut self, script: Script) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *self.state = State::InFlight;
+        let timer = Timer::start(Statement::without_table(script.verb()));
         let answer = match &mut self.conn {
             #[cfg(feature = "sqlite")]
             ConnRef::Sqlite(c) => match script {
@@ -428,6 +469,7 @@ impl<'c> Executor<'c> {
             },
         };
         *self.state = State::after(&answer);
+        self.shared.measure(timer, &answer);
         answer
     }
 }
