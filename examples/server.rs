@@ -206,6 +206,7 @@ fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
             if total > known {
                 let lines = total - known;
                 tracing::warn!(lines, total, "log lines were dropped: standard error is read too slowly");
+                ecom::metrics::count(ecom::metrics::LOG_LINES_DROPPED_TOTAL, &[], lines as u64);
                 known = total;
             }
         }
