@@ -112,6 +112,7 @@
 //! | `ECOM_PING_INTERVAL` | `20` | 1–3,600 s | after how long the server pings a silent connection of HTTP/2 |
 //! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a shutdown waits for open requests; connections without a request are closed at once |
 //! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | the origins whose pages may call the API from a browser |
+//! | `ECOM_METRICS` | `on`, or `off` without the feature `metrics` | `on`, `open`, `off` | whether metrics are recorded, and `/metrics` shows them to Prometheus: with `on` to callers with the permission `jobs:read`, with `open` to everybody who can reach the server (feature `metrics`) |
 //! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | whether each request is logged |
 //! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | which events are logged |
 //! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | the format of log lines |
@@ -369,6 +370,10 @@ impl ServerConfig {
         };
 
         let http = r.http();
+        #[cfg(feature = "metrics")]
+        let http = http.metrics(r.metrics());
+        #[cfg(not(feature = "metrics"))]
+        r.no_metrics();
         r.check_reach(&http, &host);
         let admin_key = r.admin_key("ECOM_ADMIN_KEY", "ECOM_ADMIN_KEY_FILE");
         let serve = r.serve(&http);
@@ -551,11 +556,30 @@ mod tests {
         assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
         assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
         assert_eq!(c.shop, ShopConfig::default());
-        assert_eq!(c.http, HttpConfig::default());
+        let http = HttpConfig::default();
+        #[cfg(feature = "metrics")]
+        let http = http.metrics(ecom_http::MetricsAccess::Restricted);
+        assert_eq!(c.http, http);
         assert_eq!(c.serve, ServeConfig::default());
         assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
         // The table in the docs of the module has the default in the major unit.
         assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);
+    }
+
+    #[test]
+    fn who_may_read_the_metrics_is_a_setting() {
+        for value in ["OFF", "true", "public"] {
+            assert_eq!(bad_fields(read(&[("ECOM_METRICS", value)]).unwrap_err()), ["ECOM_METRICS"]);
+        }
+        assert!(read(&[("ECOM_METRICS", "off")]).is_ok());
+        #[cfg(feature = "metrics")]
+        for (value, access) in [
+            ("off", ecom_http::MetricsAccess::Off),
+            ("on", ecom_http::MetricsAccess::Restricted),
+            ("open", ecom_http::MetricsAccess::Open),
+        ] {
+            assert_eq!(read(&[("ECOM_METRICS", value)]).unwrap().http.metrics, access);
+        }
     }
 
     #[test]

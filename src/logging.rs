@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use ecom_core::{Error, FieldCode, Result, trace};
+use ecom_core::{Error, FieldCode, Result, metrics, trace};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
@@ -141,6 +141,8 @@ fn count(lost: &Lost, stopped: &mpsc::Receiver<()>) {
         if total > known {
             let lines = total - known;
             tracing::warn!(lines, total, "log lines were dropped: they could not be written, or not fast enough");
+            let lines = u64::try_from(lines).unwrap_or(u64::MAX);
+            metrics::count(metrics::LOG_LINES_DROPPED_TOTAL, &[], lines);
             known = total;
         }
     }

@@ -14,6 +14,8 @@ use ecom_core::platform::MailAddress;
 use ecom_core::port::Quota;
 use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
+#[cfg(feature = "metrics")]
+use ecom_http::MetricsAccess;
 use ecom_http::{HttpConfig, IpNet, RateLimits, ServeConfig};
 use rust_decimal::Decimal;
 
@@ -342,6 +344,28 @@ impl Reader<'_> {
             .refresh_cookie(refresh_cookie)
             .refresh_cookie_secure(secure)
             .anonymous(anonymous)
+    }
+
+    /// Reads who may read the metrics.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&mut self) -> MetricsAccess {
+        match present(self.values, "ECOM_METRICS") {
+            None | Some("on") => MetricsAccess::Restricted,
+            Some("open") => MetricsAccess::Open,
+            Some("off") => MetricsAccess::Off,
+            Some(_) => {
+                self.bad("ECOM_METRICS", "must be `on`, `open` or `off`");
+                MetricsAccess::Off
+            }
+        }
+    }
+
+    /// Refuses metrics, which this build does not have.
+    #[cfg(not(feature = "metrics"))]
+    pub fn no_metrics(&mut self) {
+        if present(self.values, "ECOM_METRICS").is_some_and(|value| value != "off") {
+            self.bad("ECOM_METRICS", "must be `off`, or the server must be built with the feature `metrics`");
+        }
     }
 
     /// Refuses to open a server to everybody in the network without authentication, unless a setting allows it.

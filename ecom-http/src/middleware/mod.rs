@@ -25,7 +25,7 @@ use bytes::Bytes;
 use ecom_core::access::{ApiKey, Principal, Secret};
 use ecom_core::port::RateDecision;
 use ecom_core::trace::{self, InRequest};
-use ecom_core::{Dependency, Error, ErrorCode, FieldCode, log_event};
+use ecom_core::{Dependency, Error, ErrorCode, FieldCode, log_event, metrics};
 use futures::FutureExt as _;
 use hyper::body::{Frame as BodyFrame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
@@ -41,6 +41,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::weaken;
 use crate::extract::X_CART_TOKEN;
 use crate::headers::with_event;
+use crate::metrics::{Rerouted, method_label};
 use crate::resource::Recording;
 
 pub use self::client::{ProxyHeader, UnknownProxyHeader};
@@ -105,14 +106,29 @@ where
 {
     /// Answers a request whose id is known.
     fn answer(&mut self, mut request: Request, id: HeaderValue) -> Answer {
-        let app = self.app.clone();
+        let (app, start) = (self.app.clone(), Instant::now());
         let line = (app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
-            .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
+            .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone() });
+        let measured = metrics::is_enabled().then(|| {
+            let route = request.extensions().get::<MatchedPath>().cloned();
+            Measured { method: method_label(request.method()), route }
+        });
         let recording = (!request.method().is_safe()).then(|| Recording(app.shop.recording()));
         if let Some(recording) = &recording {
             request.extensions_mut().insert(recording.clone());
         }
-        let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None, is_timed: true };
+        let mut frame = Frame {
+            id,
+            app,
+            start,
+            line,
+            measured,
+            recording,
+            decision: None,
+            refusal: None,
+            place: None,
+            is_timed: true,
+        };
         let checked = too_large(&request, &frame.app.config)
             .and_then(|()| unambiguous(&request, &frame.app.config))
             .and_then(|()| loopback::check(&request, &frame.app.config));
@@ -120,12 +136,13 @@ where
             return frame.refuse(error);
         }
         frame.place = frame.app.places.clone().try_acquire_owned().ok();
-        if frame.place.is_none() && !is_of_health(&request) {
+        if frame.place.is_none() && !is_of_health(&request) && !is_of_metrics(&request) {
             let message = "the server has too many requests at the moment; try again";
             return frame.refuse(ApiError::new(ErrorCode::Unavailable, message));
         }
         let Some(credential) = bearer(&request, &frame.app.config) else { return self.limit(request, frame) };
         if let Some(principal) = frame.app.shop.auth().authenticate_now(&credential) {
+            remember_reader(&request, &frame.app, &credential, &principal);
             request.extensions_mut().insert(principal);
             return self.limit(request, frame);
         }
@@ -145,12 +162,21 @@ where
             }
             match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
                 Ok(Ok(principal)) => {
+                    remember_reader(&request, &frame.app, &credential, &principal);
                     request.extensions_mut().insert(principal);
                     // The request counts for the principal, and the response shows the quota of the principal.
                     frame.decision = None;
                 }
                 // A client that renews its tokens may send the old one too.
                 Ok(Err(Error::Unauthenticated)) if is_of_logins(&request, &frame.app) => {}
+                // The metrics show that the database is down.
+                #[cfg(feature = "metrics")]
+                Ok(Err(error @ Error::Unavailable { .. })) if is_of_metrics(&request) => {
+                    match frame.app.page.remembered(&credential) {
+                        Some(principal) => drop(request.extensions_mut().insert(principal)),
+                        None => frame.refusal = Some(error.into()),
+                    }
+                }
                 // A request with an invalid credential counts for the client's address.
                 Ok(Err(error)) => frame.refusal = Some(error.into()),
                 Err(error) => frame.refusal = Some(error),
@@ -190,6 +216,7 @@ where
             None => self.admit(request, frame),
             Some(retry_after) => {
                 let (event, quota) = (log_event::LIMIT_HIT, limit.name);
+                metrics::count(metrics::RATE_LIMITED_TOTAL, &[("quota", quota)], 1);
                 tracing::info!(target: log_event::TARGET, event, quota, "rate limit hit");
                 frame.refuse(Error::RateLimited { retry_after }.into())
             }
@@ -237,6 +264,20 @@ where
 fn noting(mut response: Response, recording: Option<&Recording>) -> Response {
     with_event(response.headers_mut(), recording.and_then(|Recording(shop)| shop.last_event()));
     response
+}
+
+/// Returns true for the route of metrics, which is answered also while the server has too many requests.
+fn is_of_metrics(request: &Request) -> bool {
+    cfg!(feature = "metrics") && request.uri().path().trim_end_matches('/') == "/metrics"
+}
+
+/// Remembers who reads the metrics, for the time in which the database is down.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "no metrics"))]
+fn remember_reader(request: &Request, app: &App, credential: &Secret, principal: &Principal) {
+    #[cfg(feature = "metrics")]
+    if is_of_metrics(request) && principal.may(ecom_core::access::Permission::JobsRead) {
+        app.page.remember(credential, principal);
+    }
 }
 
 /// Returns true for the routes of health, which no limit of requests applies to.
@@ -324,14 +365,22 @@ async fn within<T>(limit: Duration, value: impl Future<Output = T>) -> ApiResult
 struct LogLine {
     method: axum::http::Method,
     uri: axum::http::Uri,
-    start: Instant,
+}
+
+/// What the metrics need of a request.
+struct Measured {
+    method: &'static str,
+    route: Option<MatchedPath>,
 }
 
 /// The state of a request while it is answered.
 struct Frame {
     id: HeaderValue,
     app: Arc<App>,
+    start: Instant,
     line: Option<LogLine>,
+    /// `None` if metrics are not recorded.
+    measured: Option<Measured>,
     recording: Option<Recording>,
     /// The decision of the rate limiter, if the request is limited.
     decision: Option<RateDecision>,
@@ -359,14 +408,19 @@ impl Frame {
         Box::pin(std::future::ready(Ok(self.finish(error.into_response()))))
     }
 
-    /// Completes a response, and logs the request.
+    /// Completes a response, and logs and measures the request.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, app, line, recording: _, decision, refusal: _, place: _place, is_timed: _ } = self;
+        let Self { id, app, start, line, measured, recording: _, decision, refusal: _, place: _place, is_timed: _ } =
+            self;
         let status = response.status();
         let span = Span::current();
         span.record("http.response.status_code", status.as_u16());
         if status.is_server_error() {
             span.record("otel.status_code", "ERROR");
+        }
+        if let Some(Measured { method, route }) = measured {
+            let rerouted = response.extensions_mut().remove::<Rerouted>().map(|Rerouted(route)| route);
+            app.requests.record(method, rerouted.or(route).as_ref(), status, start.elapsed());
         }
         if status.is_client_error() || status.is_server_error() {
             response = in_envelope(response, id.to_str().unwrap_or_default(), &app);
@@ -392,7 +446,7 @@ impl Frame {
                 method = line.method.as_str(),
                 path = line.uri.path(),
                 status = response.status().as_u16(),
-                took_us = u64::try_from(line.start.elapsed().as_micros()).unwrap_or(u64::MAX),
+                took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
             );
         }
         response.headers_mut().insert(X_REQUEST_ID, id);

@@ -30,6 +30,7 @@ use crate::domain::platform::outbox::EventKind;
 use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ApiKeyId, CustomerId, RoleId, SessionId, UserId};
 use crate::log_event;
+use crate::metrics;
 use crate::port::cache::CacheKey;
 use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
@@ -808,8 +809,9 @@ pub(super) fn address(email: &str) -> Result<(&str, SecretHash)> {
     Ok((email, SecretHash::of(fold_key(email).as_bytes())))
 }
 
-/// Logs that a login was refused.
+/// Logs and counts a login that was refused.
 fn log_failure(user: Option<UserId>) {
+    metrics::count(metrics::LOGINS_REFUSED_TOTAL, &[], 1);
     let (event, user) = (log_event::LOGIN_FAILED, user.map(tracing::field::display));
     tracing::info!(target: log_event::TARGET, event, user, "a login was refused");
 }

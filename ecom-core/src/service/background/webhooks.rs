@@ -32,6 +32,7 @@ use crate::domain::platform::webhook::{
 use crate::error::{BoxError, Result, WithCauses};
 use crate::id::{EventId, WebhookDeliveryId, WebhookId};
 use crate::log_event;
+use crate::metrics;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::port::webhook_sender::{WebhookMessage, WebhookSender};
@@ -311,6 +312,7 @@ async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Clai
         }
     }
     attempt.duration = start.elapsed();
+    measure(&attempt);
     loop {
         match record(&cx, &claimed, &attempt).await {
             Err(error) if error.is_retryable() && Instant::now() < claimed.until => {
@@ -328,6 +330,19 @@ async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Clai
             }
             Ok(()) => return,
         }
+    }
+}
+
+/// Records the time and the outcome of an attempt in the metrics.
+fn measure(attempt: &WebhookAttempt) {
+    if metrics::is_enabled() {
+        let outcome = match attempt.status {
+            _ if attempt.is_success() => "succeeded",
+            Some(_) => "refused",
+            None => "failed",
+        };
+        let took = metrics::histogram(metrics::WEBHOOK_ATTEMPT_DURATION_SECONDS, &[("outcome", outcome)]);
+        took.record(attempt.duration.as_secs_f64());
     }
 }
 

@@ -28,6 +28,7 @@ use crate::domain::common::Audit;
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease, JobState};
 use crate::error::{BoxError, Error, Result, WithCauses};
 use crate::id::JobId;
+use crate::metrics;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::job_queue::{
@@ -610,9 +611,22 @@ impl Ended {
         })
     }
 
-    /// Logs the end of the run. `recorded` is the job after it, if this process has recorded that.
+    /// Returns what has become of the run, as metrics name it. `recorded` is the job after it, if this process has
+    /// recorded that.
+    const fn outcome(&self, recorded: Option<&Job>) -> &'static str {
+        match (&self.end, recorded) {
+            (End::Succeeded, Some(_)) | (End::Recorded, _) => "succeeded",
+            (End::GivenBack { .. }, Some(_)) => "postponed",
+            (End::Failed { .. }, Some(job)) if matches!(job.state, JobState::Failed) => "parked",
+            (End::Failed { .. }, Some(_)) => "retried",
+            (End::Lost, _) | (_, None) => "lost",
+        }
+    }
+
+    /// Logs and counts the end of the run. `recorded` is the job after it, if this process has recorded that.
     fn log(&self, recorded: Option<&Job>) {
         let (id, kind) = (self.held.job.id, self.held.job.kind.as_str());
+        metrics::count(metrics::JOB_RUNS_TOTAL, &[("kind", kind), ("outcome", self.outcome(recorded))], 1);
         match (&self.end, recorded) {
             (End::Recorded, _) => {
                 tracing::info!(job = %id, kind, state = "succeeded", counters = ?self.counters, "a job has ended");

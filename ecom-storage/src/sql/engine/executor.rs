@@ -18,7 +18,10 @@ use crate::sql::engine::check::{self, Known};
 use crate::sql::engine::dialect::{Dialect, Sql, unnumbered};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::fullness::Fullness;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::options::SchemaName;
+use crate::sql::engine::statement::{Statement, Timer, Verb};
 use crate::sql::engine::value::{Row, Value};
 
 /// A borrowed connection.
@@ -88,6 +91,9 @@ pub struct Shared {
     /// The losses of the pool, which storages that share a pool share too.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub losses: Arc<Losses>,
+    /// The warnings of the pool, which storages that share a pool share too.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub fullness: Arc<Fullness>,
     /// The servers to which the connections have led, which storages that share a pool share too.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub known: Arc<Known>,
@@ -111,6 +117,8 @@ impl Shared {
             limit: None,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             losses: Arc::default(),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            fullness: Arc::default(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             known: Arc::default(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -136,6 +144,14 @@ impl Shared {
         self.identity.get_or_init(|| identity);
         #[cfg(not(any(feature = "postgres", feature = "mysql")))]
         drop(identity);
+    }
+
+    /// Records the time of a statement that has ended, and whether another transaction was in its way.
+    fn measure<T>(&self, timer: Timer, answer: &DbResult<T>) {
+        timer.end();
+        if let Err(error) = answer {
+            error.count(self.dialect);
+        }
     }
 
     /// Sets a time limit for each statement.
@@ -193,6 +209,15 @@ pub enum Text {
     Repeated(String),
 }
 
+impl Text {
+    fn statement(&self) -> &'static Statement {
+        match self {
+            Self::Fixed(sql) => sql.statement(),
+            Self::Built(text) | Self::Repeated(text) => Statement::of(text),
+        }
+    }
+}
+
 impl From<&'static Sql> for Text {
     fn from(s: &'static Sql) -> Self {
         Self::Fixed(s)
@@ -218,6 +243,17 @@ enum Script {
 }
 
 impl Script {
+    const fn verb(self) -> Verb {
+        match self {
+            Self::Begin(_) => Verb::Begin,
+            Self::Commit => Verb::Commit,
+            Self::Rollback => Verb::Rollback,
+            Self::Statements(_) => Verb::Script,
+            #[cfg(feature = "sqlite")]
+            Self::Brief(_) => Verb::Script,
+        }
+    }
+
     const fn text(self) -> &'static str {
         match self {
             Self::Statements(text) | Self::Begin(text) => text,
@@ -233,11 +269,12 @@ impl Script {
 const SHOWN: usize = 1_000;
 
 /// Returns the span of a statement. Its text has no values, because these are parameters.
-fn statement_span(dialect: &Dialect, text: &str) -> Span {
+fn statement_span(dialect: &Dialect, statement: &Statement, text: &str) -> Span {
     tracing::debug_span!(
         target: trace::TARGET,
         "statement",
         otel.kind = "client",
+        otel.name = statement.name(),
         db.system.name = dialect.name,
         db.query.text = &text[..text.floor_char_boundary(SHOWN)],
     )
@@ -256,10 +293,13 @@ macro_rules! run {
             let source = "an earlier statement on this connection failed".into();
             return Err(DbError { kind: Kind::Unavailable, source });
         }
-        let (text, args) = $self.prepare($sql.into(), $args);
+        let sql: Text = $sql.into();
+        let statement = sql.statement();
+        let (text, args) = $self.prepare(sql, $args);
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
-        let span = statement_span($self.shared.dialect, text.as_str());
+        let span = statement_span($self.shared.dialect, statement, text.as_str());
+        let timer = Timer::start(statement);
         let work = async {
             match &mut $self.conn {
                 // SQLite has its own limits, and it always completes a statement that it has begun.
@@ -275,6 +315,7 @@ macro_rules! run {
         };
         let answer = work.instrument(span).await;
         *$self.state = State::after(&answer);
+        $self.shared.measure(timer, &answer);
         answer
     }};
 }
@@ -424,11 +465,12 @@ impl<'c> Executor<'c> {
     }
 
     async fn send(&mut self, script: Script) -> DbResult<()> {
-        let span = statement_span(self.shared.dialect, script.text());
-        self.send_now(script).instrument(span).await
+        let statement = Statement::without_table(script.verb());
+        let span = statement_span(self.shared.dialect, statement, script.text());
+        self.send_timed(script, Timer::start(statement)).instrument(span).await
     }
 
-    async fn send_now(&mut self, script: Script) -> DbResult<()> {
+    async fn send_timed(&mut self, script: Script, timer: Timer) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *self.state = State::InFlight;
         let answer = match &mut self.conn {
@@ -452,6 +494,7 @@ impl<'c> Executor<'c> {
             },
         };
         *self.state = State::after(&answer);
+        self.shared.measure(timer, &answer);
         answer
     }
 }
