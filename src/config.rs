@@ -120,6 +120,7 @@
 //! | `ECOM_LOG_FILE_SIZE` | `10000000` | 65,536–1,099,511,627,776 bytes | the size at which a log file is replaced by a new one |
 //! | `ECOM_LOG_FILES` | `5` | 1–1,000 | how many log files are kept, with the current one; older ones end with `.1`, `.2`, … |
 //! | `ECOM_OTLP_ENDPOINT` | none | a URL with `http` or `https` | the OpenTelemetry collector that gets traces by OTLP over HTTP, such as `http://127.0.0.1:4318`; without it, no traces are recorded (feature `otlp`) |
+//! | `ECOM_OTLP_ENDPOINT_FILE` | none | a file that can be read | the file that contains `ECOM_OTLP_ENDPOINT`, for a URL with a password |
 //! | `ECOM_TRACE_SAMPLE` | `0.01` | 0–1 | the share of traces that are recorded; a request with `traceparent` follows the decision of its caller |
 //! | `ECOM_TRACE_SERVICE` | `ecom` | 1–100 characters | the name of the service in traces |
 //! | `ECOM_FEEDS` | none | a TOML file of [`FeedSettings`] that can be read | the sources that the shop polls, and imports when they have changed (feature `ingest`) |

@@ -229,18 +229,22 @@ impl Reader<'_> {
             self.bad("ECOM_TRACE_SERVICE", "must have 1 to 100 characters");
         }
         let name = "ECOM_OTLP_ENDPOINT";
-        let endpoint = present(self.values, name)?.to_owned();
+        let endpoint = self.url(name, "ECOM_OTLP_ENDPOINT_FILE", "");
+        let text = endpoint.expose();
+        if text.is_empty() {
+            return None;
+        }
         if !cfg!(feature = "otlp") {
             self.bad(name, "needs the feature `otlp`, which this program was built without");
             return None;
         }
-        let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+        let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
         let is_url = |host: &str| !host.starts_with('/') && host.chars().all(|c| c.is_ascii_graphic());
         if !host.is_some_and(|host| !host.is_empty() && is_url(host)) {
             self.bad(name, "must be a URL such as `http://127.0.0.1:4318`");
             return None;
         }
-        let traces = TraceConfig::new(SecretUrl::new(endpoint)).service(service);
+        let traces = TraceConfig::new(endpoint).service(service);
         Some(match sample {
             Some(sample) => traces.sample(sample),
             None => traces,

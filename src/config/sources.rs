@@ -122,6 +122,7 @@ pub(super) const NAMES: [&str; 119] = [
     "ECOM_LOG_FILE_SIZE",
     "ECOM_LOG_FILES",
     "ECOM_OTLP_ENDPOINT",
+    "ECOM_OTLP_ENDPOINT_FILE",
     "ECOM_TRACE_SAMPLE",
     "ECOM_TRACE_SERVICE",
     "ECOM_FEEDS",

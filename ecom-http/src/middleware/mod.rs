@@ -49,6 +49,8 @@ pub use self::rate_limit::RateLimits;
 pub(crate) use self::rate_limit::{X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const DENY: HeaderValue = HeaderValue::from_static("DENY");
@@ -515,8 +517,9 @@ fn request_id(request: &Request, app: &App) -> HeaderValue {
 
 /// Returns the span of a request. It continues the trace of the caller, if the headers contain one.
 fn span_of(request: &Request, id: &str) -> Span {
-    let text = |name: &str| request.headers().get(name)?.to_str().ok();
-    trace::continuing(text("traceparent"), text("tracestate"), || {
+    let text = |name: HeaderName| request.headers().get(name)?.to_str().ok();
+    let parent = text(TRACEPARENT);
+    trace::continuing(parent, parent.and_then(|_| text(TRACESTATE)), || {
         let method = request.method().as_str();
         let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
         tracing::debug_span!(
