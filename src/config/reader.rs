@@ -16,7 +16,7 @@ use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
 #[cfg(feature = "metrics")]
 use ecom_http::MetricsAccess;
-use ecom_http::{HttpConfig, IpNet, RateLimits, ServeConfig};
+use ecom_http::{HttpConfig, IpNet, RateLimits, RouteGroup, ServeConfig, UnknownRouteGroup};
 use rust_decimal::Decimal;
 
 use super::SecretUrl;
@@ -324,6 +324,7 @@ impl Reader<'_> {
             );
         }
         let access_log = self.flag("ECOM_ACCESS_LOG", defaults.access_log);
+        let route_groups = self.route_groups("ECOM_ONLY", &defaults.route_groups);
         let refresh_cookie = self.flag("ECOM_REFRESH_COOKIE", defaults.refresh_cookie);
         let secure = self.flag("ECOM_REFRESH_COOKIE_SECURE", defaults.refresh_cookie_secure);
         defaults
@@ -336,6 +337,7 @@ impl Reader<'_> {
             .header_limit(header_limit)
             .access_log(access_log)
             .cors_origins(cors_origins)
+            .route_groups(route_groups)
             .request_timeout(timeout)
             .max_requests(max_requests)
             .live_clients(live_clients)
@@ -370,6 +372,17 @@ impl Reader<'_> {
         if present(self.values, "ECOM_METRICS").is_some_and(|value| value != "off") {
             self.bad("ECOM_METRICS", "must be `off`, or the server must be built with the feature `metrics`");
         }
+    }
+
+    /// Reads names of groups of routes.
+    fn route_groups(&mut self, name: &str, default: &[RouteGroup]) -> Vec<RouteGroup> {
+        let Some(text) = present(self.values, name) else { return default.to_vec() };
+        let groups: Result<Vec<RouteGroup>, UnknownRouteGroup> =
+            text.split(',').map(|group| group.trim().parse()).collect();
+        groups.unwrap_or_else(|unknown| {
+            self.bad(name, &format!("{unknown}; several are separated by commas"));
+            default.to_vec()
+        })
     }
 
     /// Refuses to open a server to everybody in the network without authentication, unless a setting allows it.

@@ -85,6 +85,8 @@ pub struct Shared {
     pub currency: OnceLock<Currency>,
     /// The number of statements that were sent.
     pub statements: AtomicU64,
+    /// Takes the text of each statement with the types of its parameters, for the tests that compare releases.
+    pub recorder: OnceLock<fn(&str, &[&'static str])>,
     /// The time limit of a statement.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
@@ -113,6 +115,7 @@ impl Shared {
             dialect,
             currency,
             statements,
+            recorder: OnceLock::new(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             limit: None,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -296,6 +299,9 @@ macro_rules! run {
         let sql: Text = $sql.into();
         let statement = sql.statement();
         let (text, args) = $self.prepare(sql, $args);
+        if let Some(record) = $self.shared.recorder.get() {
+            record(text.as_str(), &args.iter().map(Value::type_name).collect::<Vec<_>>());
+        }
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
         let span = statement_span($self.shared.dialect, statement, text.as_str());
