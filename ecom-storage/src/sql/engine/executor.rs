@@ -306,20 +306,21 @@ macro_rules! run {
         *$self.state = State::InFlight;
         let span = statement_span($self.shared.dialect, statement, text.as_str());
         let timer = Timer::start(statement);
-        let work = async {
-            match &mut $self.conn {
-                // SQLite has its own limits, and it always completes a statement that it has begun.
-                #[cfg(feature = "sqlite")]
-                ConnRef::Sqlite(c) => c.$method(text.as_str(), args).await,
-                #[cfg(feature = "sqlite")]
-                ConnRef::SqliteOfHost(c) => c.$method(text, args).await,
-                #[cfg(feature = "postgres")]
-                ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).await,
-                #[cfg(feature = "mysql")]
-                ConnRef::MySql(c, node) => $self.shared.within(crate::mysql::$method(c, *node, text, args)).await,
+        let answer = match &mut $self.conn {
+            // SQLite has its own limits, and it always completes a statement that it has begun.
+            #[cfg(feature = "sqlite")]
+            ConnRef::Sqlite(c) => c.$method(text.as_str(), args).instrument(span).await,
+            #[cfg(feature = "sqlite")]
+            ConnRef::SqliteOfHost(c) => c.$method(text, args).instrument(span).await,
+            #[cfg(feature = "postgres")]
+            ConnRef::Postgres(c) => {
+                $self.shared.within(crate::postgres::$method(c, text, args)).instrument(span).await
+            }
+            #[cfg(feature = "mysql")]
+            ConnRef::MySql(c, node) => {
+                $self.shared.within(crate::mysql::$method(c, *node, text, args)).instrument(span).await
             }
         };
-        let answer = work.instrument(span).await;
         *$self.state = State::after(&answer);
         $self.shared.measure(timer, &answer);
         answer
