@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::admission::Admission;
+use crate::metrics;
 use crate::middleware::RateLimits;
 use crate::routes::RouteGroup;
 
@@ -68,6 +69,12 @@ pub struct HttpConfig {
     pub rate_limits: Option<RateLimits>,
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
+    /// Who may read the metrics of the shop and of the process at `/metrics`, which is one of the root routes. Unless it
+    /// is [`MetricsAccess::Off`](crate::MetricsAccess), the first router of the process installs the recorder of the
+    /// crate `metrics`. If the application has installed another one, that one gets what is recorded, and the page has
+    /// the rest. Default `Off`.
+    #[cfg(feature = "metrics")]
+    pub metrics: metrics::MetricsAccess,
     /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
     /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
     /// Default true.
@@ -120,6 +127,8 @@ impl Default for HttpConfig {
             live_heartbeat: Duration::from_secs(15),
             rate_limits: Some(RateLimits::default()),
             numbers: false,
+            #[cfg(feature = "metrics")]
+            metrics: metrics::MetricsAccess::default(),
             root_routes: true,
             route_groups: RouteGroup::AREAS.to_vec(),
             authentication: true,
@@ -152,6 +161,11 @@ pub(crate) struct App {
     pub config: HttpConfig,
     /// Which routes refuse callers who have not logged in.
     pub admission: Admission,
+    /// The metrics of requests.
+    pub requests: metrics::Requests,
+    /// The page of the metrics.
+    #[cfg(feature = "metrics")]
+    pub page: metrics::Page,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,
     /// A permit for each live client that may still come.
@@ -166,7 +180,17 @@ impl App {
         let live = Arc::new(Semaphore::new(config.live_clients.min(Semaphore::MAX_PERMITS)));
         let half = config.live_clients.div_ceil(2).min(Semaphore::MAX_PERMITS);
         let live_strangers = Arc::new(Semaphore::new(half));
-        Self { shop, config, admission, places, live, live_strangers }
+        Self {
+            shop,
+            admission,
+            requests: metrics::Requests::default(),
+            #[cfg(feature = "metrics")]
+            page: metrics::Page::new(config.metrics),
+            config,
+            places,
+            live,
+            live_strangers,
+        }
     }
 }
 

@@ -22,6 +22,8 @@ mod job;
 mod live;
 mod login;
 mod mail;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod operations;
