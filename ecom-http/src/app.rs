@@ -49,7 +49,7 @@ pub struct HttpConfig {
     /// The time limit of a request. For an import, it is the longest time between two parts of its body. Default 30 s.
     pub request_timeout: Duration,
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
-    /// routes of health. Default 1,000.
+    /// routes of health and of metrics. Default 1,000.
     pub max_requests: usize,
     /// The maximum number of live clients (`/events`) at a time. Callers who have not logged in get at most half of
     /// these places, so that they cannot keep out those who have. A client beyond it gets a 503 with `Retry-After`.

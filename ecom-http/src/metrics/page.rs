@@ -141,10 +141,10 @@ fn process() -> Vec<Sample> {
 fn write_samples(text: &mut String, mut samples: Vec<Sample>) {
     samples.sort_by_key(|sample| sample.metric);
     let mut last = "";
-    for Sample { metric, labels, value, .. } in &samples {
-        if last != *metric {
-            last = *metric;
-            if let Some(known) = metrics::ALL.iter().find(|known| known.name == *metric) {
+    for Sample { metric, labels, value, .. } in samples {
+        if last != metric {
+            last = metric;
+            if let Some(known) = metrics::ALL.iter().find(|known| known.name == metric) {
                 let _ = write!(text, "# HELP {metric} {}\n# TYPE {metric} {}\n", known.meaning, known.kind.as_str());
             }
         }
