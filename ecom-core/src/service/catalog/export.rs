@@ -14,9 +14,7 @@ use crate::domain::catalog::sku::Sku;
 use crate::domain::common::IncludeDeleted;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::ProductId;
-use crate::service::catalog::import::{
-    Column, ColumnMap, Field, ImportKind, Level, PRODUCT_FIELDS, Type, joined,
-};
+use crate::service::catalog::import::{Column, ColumnMap, Field, ImportKind, Level, PRODUCT_FIELDS, Type, joined};
 use crate::service::run::context::Context;
 use crate::text::guard_formula;
 

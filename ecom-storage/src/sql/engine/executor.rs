@@ -313,9 +313,7 @@ macro_rules! run {
             #[cfg(feature = "sqlite")]
             ConnRef::SqliteOfHost(c) => c.$method(text, args).instrument(span).await,
             #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => {
-                $self.shared.within(crate::postgres::$method(c, text, args)).instrument(span).await
-            }
+            ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).instrument(span).await,
             #[cfg(feature = "mysql")]
             ConnRef::MySql(c, node) => {
                 $self.shared.within(crate::mysql::$method(c, *node, text, args)).instrument(span).await
