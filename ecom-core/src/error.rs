@@ -39,6 +39,8 @@ pub enum Dependency {
     Logins,
     /// The issuer of OpenID Connect behind [`crate::port::KeySetSource`].
     Issuer,
+    /// The store of image files behind [`crate::port::MediaStore`].
+    Media,
 }
 
 impl fmt::Display for Dependency {
@@ -51,6 +53,7 @@ impl fmt::Display for Dependency {
             Self::RateLimiter => "the rate limiter",
             Self::Logins => "the queue of password hashes",
             Self::Issuer => "the issuer of tokens",
+            Self::Media => "the store of images",
         })
     }
 }
