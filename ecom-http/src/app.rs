@@ -33,6 +33,8 @@ pub struct HttpConfig {
     pub body_limit: usize,
     /// The maximum size of the body of an import, after decompression, in bytes. Default 1 GiB.
     pub import_limit: u64,
+    /// The maximum size of an uploaded image, in bytes. Default 10 MiB.
+    pub image_limit: usize,
     /// The maximum size of the path, and of the query string, in bytes. Default 8 KiB.
     /// [`ServeConfig::head_limit`](crate::ServeConfig::head_limit) must exceed it, because the responses of the server
     /// to larger heads are not in the envelope of errors.
@@ -67,8 +69,8 @@ pub struct HttpConfig {
     pub rate_limits: Option<RateLimits>,
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
-    /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
-    /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
+    /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`,
+    /// `/redoc` and `/media/…`. Set it to false to merge the router into one that already has some of these paths or a fallback.
     /// Default true.
     pub root_routes: bool,
     /// Whether a request with `Authorization: Bearer` acts as the principal of its access token or API key, and is
@@ -104,6 +106,7 @@ impl Default for HttpConfig {
             max_page_size: 100,
             body_limit: 2 * 1024 * 1024,
             import_limit: 1 << 30,
+            image_limit: 10 * 1024 * 1024,
             query_limit: 8 * 1024,
             header_limit: 32 * 1024,
             access_log: true,
