@@ -123,12 +123,11 @@ pub struct Media {
 }
 
 impl Media {
-    /// Checks the base URL.
+    /// Checks a base URL.
     ///
     /// # Errors
     /// `Validation` on `media_base_url`.
-    pub(crate) fn check(&self) -> Result<()> {
-        let url = self.base_url.as_str();
+    pub fn check_base_url(url: &str) -> Result<()> {
         let is_absolute = url::Url::parse(url).is_ok_and(|url| {
             matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
         });
@@ -367,7 +366,7 @@ impl Shop {
         parts.config.check()?;
         Feed::check_all(&parts.feeds)?;
         JobQueue::check_all(&parts.job_queues)?;
-        parts.media.as_ref().map_or(Ok(()), Media::check)?;
+        parts.media.as_ref().map_or(Ok(()), |media| Media::check_base_url(&media.base_url))?;
         if let Some(issuer) = &parts.oidc {
             issuer.config.check()?;
             if issuer.config.issuer == parts.config.token_issuer {
