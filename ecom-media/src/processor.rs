@@ -83,19 +83,19 @@ impl Images {
         limits.max_alloc = Some(self.options.max_pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(64 << 20));
         let mut reader = ImageReader::with_format(Cursor::new(content), format);
         reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(|e| self.refused(e))?;
+        let mut decoder = reader.into_decoder().map_err(|e| self.refused(&e))?;
         let (width, height) = decoder.dimensions();
         if u64::from(width) * u64::from(height) > self.options.max_pixels {
             return Err(self.too_large());
         }
         // An orientation that cannot be read is that of an image without one.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut image = DynamicImage::from_decoder(decoder).map_err(|e| self.refused(e))?;
+        let mut image = DynamicImage::from_decoder(decoder).map_err(|e| self.refused(&e))?;
         image.apply_orientation(orientation);
         Ok(image)
     }
 
-    fn refused(&self, error: ImageError) -> Error {
+    fn refused(&self, error: &ImageError) -> Error {
         match error {
             ImageError::Limits(_) => self.too_large(),
             ImageError::Unsupported(_) => {

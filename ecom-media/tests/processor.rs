@@ -25,7 +25,7 @@ fn png(width: u32, height: u32, pixel: &[u8]) -> Vec<u8> {
 
 fn jpeg(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let pixels = [200, 10, 10].repeat((width * height) as usize);
+    let pixels = [200_u8, 10, 10].repeat((width * height) as usize);
     JpegEncoder::new(&mut bytes).write_image(&pixels, width, height, ExtendedColorType::Rgb8).unwrap();
     bytes
 }
@@ -35,7 +35,7 @@ fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
     let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
-    [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
+    [&jpeg[..2], &[0xff_u8, 0xe1], &length, exif.as_slice(), &jpeg[2..]].concat()
 }
 
 #[track_caller]
@@ -53,7 +53,7 @@ fn refused(images: &Images, content: &[u8]) -> String {
 fn an_image_has_a_file_of_each_width_and_is_not_enlarged() {
     let images = images(ImageOptions::default().widths(vec![10, 40, 100]));
     let mut webp = Vec::new();
-    let pixels = [1, 2, 3].repeat(60 * 30);
+    let pixels = [1_u8, 2, 3].repeat(60 * 30);
     WebPEncoder::new_lossless(&mut webp).write_image(&pixels, 60, 30, ExtendedColorType::Rgb8).unwrap();
     for upload in [png(60, 30, &[1, 2, 3]), png(60, 30, &[1, 2, 3, 255]), jpeg(60, 30), webp] {
         let made = images.process(&upload).unwrap();
