@@ -4,7 +4,9 @@
 //! and listens on 127.0.0.1:8000. The first start prints an API key that may do everything. `-- --import FILE` loads a
 //! file of products, categories, customers or carts instead of the sample. `-- --demo` adds customers and some weeks of
 //! orders to a shop without orders. `-- audit` checks stock and amounts, and ends with status 1 if something is wrong.
-//! `-- move-search --to URL` moves to another search engine while servers go on. `ecom::config` describes the settings.
+//! `-- move-search --to URL` moves to another search engine while servers go on. `-- migrate` brings the schema of the
+//! database up to this release, `-- migrate --check` looks at it, and `-- smoke URL` checks a running server from
+//! outside. `-- --only catalog,search` has the routes of some areas only. `ecom::config` describes the settings.
 //! At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then stops. A second signal ends it at once,
 //! unless it comes within a second of the first.
 
@@ -12,7 +14,7 @@ use std::error::Error;
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ecom::access::Secret;
@@ -23,9 +25,8 @@ use ecom::config::{LogFormat, ServerConfig};
 use ecom::paging::Paging;
 use ecom::platform::AuditFinding;
 use ecom::{Shop, WithCauses};
+use ecom_http::RouteGroup;
 use tokio::net::TcpListener;
-#[cfg(unix)]
-use tokio::signal::unix;
 use tokio::sync::watch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -41,10 +42,16 @@ mod admin_key;
 mod demo;
 #[path = "server/import.rs"]
 mod import;
+#[path = "server/migrate.rs"]
+mod migrate;
 #[path = "server/move_search.rs"]
 mod move_search;
 #[path = "server/pictures.rs"]
 mod pictures;
+#[path = "server/signals.rs"]
+mod signals;
+#[path = "server/smoke.rs"]
+mod smoke;
 
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
@@ -81,8 +88,21 @@ struct Arguments {
     /// Add customers and six weeks of orders, which end yesterday, to a shop without orders.
     #[arg(long)]
     demo: bool,
+    /// Have the routes of these areas or resources only (ECOM_ONLY), so that areas run as services of their own.
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
+    only: Vec<RouteGroup>,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+impl Arguments {
+    /// Returns the status with which the program ends after an error.
+    fn failure(&self) -> ExitCode {
+        match &self.command {
+            Some(Command::Migrate(options)) => options.failure(),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -96,21 +116,42 @@ enum Command {
     /// Runs beside servers on the same database, which use the old engine until they are restarted. If the new engine
     /// is not good enough, it ends with status 1 and leaves SEARCH_URL as it is.
     MoveSearch(move_search::MoveSearch),
+    /// Bring the schema of the database up to this release, and end.
+    ///
+    /// Servers do so when they start, unless ECOM_MIGRATE is false. Servers of the release before go on meanwhile.
+    Migrate(migrate::Migrate),
+    /// Check a running server from outside: health, a read, a search, and a write that is undone.
+    ///
+    /// Says what is wrong, and ends with status 1 if anything is. It needs no settings.
+    Smoke(smoke::Smoke),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(run(Arguments::parse())).await {
+    let arguments = Arguments::parse();
+    let failure = arguments.failure();
+    match Box::pin(run(arguments)).await {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}", WithCauses(&*error));
-            ExitCode::FAILURE
+            failure
         }
     }
 }
 
+/// Returns the status of a check.
+fn status(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let config = ServerConfig::load()?;
+    if let Some(Command::Smoke(options)) = &arguments.command {
+        return smoke::run(options).await.map(status);
+    }
+    let mut config = ServerConfig::load()?;
+    if !arguments.only.is_empty() {
+        config.http.route_groups.clone_from(&arguments.only);
+    }
     // Dropped at the end, which writes what is still in the buffer.
     let _log = start_log(&config)?;
     for warning in &config.warnings {
@@ -118,13 +159,11 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     match &arguments.command {
         Some(Command::Audit) => return audit(&config).await,
-        Some(Command::MoveSearch(options)) => {
-            let is_good = move_search::run(&config, options).await?;
-            return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-        None => {}
+        Some(Command::MoveSearch(options)) => return move_search::run(&config, options).await.map(status),
+        Some(Command::Migrate(options)) => return migrate::run(&config, options).await,
+        Some(Command::Smoke(_)) | None => {}
     }
-    let mut stopped = stop_signal()?;
+    let mut stopped = signals::stop_signal()?;
     // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
@@ -152,7 +191,7 @@ async fn audit(config: &ServerConfig) -> Result<ExitCode> {
         say!("{entity} {id}: {message}");
     }
     say!("{} SKUs and {} orders checked, {} findings", report.skus, report.orders, report.findings.len());
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(status(report.is_clean()))
 }
 
 async fn listen(config: &ServerConfig) -> Result<TcpListener> {
@@ -213,66 +252,6 @@ fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
         }
     });
     Ok(guard)
-}
-
-/// The signals that stop the server.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: unix::Signal,
-    #[cfg(unix)]
-    terminate: unix::Signal,
-    #[cfg(unix)]
-    hang_up: unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            interrupt: unix::signal(unix::SignalKind::interrupt())?,
-            #[cfg(unix)]
-            terminate: unix::signal(unix::SignalKind::terminate())?,
-            #[cfg(unix)]
-            hang_up: unix::signal(unix::SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-    }
-}
-
-/// A second signal that comes this soon after the first is part of it: a supervisor may signal the process and its
-/// group, and a terminal and a script may both do.
-const ONE_STOP: Duration = Duration::from_secs(1);
-
-/// Becomes true at the first signal. A second one ends the process, unless it comes within [`ONE_STOP`].
-fn stop_signal() -> Result<watch::Receiver<bool>> {
-    let (stop, stopped) = watch::channel(false);
-    let mut signals = Signals::listen()?;
-    tokio::spawn(async move {
-        signals.next().await;
-        // Kept until the process ends, so that its receivers wait for a signal and nothing else wakes them.
-        let _ = stop.send(true);
-        let first = Instant::now();
-        loop {
-            signals.next().await;
-            if first.elapsed() >= ONE_STOP {
-                break;
-            }
-        }
-        let _ = writeln!(std::io::stderr(), "error: stopped by a second signal; open requests were not answered");
-        std::process::exit(1);
-    });
-    Ok(stopped)
 }
 
 /// Loads the files of `--import`, or the sample if the shop is empty and has no feeds, and then the demo data.
@@ -387,17 +366,25 @@ async fn serve(
     say!("  cache     {}", config.cache_url.shown());
     say!("  limits    {}", limits_shown(shop, config));
     say!("  access    {}", access_shown(config));
+    let has = |group| config.http.route_groups.contains(&group);
+    if !RouteGroup::AREAS.into_iter().all(has) {
+        let groups: Vec<&str> = config.http.route_groups.iter().map(|group| group.name()).collect();
+        say!("  routes    {} only", groups.join(", "));
+    }
+    let (catalog, search) = (has(RouteGroup::CATALOG), has(RouteGroup::SEARCH));
     say!("Look at");
-    for (path, what) in [
-        ("/".to_owned(), "everything there is"),
-        ("/docs".to_owned(), "the API, to try"),
-        ("/redoc".to_owned(), "the API, to read"),
-        (format!("{api}/products?include=filters"), "products"),
-        (format!("{api}/categories/tree"), "categories"),
-        (format!("{api}/products/search?q=hedphones&sort=price_asc"), "a search, with a typing error"),
-        ("/health".to_owned(), "health"),
+    for (is_there, path, what) in [
+        (true, "/".to_owned(), "everything there is"),
+        (true, "/docs".to_owned(), "the API, to try"),
+        (true, "/redoc".to_owned(), "the API, to read"),
+        (catalog, format!("{api}/products?include=filters"), "products"),
+        (catalog, format!("{api}/categories/tree"), "categories"),
+        (search, format!("{api}/products/search?q=hedphones&sort=price_asc"), "a search, with a typing error"),
+        (true, "/health".to_owned(), "health"),
     ] {
-        say!("  http://{address}{path}  ({what})");
+        if is_there {
+            say!("  http://{address}{path}  ({what})");
+        }
     }
     if let Some(key) = new_key {
         admin_key::show(key, config);

@@ -10,10 +10,11 @@ use ecom_core::catalog::Feed;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
+use ecom_core::money::Currency;
 use ecom_core::platform::JobQueue;
 use ecom_core::port::{
     Cache, ImageProcessor, KeySetSource, MailTemplates, Mailer, MediaStore, NoCache, NoRateLimiter, NoSearch,
-    RateLimiter, SearchProvider, Storage, WebhookSender,
+    RateLimiter, SchemaStatus, SearchProvider, Storage, WebhookSender,
 };
 use ecom_core::{Error, FieldCode, Mailing, Media, Result, Shop, ShopParts, ValidationErrors};
 
@@ -123,6 +124,7 @@ pub struct ShopBuilder {
     storage: Choice<dyn Storage>,
     direct: Option<Secret>,
     database: DatabaseSettings,
+    migrates: bool,
     search: Choice<dyn SearchProvider>,
     search_fallback: Choice<dyn SearchProvider>,
     cache: Choice<dyn Cache>,
@@ -201,6 +203,7 @@ impl Default for ShopBuilder {
             storage: Choice::Absent,
             direct: None,
             database: DatabaseSettings::default(),
+            migrates: true,
             search: Choice::Absent,
             search_fallback: Choice::Absent,
             cache: Choice::Absent,
@@ -248,6 +251,13 @@ impl ShopBuilder {
     /// Sets the URL for migrations, which bypasses a pooler in front of the database.
     pub fn database_direct(mut self, url: impl Into<String>) -> Self {
         self.direct = Some(Secret(url.into()));
+        self
+    }
+
+    /// Sets whether [`Self::build`] migrates the schema of the database. By default it does. Otherwise it refuses an
+    /// older schema, and [`Self::migrate`] must have been called before, possibly by another program with more rights.
+    pub fn migrates(mut self, migrates: bool) -> Self {
+        self.migrates = migrates;
         self
     }
 
@@ -478,12 +488,73 @@ impl ShopBuilder {
     ///   or directory that cannot be created.
     /// - `CURRENCY_MISMATCH` if the database was created for another currency.
     /// - `Unavailable` if the database cannot be reached or the search index cannot be opened.
-    /// - `Internal` if a newer release has migrated the database.
+    /// - `Internal` if a later release has migrated the database, and its schema does not serve this release.
     ///
     /// No message shows a URL.
     pub async fn build(self) -> Result<Shop> {
         let names = self.names.clone();
         Box::pin(self.open()).await.map_err(|e| renamed(e, &names))
+    }
+
+    /// Migrates the schema of the database to this release, and opens nothing else. Returns the status of the schema
+    /// before, whose pending migrations are those that were applied.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`] that concern the database.
+    pub async fn migrate(self) -> Result<SchemaStatus> {
+        let (names, currency) = (self.names.clone(), self.config.currency);
+        let is_opened = matches!(self.storage, Choice::Url(_));
+        let migrated = match Box::pin(self.open_database(false)).await {
+            Ok(storage) => {
+                let migrated = migrated(&*storage, currency).await;
+                // A storage of the application stays open.
+                if is_opened {
+                    storage.close().await;
+                }
+                migrated
+            }
+            Err(e) => Err(e),
+        };
+        migrated.map_err(|e| renamed(e, &names))
+    }
+
+    /// Compares the schema of the database with this release. Opens nothing else, and changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`] that concern the database, but none if the schema is older or newer.
+    pub async fn schema_status(self) -> Result<SchemaStatus> {
+        let names = self.names.clone();
+        let is_opened = matches!(self.storage, Choice::Url(_));
+        let status = match Box::pin(self.open_database(true)).await {
+            Ok(storage) => {
+                let status = storage.schema_status().await;
+                if is_opened {
+                    storage.close().await;
+                }
+                status
+            }
+            Err(e) => Err(e),
+        };
+        status.map_err(|e| renamed(e, &names))
+    }
+
+    /// Opens the database. If it is only to be looked at, a file that does not exist is not created, and a new database
+    /// in memory takes its place.
+    async fn open_database(self, only_looks: bool) -> Result<Arc<dyn Storage>> {
+        let Self { storage, direct, database, clock, ids, place, .. } = self;
+        let url = match storage {
+            Choice::Part(storage) => return Ok(storage),
+            Choice::Url(url) => url,
+            Choice::Absent => return Err(missing(DATABASE)),
+            Choice::Twice => return Err(twice(DATABASE)),
+        };
+        if let Some(Secret(url)) = &direct {
+            check_direct(url)?;
+        }
+        database.check()?;
+        let url = if only_looks && is_absent_file(&url)? { "sqlite::memory:".to_owned() } else { url };
+        let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
+        open_storage(&url, direct.as_ref(), &database, &clock, &ids, place.as_ref()).await
     }
 
     /// Makes this the builder of one of several shops: puts its name into the URLs.
@@ -555,7 +626,7 @@ impl ShopBuilder {
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
         let Self { mailer, mail_templates, webhooks, clock, ids, secret_key, oidc, .. } = self;
         let Self { media, image_processor, media_base_url, .. } = self;
-        let Self { feeds, job_queues, config, place, .. } = self;
+        let Self { feeds, job_queues, config, place, migrates, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -572,6 +643,10 @@ impl ShopBuilder {
             Choice::Url(url) if url != NO_SEARCH => Some(open_search(&url).await.map_err(of_fallback)?),
             Choice::Url(_) | Choice::Absent | Choice::Twice => None,
         };
+        if !migrates {
+            require_migrated(&*storage).await?;
+        }
+        // If nothing is pending, this only reads the currency and the identity of the database.
         storage.migrate(config.currency).await?;
         // The cache is opened after the migration, because the identity of the database separates shops that share a
         // Redis server.
@@ -905,6 +980,39 @@ async fn open_storage(
         let _ = (clock, ids);
         Err(missing(DATABASE))
     }
+}
+
+/// Returns true if a URL names a file that does not exist.
+fn is_absent_file(url: &str) -> Result<bool> {
+    #[cfg(feature = "sqlite")]
+    if scheme(url) == "sqlite" {
+        let options = ecom_storage::SqliteOptions::from_url(url)?;
+        return Ok(options.path().is_some_and(|path| !path.exists()));
+    }
+    check_database(url)?;
+    Ok(false)
+}
+
+/// Migrates a database, and returns the status of its schema before.
+async fn migrated(storage: &dyn Storage, currency: Currency) -> Result<SchemaStatus> {
+    let before = storage.schema_status().await?;
+    storage.migrate(currency).await?;
+    Ok(before)
+}
+
+/// Refuses a database whose schema lacks migrations of this release.
+///
+/// # Errors
+/// `Validation` on the database.
+async fn require_migrated(storage: &dyn Storage) -> Result<()> {
+    let pending = storage.schema_status().await?.pending;
+    let (Some(first), Some(last)) = (pending.first(), pending.last()) else { return Ok(()) };
+    let message = format!(
+        "names a database whose schema lacks migrations of this release ({} of them, {first} to {last}): run `server \
+         migrate` first, or, in an application, call `ShopBuilder::migrate`",
+        pending.len()
+    );
+    Err(Error::invalid(DATABASE, FieldCode::OutOfBounds, message))
 }
 
 /// Returns an issuer whose keys are fetched over HTTP.
@@ -1528,6 +1636,20 @@ mod tests {
         let storage = ecom_storage::SqlStorage::open(&url).unwrap();
         let error = Shop::new(ShopParts::new(Arc::new(storage), search().await)).unwrap_err();
         assert!(error.to_string().contains("migrate"), "{error}");
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_schema_is_migrated_apart_from_the_shop() {
+        let storage: Arc<dyn Storage> = Arc::new(ecom_storage::SqlStorage::open("sqlite::memory:").unwrap());
+        let builder = || ShopBuilder::new().with_storage(storage.clone()).search("none").migrates(false);
+        let error = builder().build().await.unwrap_err();
+        assert!(error.to_string().contains("lacks migrations of this release"), "{error}");
+        let pending = builder().schema_status().await.unwrap().pending;
+        assert!(!pending.is_empty());
+        assert_eq!(builder().migrate().await.unwrap().pending, pending);
+        assert!(builder().schema_status().await.unwrap().is_ready());
+        builder().build().await.unwrap();
     }
 
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]

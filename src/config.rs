@@ -18,6 +18,7 @@
 //! | `ECOM_DATA` | `./ecom-data` | a directory, which is created if it does not exist | the directory of the embedded database and index |
 //! | `DATABASE_URL` | `sqlite://<data>/ecom.db` | see [`crate::ShopBuilder::database`] | the database |
 //! | `DATABASE_DIRECT_URL` | none | the same database without a pooler | the database for migrations, if `DATABASE_URL` leads to a pooler such as PgBouncer |
+//! | `ECOM_MIGRATE` | `true` | `true`, `false` | whether the server brings the schema of the database up to its release when it starts; with `false`, it refuses to start on an older schema, and `server migrate` must have run before |
 //! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the search index |
 //! | `SEARCH_FALLBACK_URL` | none | see [`crate::ShopBuilder::search_fallback`] | a second search index, which answers while the first one does not |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
@@ -82,6 +83,7 @@
 //! | `ECOM_WEBHOOKS_RETENTION` | `2592000` | 86,400–31,536,000 s | how long the deliveries of webhooks are kept, whether they have ended or not |
 //! | `ECOM_WEBHOOKS_OFF_AFTER` | `259200` | 60–2,592,000 s | how long the deliveries to a webhook can fail, without a success in between, before it is switched off |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
+//! | `ECOM_ONLY` | all | `catalog`, `stock`, `sales`, `search`, `access`, `platform`, or resources of these areas such as `orders`, separated by commas | the routes that the server has, so that areas of the shop run as services of their own; another path gets a 404. The health, the documentation and the background work are those of a whole server. `--only` of the example server replaces it |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the maximum size of a request body |
@@ -199,6 +201,8 @@ pub struct ServerConfig {
     pub database_url: SecretUrl,
     /// The URL for migrations, which bypasses a pooler.
     pub database_direct_url: Option<SecretUrl>,
+    /// Whether a shop migrates the schema of the database when it is opened.
+    pub migrate: bool,
     /// The settings of connections to a database server.
     pub database: DatabaseSettings,
     /// The URL of the search index.
@@ -299,6 +303,7 @@ impl ServerConfig {
         let database_url = r.url("DATABASE_URL", "DATABASE_URL_FILE", &database);
         let database_direct_url = r.url("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE", "");
         let database_direct_url = (!database_direct_url.expose().is_empty()).then_some(database_direct_url);
+        let migrate = r.flag("ECOM_MIGRATE", true);
         let search_url = r.url("SEARCH_URL", "SEARCH_URL_FILE", &search);
         let search_fallback_url = r.url("SEARCH_FALLBACK_URL", "SEARCH_FALLBACK_URL_FILE", "");
         let search_fallback_url = (!search_fallback_url.expose().is_empty()).then_some(search_fallback_url);
@@ -405,6 +410,7 @@ impl ServerConfig {
             data: PathBuf::from(data),
             database_url,
             database_direct_url,
+            migrate,
             database,
             search_url,
             search_fallback_url,
@@ -441,6 +447,7 @@ impl ServerConfig {
         let builder = ShopBuilder::new()
             .database(self.database_url.expose())
             .database_settings(self.database.clone())
+            .migrates(self.migrate)
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
             .mailer(self.mailer_url.expose())
@@ -601,6 +608,8 @@ mod tests {
             ("ECOM_MAX_PAGE_SIZE", "0", "must be a whole number, 1 to 1000"),
             ("ECOM_PRICE_BUCKETS", "100,50,25", "in ascending order, such as `0,25,50,100`"),
             ("ECOM_PRICE_BUCKETS", "25,25", "in ascending order"),
+            ("ECOM_ONLY", "catalog,", "which are catalog, stock, sales, search, access, platform, products"),
+            ("ECOM_MIGRATE", "never", "must be `on` or `off`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             let text = error.to_string();
@@ -608,6 +617,9 @@ mod tests {
             assert_eq!(bad_fields(error), [name]);
         }
         assert_eq!(read(&[("ECOM_HEADER_LIMIT", "2048")]).unwrap().http.header_limit, 2048);
+        let some = read(&[("ECOM_ONLY", "search, orders"), ("ECOM_MIGRATE", "false")]).unwrap();
+        let groups: Vec<&str> = some.http.route_groups.iter().map(|group| group.name()).collect();
+        assert_eq!((groups, some.migrate, read(&[]).unwrap().migrate), (vec!["search", "orders"], false, true));
     }
 
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]

@@ -37,7 +37,7 @@ use crate::service::catalog::media::{self, MediaService};
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
-use crate::service::platform::analytics::{self, AnalyticsService, ViewCounts};
+use crate::service::platform::analytics::{self, AnalyticsService};
 use crate::service::platform::audit::AuditService;
 use crate::service::platform::audit_log::AuditLogService;
 use crate::service::platform::idempotency::IdempotencyService;
@@ -49,6 +49,7 @@ use crate::service::platform::outbox::EventLog;
 use crate::service::platform::search_log::{SearchCounts, SearchLogService};
 use crate::service::platform::webhook::WebhookService;
 use crate::service::run::context::{Context, Shared};
+use crate::service::run::counts::Counts;
 use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
@@ -414,7 +415,7 @@ impl Shop {
                 search_settings: crate::service::search::settings::Ready::default(),
                 indices: Indices::new(parts.search, parts.search_fallback),
                 searches: SearchCounts::default(),
-                views: ViewCounts::default(),
+                views: Counts::default(),
                 forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 live: Live::default(),

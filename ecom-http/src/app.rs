@@ -11,6 +11,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::admission::Admission;
 use crate::middleware::RateLimits;
+use crate::routes::RouteGroup;
 
 /// The longest duration of a stream of live events.
 const LONGEST_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
@@ -73,6 +74,10 @@ pub struct HttpConfig {
     /// `/redoc` and `/media/…`. Set it to false to merge the router into one that already has some of these paths or a fallback.
     /// Default true.
     pub root_routes: bool,
+    /// The groups of routes that the router has under its prefix. A path of another group gets a 404 like an unknown
+    /// one, and neither the links at `/` nor the OpenAPI document contain it. Links in other responses can lead to
+    /// routes that another service has. Default: all areas.
+    pub route_groups: Vec<RouteGroup>,
     /// Whether a request with `Authorization: Bearer` acts as the principal of its access token or API key, and is
     /// refused if they are not valid. Requests whose extensions contain a [`Principal`] are left as they are. Set it to
     /// false if the application has bearer tokens of its own. Default true.
@@ -119,6 +124,7 @@ impl Default for HttpConfig {
             rate_limits: Some(RateLimits::default()),
             numbers: false,
             root_routes: true,
+            route_groups: RouteGroup::AREAS.to_vec(),
             authentication: true,
             refresh_cookie: false,
             refresh_cookie_secure: true,

@@ -42,4 +42,5 @@ pub use middleware::{ProxyHeader, RateLimits, UnknownProxyHeader};
 #[cfg(feature = "oidc")]
 pub use oidc::HttpKeySet;
 pub use router::{openapi_json, router};
+pub use routes::{RouteGroup, UnknownRouteGroup};
 pub use serve::{ServeConfig, Stopped, serve};

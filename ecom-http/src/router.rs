@@ -42,6 +42,16 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 ///
+/// [`HttpConfig::route_groups`] leaves out routes, so that areas of the shop can run as services of their own, each with
+/// a part of the API over the same database:
+///
+/// ```no_run
+/// # fn app(shop: ecom_core::Shop) -> axum::Router {
+/// # use ecom_http::{HttpConfig, RouteGroup, router};
+/// router(shop, HttpConfig::default().route_groups(vec![RouteGroup::CATALOG, RouteGroup::SEARCH]))
+/// # }
+/// ```
+///
 /// Requests without a [`Principal`](ecom_core::access::Principal) in their extensions act as
 /// [`HttpConfig::anonymous`], which by default has no permissions.
 ///
@@ -99,13 +109,13 @@ pub fn openapi_json(config: &HttpConfig, base: &str) -> String {
 
 /// Returns the routes with their documentation.
 fn documented(config: &HttpConfig) -> OpenApiRouter<Arc<App>> {
-    let mut api = OpenApiRouter::with_openapi(openapi::frame());
+    let mut api = OpenApiRouter::with_openapi(openapi::frame(&config.route_groups));
     if config.root_routes {
         for routes in routes::operational() {
             api = api.routes(routes);
         }
     }
-    for routes in routes::api() {
+    for routes in routes::api(&config.route_groups) {
         api = api.routes(under(&config.api_prefix, routes));
     }
     api

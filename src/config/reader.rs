@@ -14,7 +14,7 @@ use ecom_core::platform::MailAddress;
 use ecom_core::port::Quota;
 use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
-use ecom_http::{HttpConfig, IpNet, RateLimits, ServeConfig};
+use ecom_http::{HttpConfig, IpNet, RateLimits, RouteGroup, ServeConfig, UnknownRouteGroup};
 
 use super::SecretUrl;
 use super::sources::{present, unreadable};
@@ -268,6 +268,7 @@ impl Reader<'_> {
             );
         }
         let access_log = self.flag("ECOM_ACCESS_LOG", defaults.access_log);
+        let route_groups = self.route_groups("ECOM_ONLY", &defaults.route_groups);
         let refresh_cookie = self.flag("ECOM_REFRESH_COOKIE", defaults.refresh_cookie);
         let secure = self.flag("ECOM_REFRESH_COOKIE_SECURE", defaults.refresh_cookie_secure);
         defaults
@@ -281,6 +282,7 @@ impl Reader<'_> {
             .header_limit(header_limit)
             .access_log(access_log)
             .cors_origins(cors_origins)
+            .route_groups(route_groups)
             .request_timeout(timeout)
             .max_requests(max_requests)
             .live_clients(live_clients)
@@ -293,6 +295,17 @@ impl Reader<'_> {
             .refresh_cookie(refresh_cookie)
             .refresh_cookie_secure(secure)
             .anonymous(anonymous)
+    }
+
+    /// Reads names of groups of routes.
+    fn route_groups(&mut self, name: &str, default: &[RouteGroup]) -> Vec<RouteGroup> {
+        let Some(text) = present(self.values, name) else { return default.to_vec() };
+        let groups: Result<Vec<RouteGroup>, UnknownRouteGroup> =
+            text.split(',').map(|group| group.trim().parse()).collect();
+        groups.unwrap_or_else(|unknown| {
+            self.bad(name, &format!("{unknown}; several are separated by commas"));
+            default.to_vec()
+        })
     }
 
     /// Refuses to open a server to everybody in the network without authentication, unless a setting allows it.

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 116] = [
+pub(super) const NAMES: [&str; 118] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -14,6 +14,7 @@ pub(super) const NAMES: [&str; 116] = [
     "DATABASE_URL_FILE",
     "DATABASE_DIRECT_URL",
     "DATABASE_DIRECT_URL_FILE",
+    "ECOM_MIGRATE",
     "SEARCH_URL",
     "SEARCH_URL_FILE",
     "SEARCH_FALLBACK_URL",
@@ -84,6 +85,7 @@ pub(super) const NAMES: [&str; 116] = [
     "ECOM_WEBHOOKS_RETENTION",
     "ECOM_WEBHOOKS_OFF_AFTER",
     "ECOM_API_PREFIX",
+    "ECOM_ONLY",
     "ECOM_PAGE_SIZE",
     "ECOM_MAX_PAGE_SIZE",
     "ECOM_BODY_LIMIT",

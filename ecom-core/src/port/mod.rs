@@ -122,7 +122,7 @@ pub use self::search::{
 };
 pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedProduct};
 pub use self::storage::{
-    Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, SharedCommitFailed, Storage, UnitOfWork,
+    Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, SchemaStatus, SharedCommitFailed, Storage, UnitOfWork,
 };
 pub use self::webhook_sender::{ForwardWebhookSender, WebhookAnswer, WebhookError, WebhookMessage, WebhookSender};
 

@@ -41,7 +41,10 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> Ap
     let mut links = Map::new();
     links.insert("self".to_owned(), Value::String(if base.is_empty() { "/".to_owned() } else { base.to_owned() }));
     for (name, path) in super::links() {
-        links.insert(name.to_owned(), Value::String(format!("{base}{api}{path}")));
+        let path = format!("{api}{path}");
+        if app.admission.has(&path) {
+            links.insert(name.to_owned(), Value::String(format!("{base}{path}")));
+        }
     }
     for (name, path) in [
         ("health", "/health"),

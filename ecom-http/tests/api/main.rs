@@ -31,6 +31,7 @@ mod permissions;
 mod product;
 mod rate_limit;
 mod review;
+mod route_groups;
 mod search;
 mod search_log;
 mod search_outage;

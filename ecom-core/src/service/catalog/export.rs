@@ -15,9 +15,10 @@ use crate::domain::common::IncludeDeleted;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::ProductId;
 use crate::service::catalog::import::{
-    Column, ColumnMap, Field, ImportKind, Level, PRODUCT_FIELDS, Type, guarded, joined,
+    Column, ColumnMap, Field, ImportKind, Level, PRODUCT_FIELDS, Type, joined,
 };
 use crate::service::run::context::Context;
+use crate::text::guard_formula;
 
 /// Products that are read at a time.
 const PAGE: u32 = 500;
@@ -325,7 +326,7 @@ impl Table {
                 let text = if matches!(field, Field::Known(_, _, Type::Decimal | Type::Integer)) {
                     Cow::from(text)
                 } else {
-                    Cow::from(guarded(&text).into_owned())
+                    Cow::from(guard_formula(&text).into_owned())
                 };
                 self.put(&mut rows, i, &text)?;
             }

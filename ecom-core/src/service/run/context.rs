@@ -12,6 +12,7 @@ use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
 use crate::domain::platform::audit_log::Import;
+use crate::domain::platform::analytics::ProductViews;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
 use crate::id::{EventId, IdSource};
@@ -24,10 +25,10 @@ use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
 use crate::service::catalog::feed::Feed;
-use crate::service::platform::analytics::ViewCounts;
 use crate::service::platform::job_queue::Queues;
 use crate::service::platform::live::Live;
 use crate::service::platform::search_log::SearchCounts;
+use crate::service::run::counts::Counts;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
 use crate::service::search::state::Indices;
@@ -78,7 +79,7 @@ pub(crate) struct Shared {
     /// The searches that the log in the database does not have yet.
     pub searches: SearchCounts,
     /// The views of products that the database does not have yet.
-    pub views: ViewCounts,
+    pub views: Counts<ProductViews>,
     /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
     /// its background work has begun to.
     pub forgotten: Mutex<Option<OutboxPosition>>,

@@ -12,11 +12,12 @@ use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
 pub(super) use self::product::id_of;
-use super::{Area, Tag};
+use super::{Area, RouteGroup, Tag};
 use crate::app::Routes;
 
 /// The catalog, as an area of the API.
 pub(super) const AREA: Area = Area {
+    group: RouteGroup::CATALOG,
     routes,
     tags: &[
         Tag {

@@ -81,6 +81,8 @@ pub struct Shared {
     pub currency: OnceLock<Currency>,
     /// The number of statements that were sent.
     pub statements: AtomicU64,
+    /// Takes the text of each statement with the types of its parameters, for the tests that compare releases.
+    pub recorder: OnceLock<fn(&str, &[&'static str])>,
     /// The time limit of a statement.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
@@ -106,6 +108,7 @@ impl Shared {
             dialect,
             currency,
             statements,
+            recorder: OnceLock::new(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             limit: None,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -242,6 +245,9 @@ macro_rules! run {
             return Err(DbError { kind: Kind::Unavailable, source });
         }
         let (text, args) = $self.prepare($sql.into(), $args);
+        if let Some(record) = $self.shared.recorder.get() {
+            record(text.as_str(), &args.iter().map(Value::type_name).collect::<Vec<_>>());
+        }
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
         let answer = match &mut $self.conn {
