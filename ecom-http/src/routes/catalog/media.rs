@@ -79,7 +79,7 @@ pub(crate) struct ImageParams {
 /// The body is the image itself: JPEG, PNG or WebP. The server turns it as its EXIF data says, drops all metadata, and
 /// stores it in several widths. The product shows the largest file, whose URL ends in its width, such as
 /// `/media/…/1280.jpg`; the smaller ones are `640.jpg` and `320.jpg` beside it. An image that the product has already
-/// takes its own place. The permission is checked when the body has arrived.
+/// takes its own place.
 #[utoipa::path(
     post, path = "/products/{id}/images", tag = "products",
     security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Version, Numbers, ImageParams),
