@@ -11,25 +11,22 @@
 //! unless it comes within a second of the first.
 
 use std::error::Error;
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ecom::access::Secret;
 use ecom::catalog::{ImportKind, ImportOptions, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
-use ecom::config::{LogFormat, ServerConfig};
+use ecom::config::ServerConfig;
 use ecom::paging::Paging;
 use ecom::platform::AuditFinding;
 use ecom::{Shop, WithCauses};
 use ecom_http::RouteGroup;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 
 /// Prints to standard output, which may be closed.
 macro_rules! say {
@@ -152,8 +149,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     if !arguments.only.is_empty() {
         config.http.route_groups.clone_from(&arguments.only);
     }
-    // Dropped at the end, which writes what is still in the buffer.
-    let _log = start_log(&config)?;
+    // Dropped at the end, which writes the lines and sends the spans that still wait.
+    let _log = ecom::logging::start(&config.log, config.traces.as_ref())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -198,60 +195,6 @@ async fn listen(config: &ServerConfig) -> Result<TcpListener> {
     let (host, port) = (config.host.as_str(), config.port);
     let bound = TcpListener::bind((host, port)).await;
     bound.map_err(|e| format!("cannot listen on {host}:{port} ({e}); set ECOM_LISTEN or PORT").into())
-}
-
-/// How many lines of the log wait to be written at most.
-const LOG_LINES: usize = 50_000;
-/// How long its thread lets lines gather after it has written all that there were.
-const LOG_PAUSE: Duration = Duration::from_millis(5);
-/// How often the lines that were dropped are counted.
-const DROPPED_EVERY: Duration = Duration::from_secs(10);
-
-/// A writer that pauses after it was flushed, which the thread of the log does when no line is waiting. Without the
-/// pause, that thread would wait for the next line, and each request would have to wake it.
-struct Paced<W>(W);
-
-impl<W: Write> Write for Paced<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()?;
-        std::thread::sleep(LOG_PAUSE);
-        Ok(())
-    }
-}
-
-/// Logs go to standard error. A thread of its own writes them, so that no request waits for a slow terminal or a full
-/// pipe. If too many lines wait, further ones are dropped, and a line says how many.
-fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
-    // Tantivy warns of merges that a later commit made obsolete, which needs no action; a directive can turn the
-    // warning on.
-    let filter = EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
-    let stderr = Paced(BufWriter::with_capacity(1 << 16, std::io::stderr()));
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).thread_name("log").finish(stderr);
-    let dropped = writer.error_counter();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match config.log_format {
-        LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
-        other => return Err(format!("ECOM_LOG_FORMAT: this server does not write {other:?}").into()),
-    }
-    tokio::spawn(async move {
-        let mut known = 0;
-        loop {
-            tokio::time::sleep(DROPPED_EVERY).await;
-            let total = dropped.dropped_lines();
-            if total > known {
-                let lines = total - known;
-                tracing::warn!(lines, total, "log lines were dropped: standard error is read too slowly");
-                known = total;
-            }
-        }
-    });
-    Ok(guard)
 }
 
 /// Loads the files of `--import`, or the sample if the shop is empty and has no feeds, and then the demo data.

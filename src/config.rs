@@ -117,12 +117,21 @@
 //! | `ECOM_PING_INTERVAL` | `20` | 1–3,600 s | after how long the server pings a silent connection of HTTP/2 |
 //! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a shutdown waits for open requests; connections without a request are closed at once |
 //! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | the origins whose pages may call the API from a browser |
+//! | `ECOM_METRICS` | `on`, or `off` without the feature `metrics` | `on`, `open`, `off` | whether metrics are recorded, and `/metrics` shows them to Prometheus: with `on` to callers with the permission `jobs:read`, with `open` to everybody who can reach the server (feature `metrics`) |
 //! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | whether each request is logged |
 //! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | which events are logged |
 //! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | the format of log lines |
+//! | `ECOM_LOG_FILE` | none | a path | the file that lines are written to, in place of standard error; the lines of errors are also written to a second file, `server.error.log` beside `server.log`; each process needs its own |
+//! | `ECOM_LOG_FILE_SIZE` | `10000000` | 65,536–1,099,511,627,776 bytes | the size at which a log file is replaced by a new one |
+//! | `ECOM_LOG_FILES` | `5` | 1–1,000 | how many log files are kept, with the current one; older ones end with `.1`, `.2`, … |
+//! | `ECOM_OTLP_ENDPOINT` | none | a URL with `http` or `https` | the OpenTelemetry collector that gets traces by OTLP over HTTP, such as `http://127.0.0.1:4318`; without it, no traces are recorded (feature `otlp`) |
+//! | `ECOM_OTLP_ENDPOINT_FILE` | none | a file that can be read | the file that contains `ECOM_OTLP_ENDPOINT`, for a URL with a password |
+//! | `ECOM_TRACE_SAMPLE` | `0.01` | 0–1 | the share of traces that are recorded; a request with `traceparent` follows the decision of its caller |
+//! | `ECOM_TRACE_SERVICE` | `ecom` | 1–100 characters | the name of the service in traces |
 //! | `ECOM_FEEDS` | none | a TOML file of [`FeedSettings`] that can be read | the sources that the shop polls, and imports when they have changed (feature `ingest`) |
 
 mod feeds;
+mod logs;
 mod reader;
 mod sources;
 
@@ -137,6 +146,7 @@ use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use ecom_http::{HttpConfig, IpNet, ServeConfig};
 
 pub use self::feeds::FeedSettings;
+pub use self::logs::{LogConfig, LogFormat, TraceConfig};
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
 use crate::builder::{
@@ -174,17 +184,6 @@ impl fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:…", self.0.split_once(':').map_or("", |(scheme, _)| scheme))
     }
-}
-
-/// The format of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum LogFormat {
-    /// A format for people.
-    #[default]
-    Pretty,
-    /// One JSON object per line.
-    Json,
 }
 
 /// Settings of a server. See the table of the [module](self).
@@ -239,10 +238,10 @@ pub struct ServerConfig {
     pub http: HttpConfig,
     /// The limits of connections.
     pub serve: ServeConfig,
-    /// The events to log: a level, or directives of `tracing-subscriber`'s `EnvFilter`.
-    pub log: String,
-    /// The format of log lines.
-    pub log_format: LogFormat,
+    /// The settings of the log.
+    pub log: LogConfig,
+    /// The settings of traces; `None` if none are recorded.
+    pub traces: Option<TraceConfig>,
     /// Variables of the environment and of `.env` that look like settings but have no effect, each in one sentence. A
     /// server logs them at start.
     pub warnings: Vec<String>,
@@ -388,18 +387,15 @@ impl ServerConfig {
         };
 
         let http = r.http();
+        #[cfg(feature = "metrics")]
+        let http = http.metrics(r.metrics());
+        #[cfg(not(feature = "metrics"))]
+        r.no_metrics();
         r.check_reach(&http, &host);
         let admin_key = r.admin_key("ECOM_ADMIN_KEY", "ECOM_ADMIN_KEY_FILE");
         let serve = r.serve(&http);
-        let log = r.log("ECOM_LOG", "info");
-        let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
-            "pretty" => LogFormat::Pretty,
-            "json" => LogFormat::Json,
-            _ => {
-                r.bad("ECOM_LOG_FORMAT", "must be `pretty` or `json`");
-                LogFormat::Pretty
-            }
-        };
+        let log = r.log_config();
+        let traces = r.traces();
         let feeds = match present(values, "ECOM_FEEDS") {
             Some(path) => FeedSettings::read(path, &mut errors),
             None => Vec::new(),
@@ -430,7 +426,7 @@ impl ServerConfig {
             http,
             serve,
             log,
-            log_format,
+            traces,
             warnings: Vec::new(),
         };
         if let Err(Error::Validation(e)) = config.shop_builder().check() {
@@ -567,6 +563,7 @@ mod tests {
 
     use ecom_core::access::{Permission, SignatureAlgorithm};
     use ecom_core::port::Quota;
+    use rust_decimal::Decimal;
 
     use super::*;
 
@@ -589,11 +586,30 @@ mod tests {
         assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
         assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
         assert_eq!(c.shop, ShopConfig::default());
-        assert_eq!(c.http, HttpConfig::default());
+        let http = HttpConfig::default();
+        #[cfg(feature = "metrics")]
+        let http = http.metrics(ecom_http::MetricsAccess::Restricted);
+        assert_eq!(c.http, http);
         assert_eq!(c.serve, ServeConfig::default());
         assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
         // The table in the docs of the module has the default in the major unit.
         assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);
+    }
+
+    #[test]
+    fn who_may_read_the_metrics_is_a_setting() {
+        for value in ["OFF", "true", "public"] {
+            assert_eq!(bad_fields(read(&[("ECOM_METRICS", value)]).unwrap_err()), ["ECOM_METRICS"]);
+        }
+        assert!(read(&[("ECOM_METRICS", "off")]).is_ok());
+        #[cfg(feature = "metrics")]
+        for (value, access) in [
+            ("off", ecom_http::MetricsAccess::Off),
+            ("on", ecom_http::MetricsAccess::Restricted),
+            ("open", ecom_http::MetricsAccess::Open),
+        ] {
+            assert_eq!(read(&[("ECOM_METRICS", value)]).unwrap().http.metrics, access);
+        }
     }
 
     #[test]
@@ -771,12 +787,41 @@ mod tests {
     fn r17_log_levels_are_checked() {
         for good in ["warn", "DEBUG", "info,ecom_core=debug", "off, ecom_http=info", "3", "ecom[span{id=1,n=2}]=trace"]
         {
-            assert_eq!(read(&[("ECOM_LOG", good)]).unwrap().log, good);
+            assert_eq!(read(&[("ECOM_LOG", good)]).unwrap().log.levels, good);
         }
         for bad in ["loud", "info,loud", "ecom_core", "ecom_core=loud", "info ecom_core=debug", "info,,warn", "=info"] {
             let error = read(&[("ECOM_LOG", bad)]).unwrap_err();
             assert!(error.to_string().contains("such as `info,ecom_core=debug`"), "{bad}: {error}");
             assert_eq!(bad_fields(error), ["ECOM_LOG"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn r17_the_settings_of_log_files_and_traces_are_checked() {
+        let file = [("ECOM_LOG_FILE", "/var/log/ecom.log"), ("ECOM_LOG_FILE_SIZE", "65536"), ("ECOM_LOG_FILES", "1")];
+        let log = read(&file).unwrap().log;
+        assert_eq!(log, LogConfig::default().file("/var/log/ecom.log").file_size(65_536_u64).files(1_u32));
+        assert_eq!((read(&[]).unwrap().log, read(&[]).unwrap().traces), (LogConfig::default(), None));
+        let endpoint = ("ECOM_OTLP_ENDPOINT", "http://u:hunter2@collector:4318");
+        if cfg!(feature = "otlp") {
+            let config = read(&[endpoint, ("ECOM_TRACE_SAMPLE", "0.5"), ("ECOM_TRACE_SERVICE", "shop")]).unwrap();
+            assert!(!format!("{config:?}").contains("hunter2"));
+            let expected = TraceConfig::new(SecretUrl::new(endpoint.1)).sample(Decimal::new(5, 1)).service("shop");
+            assert_eq!(config.traces, Some(expected));
+        } else {
+            assert_eq!(bad_fields(read(&[endpoint]).unwrap_err()), ["ECOM_OTLP_ENDPOINT"]);
+        }
+        for (name, bad) in [
+            ("ECOM_LOG_FILE_SIZE", "10MB"),
+            ("ECOM_LOG_FILE_SIZE", "65535"),
+            ("ECOM_LOG_FILES", "0"),
+            ("ECOM_OTLP_ENDPOINT", "collector:4318"),
+            ("ECOM_OTLP_ENDPOINT", "http://"),
+            ("ECOM_TRACE_SAMPLE", "1.01"),
+            ("ECOM_TRACE_SAMPLE", "-0.1"),
+            ("ECOM_TRACE_SAMPLE", "1%"),
+        ] {
+            assert_eq!(bad_fields(read(&[(name, bad)]).unwrap_err()), [name], "{bad}");
         }
     }
 

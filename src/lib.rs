@@ -102,7 +102,13 @@
 //! # Logs
 //! The library emits events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
 //! shows them. Their targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`), and
-//! `ecom::event` for the named events that operators search for ([`log_event`]).
+//! `ecom::event` for the named events that operators search for ([`log_event`]). The spans of traces have the target
+//! `ecom::trace` ([`trace`]). A server installs the subscriber of `ecom::logging` (feature `logging`).
+//!
+//! # Metrics
+//! The library records through the facade of the crate `metrics` and installs no recorder by itself; [`metrics`] lists
+//! what it records. With the feature `metrics`, `HttpConfig::metrics` of the REST layer adds `/metrics` for Prometheus
+//! and installs the recorder. An application with a recorder of its own calls [`metrics::enable`].
 //!
 //! # Stability
 //! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories
@@ -129,9 +135,12 @@
 //! | `smtp` | no | mails through a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
 //! | `media` | yes | uploads of images, whose files are in a directory | `file:///directory` |
 //! | `media-s3` | no | the files of uploaded images on S3, or on a server that speaks its protocol; turns on `media` | `s3://…` |
+//! | `metrics` | yes | metrics for Prometheus at `/metrics`, and the recorder of the crate `metrics` that collects them; turns on `http` | `ecom::http::MetricsAccess` |
 //! | `webhooks` | yes | webhooks, which send events to receivers over HTTP; addresses that are not public are refused unless a setting allows them | [`ShopBuilder::webhooks`] |
 //! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `ingest` | no | feeds: files, URLs, and the paged API of DummyJSON, which the shop polls, and imports when they have changed | [`ShopBuilder::feed`] |
+//! | `logging` | yes | the log of a server, with files that are replaced when they are full; turns on `config` | `ecom::logging` |
+//! | `otlp` | no | traces, sent to a collector of OpenTelemetry; turns on `logging` | `ecom::logging` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!
@@ -155,6 +164,8 @@ pub mod config;
 #[cfg(test)]
 #[cfg(all(feature = "sqlite", feature = "mail"))]
 mod log_events;
+#[cfg(feature = "logging")]
+pub mod logging;
 mod shops;
 
 /// The attribute of implementations of the traits of [`port`] and of [`Consumer`](platform::Consumer).
@@ -169,8 +180,8 @@ pub use ecom_core::testkit;
 pub use ecom_core::{
     ActingShop, AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
     FieldError, Health, Mailing, Media, RefusedServer, Resting, Result, Shop, ShopParts, Tx, ValidationErrors,
-    WithCauses, access, catalog, circuit, clock, common, id, log_event, money, paging, platform, port, sales, search,
-    stock, text,
+    WithCauses, access, catalog, circuit, clock, common, id, log_event, metrics, money, paging, platform, port, sales,
+    search, stock, text, trace,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{

@@ -136,6 +136,10 @@ fn an_application_brings_its_own_authentication() {
 }
 
 #[cfg(all(unix, feature = "config"))]
+#[path = "examples/storefront.rs"]
+mod storefront;
+
+#[cfg(all(unix, feature = "config"))]
 mod server {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::TcpStream;

@@ -43,6 +43,22 @@ pub enum Dependency {
     Media,
 }
 
+impl Dependency {
+    /// Returns the word for the dependency, as responses and metrics contain it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Search => "search",
+            Self::SearchFallback => "search_fallback",
+            Self::Cache => "cache",
+            Self::RateLimiter => "rate_limiter",
+            Self::Logins => "logins",
+            Self::Issuer => "issuer",
+            Self::Media => "media",
+        }
+    }
+}
+
 impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -74,6 +74,7 @@ mod error;
 mod health;
 pub mod id;
 pub mod log_event;
+pub mod metrics;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 pub mod money;
@@ -122,6 +123,7 @@ mod service {
         pub(crate) mod live;
         pub(crate) mod mail;
         pub(crate) mod outbox;
+        pub(crate) mod samples;
         pub(crate) mod search_log;
         pub(crate) mod webhook;
     }
@@ -157,6 +159,7 @@ pub mod stream;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+pub mod trace;
 
 pub use error::{
     BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, RefusedServer, Resting, Result,

@@ -13,6 +13,7 @@ use crate::domain::platform::job::JobKind;
 use crate::error::{Conflict, Dependency, Error, FieldCode, RefusedServer, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
+use crate::metrics::Sample;
 use crate::port::cache::{Cache, NoCache};
 use crate::port::catalog::media::{ImageProcessor, MediaStore};
 use crate::port::mailer::{MailTemplates, Mailer};
@@ -46,6 +47,7 @@ use crate::service::platform::job_queue::{Handler, JobQueue, Queues, Runner};
 use crate::service::platform::live::{Live, LiveService};
 use crate::service::platform::mail;
 use crate::service::platform::outbox::EventLog;
+use crate::service::platform::samples;
 use crate::service::platform::search_log::{SearchCounts, SearchLogService};
 use crate::service::platform::webhook::WebhookService;
 use crate::service::run::context::{Context, Shared};
@@ -782,5 +784,24 @@ impl Shop {
             cache: cx.cache.stats(),
             searches_by_fallback: cx.indices.by_fallback.load(Ordering::Relaxed),
         }
+    }
+
+    /// Returns the metrics of the shop that this process knows without asking anybody: those of the pool of connections
+    /// and of the cache ([`metrics`](crate::metrics)).
+    pub fn samples(&self) -> Vec<Sample> {
+        samples::of_process(&self.cx)
+    }
+
+    /// Returns the metrics of the shop that are read from its dependencies: whether each responds, and, from the
+    /// database and the indices, the lag of the outbox and of the index, the jobs and the webhooks. What cannot be read
+    /// within `limit` is left out. It makes about ten statements, of which one counts all jobs, so do not call it more
+    /// often than every few seconds.
+    pub async fn state_samples(&self, limit: Duration) -> Vec<Sample> {
+        let health = self.health(limit).await;
+        let mut samples = samples::of_health(&health);
+        if health.can_serve() {
+            samples.extend(samples::of_state(&self.cx, limit).await);
+        }
+        samples
     }
 }

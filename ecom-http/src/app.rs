@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::admission::Admission;
+use crate::metrics;
 use crate::middleware::RateLimits;
 use crate::routes::RouteGroup;
 
@@ -50,7 +51,7 @@ pub struct HttpConfig {
     /// The time limit of a request. For an import, it is the longest time between two parts of its body. Default 30 s.
     pub request_timeout: Duration,
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
-    /// routes of health. Default 1,000.
+    /// routes of health and of metrics. Default 1,000.
     pub max_requests: usize,
     /// The maximum number of live clients (`/events`) at a time. Callers who have not logged in get at most half of
     /// these places, so that they cannot keep out those who have. A client beyond it gets a 503 with `Retry-After`.
@@ -70,9 +71,15 @@ pub struct HttpConfig {
     pub rate_limits: Option<RateLimits>,
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
+    /// Who may read the metrics of the shop and of the process at `/metrics`, which is one of the root routes. Unless it
+    /// is [`MetricsAccess::Off`](crate::MetricsAccess), the first router of the process installs the recorder of the
+    /// crate `metrics`. If the application has installed another one, that one gets what is recorded, and the page has
+    /// the rest. Default `Off`.
+    #[cfg(feature = "metrics")]
+    pub metrics: metrics::MetricsAccess,
     /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`,
-    /// `/redoc` and `/media/…`. Set it to false to merge the router into one that already has some of these paths or a fallback.
-    /// Default true.
+    /// `/redoc` and `/media/…`. Set it to false to merge the router into one that already has some of these paths or a
+    /// fallback. Default true.
     pub root_routes: bool,
     /// The groups of routes that the router has under its prefix. A path of another group gets a 404 like an unknown
     /// one, and neither the links at `/` nor the OpenAPI document contain it. Links in other responses can lead to
@@ -123,6 +130,8 @@ impl Default for HttpConfig {
             live_heartbeat: Duration::from_secs(15),
             rate_limits: Some(RateLimits::default()),
             numbers: false,
+            #[cfg(feature = "metrics")]
+            metrics: metrics::MetricsAccess::default(),
             root_routes: true,
             route_groups: RouteGroup::AREAS.to_vec(),
             authentication: true,
@@ -155,6 +164,11 @@ pub(crate) struct App {
     pub config: HttpConfig,
     /// Which routes refuse callers who have not logged in.
     pub admission: Admission,
+    /// The metrics of requests.
+    pub requests: metrics::Requests,
+    /// The page of the metrics.
+    #[cfg(feature = "metrics")]
+    pub page: metrics::Page,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,
     /// A permit for each live client that may still come.
@@ -169,7 +183,17 @@ impl App {
         let live = Arc::new(Semaphore::new(config.live_clients.min(Semaphore::MAX_PERMITS)));
         let half = config.live_clients.div_ceil(2).min(Semaphore::MAX_PERMITS);
         let live_strangers = Arc::new(Semaphore::new(half));
-        Self { shop, config, admission, places, live, live_strangers }
+        Self {
+            shop,
+            admission,
+            requests: metrics::Requests::default(),
+            #[cfg(feature = "metrics")]
+            page: metrics::Page::new(config.metrics),
+            config,
+            places,
+            live,
+            live_strangers,
+        }
     }
 }
 

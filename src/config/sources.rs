@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 118] = [
+pub(super) const NAMES: [&str; 126] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -120,9 +120,17 @@ pub(super) const NAMES: [&str; 118] = [
     "ECOM_PING_INTERVAL",
     "ECOM_SHUTDOWN_TIMEOUT",
     "ECOM_CORS_ORIGINS",
+    "ECOM_METRICS",
     "ECOM_ACCESS_LOG",
     "ECOM_LOG",
     "ECOM_LOG_FORMAT",
+    "ECOM_LOG_FILE",
+    "ECOM_LOG_FILE_SIZE",
+    "ECOM_LOG_FILES",
+    "ECOM_OTLP_ENDPOINT",
+    "ECOM_OTLP_ENDPOINT_FILE",
+    "ECOM_TRACE_SAMPLE",
+    "ECOM_TRACE_SERVICE",
     "ECOM_FEEDS",
     "ECOM_CONFIG",
 ];

@@ -56,6 +56,10 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> Ap
     ] {
         links.insert(name.to_owned(), Value::String(format!("{base}{path}")));
     }
+    #[cfg(feature = "metrics")]
+    if app.config.metrics != crate::MetricsAccess::Off {
+        links.insert("metrics".to_owned(), Value::String(format!("{base}/metrics")));
+    }
     let data = json!({"name": "ecom", "version": env!("CARGO_PKG_VERSION"), "currency": app.shop.config().currency});
     Ok(public(respond(StatusCode::OK, &json!({"data": data, "meta": {}, "links": links}))?, None, None))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use ecom_core::{Dependency, Health};
+use ecom_core::Health;
 use serde::Serialize;
 
 use crate::app::App;
@@ -97,22 +97,13 @@ impl HealthView {
             .dependencies
             .iter()
             .map(|d| {
-                let name = match d.dependency {
-                    Dependency::Database => "database",
-                    Dependency::Search => "search",
-                    Dependency::SearchFallback => "search_fallback",
-                    Dependency::Cache => "cache",
-                    Dependency::RateLimiter => "rate_limiter",
-                    Dependency::Media => "media",
-                    _ => "other",
-                };
                 let view = DependencyView {
                     status: if d.up { "up" } else { "down" },
                     adapter: d.name,
                     latency_ms: (d.latency.as_secs_f64() * 100_000.0).round() / 100.0,
                     refused: d.refused,
                 };
-                (name.to_owned(), view)
+                (d.dependency.as_str().to_owned(), view)
             })
             .collect();
         let in_use = h.pool.size.saturating_sub(h.pool.idle);

@@ -5,6 +5,8 @@ pub(crate) mod catalog;
 pub(crate) mod docs;
 mod group;
 mod health;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod platform;
 mod sales;
 mod search;
@@ -17,11 +19,21 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 pub use self::group::{RouteGroup, UnknownRouteGroup};
-use crate::app::{App, Routes};
+#[cfg(feature = "metrics")]
+use crate::MetricsAccess;
+use crate::app::{App, HttpConfig, Routes};
 
-/// Returns the routes of health and of the links at the root.
-pub(crate) fn operational() -> Routes {
-    vec![routes!(docs::root), routes!(health::health), routes!(health::live), routes!(health::ready)]
+/// Returns the routes of health and of metrics, and that of the links at the root.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, unused_mut, reason = "no metrics"))]
+pub(crate) fn operational(config: &HttpConfig) -> Routes {
+    let mut all = vec![routes!(docs::root), routes!(health::health), routes!(health::live), routes!(health::ready)];
+    #[cfg(feature = "metrics")]
+    match config.metrics {
+        MetricsAccess::Off => {}
+        MetricsAccess::Restricted => all.push(routes!(metrics::metrics)),
+        MetricsAccess::Open => all.push(routes!(metrics::open_metrics)),
+    }
+    all
 }
 
 /// The routes of an area under the API prefix, with their documentation.

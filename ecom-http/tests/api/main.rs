@@ -23,6 +23,8 @@ mod live;
 mod login;
 mod mail;
 mod media;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod operations;

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::lease::keep_by;
@@ -27,6 +28,7 @@ use crate::domain::common::Audit;
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease, JobState};
 use crate::error::{BoxError, Error, Result, WithCauses};
 use crate::id::JobId;
+use crate::metrics;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::job_queue::{
@@ -35,6 +37,7 @@ use crate::service::platform::job_queue::{
 use crate::service::run::context::Context;
 use crate::service::run::notice::Notice;
 use crate::service::run::transaction::Tx;
+use crate::trace;
 
 /// How long a job waits for another process after one that could not run it has given it back.
 pub(crate) const GIVEN_BACK: Duration = Duration::from_secs(1);
@@ -276,7 +279,15 @@ async fn run_held(cx: Arc<Context>, queue: JobQueue, mut held: Held, mut stopped
     let progress = Arc::new(Progress::default());
     let run = JobRun { cx: cx.clone(), job: held.job.clone(), progress: progress.clone() };
     let holder = held.holder;
-    let work = AssertUnwindSafe(perform(&queue, &run, holder)).catch_unwind();
+    let span = tracing::debug_span!(
+        target: trace::TARGET,
+        "job",
+        otel.kind = "consumer",
+        otel.name = %format_args!("job {kind}"),
+        job = %id,
+        attempt = held.job.attempts,
+    );
+    let work = AssertUnwindSafe(perform(&queue, &run, holder)).catch_unwind().instrument(span);
     let renews = !matches!(queue.handler, Handler::Transactional(_));
     let lost = async {
         if renews {
@@ -600,9 +611,22 @@ impl Ended {
         })
     }
 
-    /// Logs the end of the run. `recorded` is the job after it, if this process has recorded that.
+    /// Returns what has become of the run, as metrics name it. `recorded` is the job after it, if this process has
+    /// recorded that.
+    const fn outcome(&self, recorded: Option<&Job>) -> &'static str {
+        match (&self.end, recorded) {
+            (End::Succeeded, Some(_)) | (End::Recorded, _) => "succeeded",
+            (End::GivenBack { .. }, Some(_)) => "postponed",
+            (End::Failed { .. }, Some(job)) if matches!(job.state, JobState::Failed) => "parked",
+            (End::Failed { .. }, Some(_)) => "retried",
+            (End::Lost, _) | (_, None) => "lost",
+        }
+    }
+
+    /// Logs and counts the end of the run. `recorded` is the job after it, if this process has recorded that.
     fn log(&self, recorded: Option<&Job>) {
         let (id, kind) = (self.held.job.id, self.held.job.kind.as_str());
+        metrics::count(metrics::JOB_RUNS_TOTAL, &[("kind", kind), ("outcome", self.outcome(recorded))], 1);
         match (&self.end, recorded) {
             (End::Recorded, _) => {
                 tracing::info!(job = %id, kind, state = "succeeded", counters = ?self.counters, "a job has ended");

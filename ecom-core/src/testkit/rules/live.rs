@@ -317,7 +317,6 @@ pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), [("id".to_owned(), FieldCode::OutOfBounds)]);
 }
 
-/// Strangers see active products, customers also their own orders, and clerks what their permissions cover.
 /// A SKU becomes low in stock, and the stock of another one changes.
 pub async fn a_subscription_of_stock_tells_once_when_a_sku_becomes_low(f: &ShopFixture) {
     use EventKind as K;
@@ -346,6 +345,7 @@ pub async fn a_subscription_of_stock_tells_once_when_a_sku_becomes_low(f: &ShopF
     }
 }
 
+/// Strangers see active products, customers also their own orders, and clerks what their permissions cover.
 pub async fn r16_a_subscription_shows_what_its_principal_may_see(f: &ShopFixture) {
     let shop = f.shop.acting_as(me());
     let (active, draft) =
