@@ -13,10 +13,10 @@ use ecom_core::id::{IdSource, UuidV7Source};
 use ecom_core::money::Currency;
 use ecom_core::platform::JobQueue;
 use ecom_core::port::{
-    Cache, KeySetSource, MailTemplates, Mailer, NoCache, NoRateLimiter, NoSearch, RateLimiter, SchemaStatus,
-    SearchProvider, Storage, WebhookSender,
+    Cache, ImageProcessor, KeySetSource, MailTemplates, Mailer, MediaStore, NoCache, NoRateLimiter, NoSearch,
+    RateLimiter, SchemaStatus, SearchProvider, Storage, WebhookSender,
 };
-use ecom_core::{Error, FieldCode, Mailing, Result, Shop, ShopParts, ValidationErrors};
+use ecom_core::{Error, FieldCode, Mailing, Media, Result, Shop, ShopParts, ValidationErrors};
 
 use crate::shops::Place;
 
@@ -131,6 +131,9 @@ pub struct ShopBuilder {
     rate_limiter: Choice<dyn RateLimiter>,
     mailer: Choice<dyn Mailer>,
     mail_templates: Choice<dyn MailTemplates>,
+    media: Choice<dyn MediaStore>,
+    image_processor: Option<Arc<dyn ImageProcessor>>,
+    media_base_url: String,
     webhooks: Webhooks,
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
@@ -207,6 +210,9 @@ impl Default for ShopBuilder {
             rate_limiter: Choice::Absent,
             mailer: Choice::Absent,
             mail_templates: Choice::Absent,
+            media: Choice::Absent,
+            image_processor: None,
+            media_base_url: "/media".to_owned(),
             webhooks: Webhooks::None,
             clock: Arc::new(SystemClock),
             ids: None,
@@ -374,6 +380,38 @@ impl ShopBuilder {
     /// Sets the templates of mails, as an alternative to a directory.
     pub fn with_mail_templates(mut self, templates: Arc<dyn MailTemplates>) -> Self {
         self.mail_templates.choose(Choice::Part(templates));
+        self
+    }
+
+    /// Sets the URL of the store of uploaded images. `none`, the default, refuses uploads.
+    ///
+    /// | URL | Files are in | Feature |
+    /// |---|---|---|
+    /// | `file:///directory` | a directory, which is created if it does not exist; all processes of a shop must see the same one | `media` |
+    /// | `s3://id:secret@bucket/prefix` | a bucket of S3, or of a server that speaks its protocol; `ObjectMediaStore::open` lists the parameters | `media-s3` |
+    pub fn media(mut self, url: impl Into<String>) -> Self {
+        self.media.choose(Choice::Url(url.into()));
+        self
+    }
+
+    /// Sets the store of uploaded images, as an alternative to a URL.
+    pub fn with_media_store(mut self, store: Arc<dyn MediaStore>) -> Self {
+        self.media.choose(Choice::Part(store));
+        self
+    }
+
+    /// Sets the processor that makes the files of an uploaded image. Default: `Images` with default options (feature
+    /// `media`).
+    pub fn with_image_processor(mut self, processor: Arc<dyn ImageProcessor>) -> Self {
+        self.image_processor = Some(processor);
+        self
+    }
+
+    /// Sets the beginning of the URLs of uploaded images: a path or the URL of a CDN, without a slash at its end.
+    /// Default `/media`, where the router of `ecom::http` serves the files. If the router is nested at `/shop`, it is
+    /// `/shop/media`. A change applies to later uploads; products keep the URLs that they have.
+    pub fn media_base_url(mut self, url: impl Into<String>) -> Self {
+        self.media_base_url = url.into();
         self
     }
 
@@ -546,6 +584,7 @@ impl ShopBuilder {
         self.rate_limiter.put_in(name);
         self.mailer.put_in(name);
         self.mail_templates.put_in(name);
+        self.media.put_in(name);
         for search in [&mut self.search, &mut self.search_fallback] {
             // The writer of an embedded index allocates its memory for as long as it writes.
             if let Choice::Url(url) = search
@@ -586,6 +625,7 @@ impl ShopBuilder {
         }
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
         let Self { mailer, mail_templates, webhooks, clock, ids, secret_key, oidc, .. } = self;
+        let Self { media, image_processor, media_base_url, .. } = self;
         let Self { feeds, job_queues, config, place, migrates, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
@@ -626,6 +666,7 @@ impl ShopBuilder {
             }
         };
         let mailing = open_mailing(mailer, mail_templates)?;
+        let media = open_media(media, image_processor, media_base_url)?;
         let oidc = match oidc {
             Some((config, Some(keys))) => Some(OidcIssuer { config, keys }),
             Some((config, None)) => Some(open_issuer(config)?),
@@ -641,6 +682,7 @@ impl ShopBuilder {
             ids,
             secret_key,
             mailing,
+            media,
             webhooks: webhooks.open()?,
             oidc,
             feeds,
@@ -711,6 +753,12 @@ impl ShopBuilder {
             Choice::Twice => Err(twice(MAIL_TEMPLATES)),
             Choice::Url(directory) => open_templates(Some(directory)).map(drop),
         })?;
+        note(match &self.media {
+            Choice::Part(_) | Choice::Absent => Ok(()),
+            Choice::Twice => Err(twice(MEDIA)),
+            Choice::Url(url) => check_media(url),
+        })?;
+        note(Media::check_base_url(&self.media_base_url))?;
         errors.into_result()
     }
 
@@ -778,6 +826,7 @@ pub(crate) const CACHE: &str = "cache";
 pub(crate) const RATE_LIMITER: &str = "rate_limiter";
 pub(crate) const MAILER: &str = "mailer";
 pub(crate) const MAIL_TEMPLATES: &str = "mail_templates";
+pub(crate) const MEDIA: &str = "media";
 pub(crate) const OIDC: &str = "oidc_issuer";
 
 /// Returns the error for an adapter that is required and was not chosen.
@@ -802,6 +851,7 @@ fn part(method: &'static str) -> &'static str {
         RATE_LIMITER => "with_rate_limiter",
         MAILER => "with_mailer",
         MAIL_TEMPLATES => "with_mail_templates",
+        MEDIA => "with_media_store",
         _ => "with_cache",
     }
 }
@@ -1208,6 +1258,58 @@ fn open_templates(_: Option<&str>) -> Result<Arc<dyn MailTemplates>> {
     Err(not_built_in(MAIL_TEMPLATES, "the language of templates", "mail"))
 }
 
+fn check_media(url: &str) -> Result<()> {
+    match scheme(url) {
+        _ if url == "none" => Ok(()),
+        "file" if !cfg!(feature = "media") => Err(not_built_in(MEDIA, "the store of images", "media")),
+        "s3" if !cfg!(feature = "media-s3") => Err(not_built_in(MEDIA, "the client of S3", "media-s3")),
+        #[cfg(feature = "media")]
+        "file" | "s3" => ecom_media::ObjectMediaStore::check(url),
+        _ => Err(Error::invalid(MEDIA, FieldCode::OutOfBounds, "must be `none`, or start with `file://` or `s3://`")),
+    }
+}
+
+/// Opens the store of images of a shop. Without a store, no processor is used.
+fn open_media(
+    store: Choice<dyn MediaStore>,
+    processor: Option<Arc<dyn ImageProcessor>>,
+    base_url: String,
+) -> Result<Option<Media>> {
+    let store = match store {
+        Choice::Part(store) => store,
+        Choice::Absent | Choice::Twice => return Ok(None),
+        Choice::Url(url) if url == "none" => return Ok(None),
+        Choice::Url(url) => open_media_store(&url)?,
+    };
+    let processor = match processor {
+        Some(processor) => processor,
+        None => own_processor()?,
+    };
+    Ok(Some(Media { store, processor, base_url }))
+}
+
+#[cfg(feature = "media")]
+fn open_media_store(url: &str) -> Result<Arc<dyn MediaStore>> {
+    check_media(url)?;
+    Ok(Arc::new(ecom_media::ObjectMediaStore::open(url)?))
+}
+
+#[cfg(not(feature = "media"))]
+fn open_media_store(url: &str) -> Result<Arc<dyn MediaStore>> {
+    check_media(url)?;
+    Err(not_built_in(MEDIA, "the store of images", "media"))
+}
+
+#[cfg(feature = "media")]
+fn own_processor() -> Result<Arc<dyn ImageProcessor>> {
+    Ok(Arc::new(ecom_media::Images::new(ecom_media::ImageOptions::default())?))
+}
+
+#[cfg(not(feature = "media"))]
+fn own_processor() -> Result<Arc<dyn ImageProcessor>> {
+    Err(not_built_in(MEDIA, "the processor of images", "media"))
+}
+
 /// The rate limiter that a URL selects.
 enum LimiterPlan {
     None,
@@ -1444,6 +1546,29 @@ mod tests {
             let Err(error) = check_mailer(bad) else { panic!("{bad} must be refused") };
             assert!(fields(&error) == ["mailer"] && !error.to_string().contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_store_of_images_whose_feature_is_not_built_in_names_the_feature() {
+        for (built_in, url, feature) in [
+            (cfg!(feature = "media"), "file:///var/lib/shop/media", "media"),
+            (cfg!(feature = "media-s3"), "s3://id:hunter2@bucket/shop", "media-s3"),
+        ] {
+            match check_media(url) {
+                Ok(()) => assert!(built_in, "{url}"),
+                Err(error) => {
+                    assert!(error.to_string().contains(&format!("turn on the feature `{feature}`")), "{error}");
+                    assert!(!built_in && !error.to_string().contains("hunter2"), "{error}");
+                }
+            }
+        }
+        check_media("none").unwrap();
+        for bad in ["", "hunter2", "ftp://hunter2", "file"] {
+            let error = check_media(bad).unwrap_err();
+            assert!(fields(&error) == ["media"] && !error.to_string().contains("hunter2"), "{bad}: {error}");
+        }
+        let builder = ShopBuilder::new().database("x").search("none").media("x").media_base_url("media/");
+        assert_eq!(fields(&builder.check_parts().unwrap_err()), ["database", "media", "media_base_url"]);
     }
 
     #[cfg(all(feature = "sqlite", feature = "mail"))]

@@ -24,7 +24,8 @@
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
 //! | `RATE_LIMITER_URL` | the Redis of `CACHE_URL`, or `memory://` | see [`crate::ShopBuilder::rate_limiter`] | where requests are counted for the rate limits |
 //! | `MAILER_URL` | `file://<data>/mail`, or `none` without the feature `mail` | see [`crate::ShopBuilder::mailer`] | where mails to users go |
-//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE`, `MAILER_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
+//! | `MEDIA_URL` | `file://<data>/media`, or `none` without the feature `media` | see [`crate::ShopBuilder::media`] | where the files of uploaded images are |
+//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE`, `MAILER_URL_FILE`, `MEDIA_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
 //! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | the maximum number of connections to a database server |
 //! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; on a server, the wait for a lock is a little shorter |
@@ -49,6 +50,7 @@
 //! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
 //! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone of the shop: analytics and the search log count by its days, and a change rebuilds the figures of sales |
 //! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of sales are brought up to date, and how often a process adds the views of products that it has counted to the database |
+//! | `ECOM_MEDIA_BASE_URL` | `/media` | an http or https URL, or a path that starts with a single `/`, of at most 400 characters, without a query, a fragment and a slash at its end | the beginning of the URLs of uploaded images: `/media`, where the server itself serves them, or the URL of a CDN; it applies to later uploads |
 //! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
 //! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
@@ -86,6 +88,7 @@
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the maximum size of a request body |
 //! | `ECOM_IMPORT_LIMIT` | `1073741824` | 1,024–1,099,511,627,776 bytes | the maximum size of the body of `POST /ingest/products`, after decompression |
+//! | `ECOM_IMAGE_LIMIT` | `10485760` | 1,024–104,857,600 bytes | the maximum size of an uploaded image |
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
 //! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
@@ -146,7 +149,9 @@ pub use self::feeds::FeedSettings;
 pub use self::logs::{LogConfig, LogFormat, TraceConfig};
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
-use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, OIDC, RATE_LIMITER, SEARCH};
+use crate::builder::{
+    CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, MEDIA, OIDC, RATE_LIMITER, SEARCH,
+};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may contain a password. Its `Debug` shows only the scheme.
@@ -209,6 +214,10 @@ pub struct ServerConfig {
     pub rate_limiter_url: Option<SecretUrl>,
     /// The URL of the mailer.
     pub mailer_url: SecretUrl,
+    /// The URL of the store of uploaded images.
+    pub media_url: SecretUrl,
+    /// The beginning of the URLs of uploaded images.
+    pub media_base_url: String,
     /// The directory with templates of mails.
     pub mail_templates: Option<String>,
     /// The secret that all processes of the shop share.
@@ -302,6 +311,8 @@ impl ServerConfig {
         let rate_limiter_url = (!rate_limiter_url.expose().is_empty()).then_some(rate_limiter_url);
 
         let mailer_url = r.url("MAILER_URL", "MAILER_URL_FILE", &mail_files(&data));
+        let media_url = r.url("MEDIA_URL", "MEDIA_URL_FILE", &media_files(&data));
+        let media_base_url = r.text("ECOM_MEDIA_BASE_URL", "/media");
         let mail_templates = Some(r.text("ECOM_MAIL_TEMPLATES", "")).filter(|directory| !directory.is_empty());
 
         let currency = r.text("ECOM_CURRENCY", "USD");
@@ -402,6 +413,8 @@ impl ServerConfig {
             cache_url,
             rate_limiter_url,
             mailer_url,
+            media_url,
+            media_base_url,
             mail_templates,
             secret_key,
             admin_key,
@@ -434,6 +447,8 @@ impl ServerConfig {
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
             .mailer(self.mailer_url.expose())
+            .media(self.media_url.expose())
+            .media_base_url(&self.media_base_url)
             .config(self.shop.clone());
         let (database, search) = embedded_urls(&self.data.to_string_lossy());
         let mut names = Vec::with_capacity(SETTINGS.len() + 2);
@@ -494,7 +509,7 @@ impl ServerConfig {
 }
 
 /// The names of settings for the fields in errors of the builder.
-const SETTINGS: [(&str, &str); 21] = [
+const SETTINGS: [(&str, &str); 23] = [
     (DATABASE, "DATABASE_URL"),
     ("database_direct", "DATABASE_DIRECT_URL"),
     (SEARCH, "SEARCH_URL"),
@@ -502,6 +517,8 @@ const SETTINGS: [(&str, &str); 21] = [
     (CACHE, "CACHE_URL"),
     (RATE_LIMITER, "RATE_LIMITER_URL"),
     (MAILER, "MAILER_URL"),
+    (MEDIA, "MEDIA_URL"),
+    ("media_base_url", "ECOM_MEDIA_BASE_URL"),
     (MAIL_TEMPLATES, "ECOM_MAIL_TEMPLATES"),
     ("shop_name", "ECOM_SHOP_NAME"),
     ("public_url", "ECOM_PUBLIC_URL"),
@@ -527,6 +544,11 @@ fn embedded_urls(data: &str) -> (String, String) {
 /// Returns the URL of the mailer by default, which writes files in a directory.
 fn mail_files(data: &str) -> String {
     if cfg!(feature = "mail") { format!("file://{}/mail", escaped(data)) } else { "none".to_owned() }
+}
+
+/// Returns the URL of the store of images by default, which keeps files in a directory.
+fn media_files(data: &str) -> String {
+    if cfg!(feature = "media") { format!("file://{}/media", escaped(data)) } else { "none".to_owned() }
 }
 
 /// Returns a directory as a part of a URL. The adapters percent-decode their URLs.
@@ -661,6 +683,17 @@ mod tests {
         let bad = [("ECOM_MAIL_TEMPLATES", "/nowhere"), ("ECOM_VERIFICATION_TTL", "1"), ("ECOM_SHOP_NAME", "a\nb")];
         let bad = bad_fields(read(&bad).unwrap_err());
         assert_eq!(bad, ["ECOM_VERIFICATION_TTL", "ECOM_SHOP_NAME", "ECOM_MAIL_TEMPLATES"]);
+    }
+
+    #[cfg(feature = "media")]
+    #[test]
+    fn images_are_files_in_the_data_directory_by_default() {
+        let c = read(&[]).unwrap();
+        assert_eq!((c.media_url.expose(), c.media_base_url.as_str()), ("file://ecom-data/media", "/media"));
+        let bad = [("MEDIA_URL", "ftp://hunter2"), ("ECOM_MEDIA_BASE_URL", "media"), ("ECOM_IMAGE_LIMIT", "1")];
+        let error = read(&bad).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert_eq!(bad_fields(error), ["ECOM_IMAGE_LIMIT", "MEDIA_URL", "ECOM_MEDIA_BASE_URL"]);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Dependency {
     Logins,
     /// The issuer of OpenID Connect behind [`crate::port::KeySetSource`].
     Issuer,
+    /// The store of image files behind [`crate::port::MediaStore`].
+    Media,
 }
 
 impl Dependency {
@@ -52,6 +54,7 @@ impl Dependency {
             Self::RateLimiter => "rate_limiter",
             Self::Logins => "logins",
             Self::Issuer => "issuer",
+            Self::Media => "media",
         }
     }
 }
@@ -66,6 +69,7 @@ impl fmt::Display for Dependency {
             Self::RateLimiter => "the rate limiter",
             Self::Logins => "the queue of password hashes",
             Self::Issuer => "the issuer of tokens",
+            Self::Media => "the store of images",
         })
     }
 }

@@ -181,7 +181,7 @@ metric_list! {
     };
     /// Whether a dependency responds: 1 or 0.
     DEPENDENCY_UP = "ecom_dependency_up", Gauge sampled, {
-        "dependency": "`database`, `search`, `search_fallback`, `cache` or `rate_limiter`",
+        "dependency": "`database`, `search`, `search_fallback`, `cache`, `rate_limiter` or `media`",
         "adapter": "the name of the adapter",
     };
     /// The time of requests, until the head of the response was ready.

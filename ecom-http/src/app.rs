@@ -35,6 +35,8 @@ pub struct HttpConfig {
     pub body_limit: usize,
     /// The maximum size of the body of an import, after decompression, in bytes. Default 1 GiB.
     pub import_limit: u64,
+    /// The maximum size of an uploaded image, in bytes. Default 10 MiB.
+    pub image_limit: usize,
     /// The maximum size of the path, and of the query string, in bytes. Default 8 KiB.
     /// [`ServeConfig::head_limit`](crate::ServeConfig::head_limit) must exceed it, because the responses of the server
     /// to larger heads are not in the envelope of errors.
@@ -75,9 +77,9 @@ pub struct HttpConfig {
     /// the rest. Default `Off`.
     #[cfg(feature = "metrics")]
     pub metrics: metrics::MetricsAccess,
-    /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
-    /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
-    /// Default true.
+    /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`,
+    /// `/redoc` and `/media/…`. Set it to false to merge the router into one that already has some of these paths or a
+    /// fallback. Default true.
     pub root_routes: bool,
     /// The groups of routes that the router has under its prefix. A path of another group gets a 404 like an unknown
     /// one, and neither the links at `/` nor the OpenAPI document contain it. Links in other responses can lead to
@@ -116,6 +118,7 @@ impl Default for HttpConfig {
             max_page_size: 100,
             body_limit: 2 * 1024 * 1024,
             import_limit: 1 << 30,
+            image_limit: 10 * 1024 * 1024,
             query_limit: 8 * 1024,
             header_limit: 32 * 1024,
             access_log: true,

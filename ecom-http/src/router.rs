@@ -27,7 +27,7 @@ use crate::{openapi, routes};
 ///
 /// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router
 /// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, `/metrics` if the settings
-/// turn it on, and `/`, which links to all others.
+/// turn it on, `/`, which links to all others, and `/media/…`, which serves the files of uploaded images.
 ///
 /// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is
 /// nested:
@@ -81,7 +81,8 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     let app = Arc::new(App::new(shop, config, Admission::of(&document)));
     let root_routes = app.config.root_routes;
     let routes = if root_routes {
-        routes.merge(routes::docs::pages(openapi::Text::of(document, &app.config).into()))
+        let pages = routes::docs::pages(openapi::Text::of(document, &app.config).into());
+        routes.merge(pages).merge(routes::catalog::media::files())
     } else {
         routes
     };

@@ -292,6 +292,7 @@ impl Reader<'_> {
         let page_size = defaults.page_size.min(max_page_size);
         let page_size = self.size("ECOM_PAGE_SIZE", page_size, 1..=u64::from(max_page_size));
         let body_limit = self.bytes("ECOM_BODY_LIMIT", defaults.body_limit, 1024..=100 * 1024 * 1024);
+        let image_limit = self.bytes("ECOM_IMAGE_LIMIT", defaults.image_limit, 1024..=100 << 20);
         let import_limit = self.size("ECOM_IMPORT_LIMIT", defaults.import_limit, 1024..=1 << 40);
         let query_limit = self.bytes("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
         let header_limit = self.bytes("ECOM_HEADER_LIMIT", defaults.header_limit, 1024..=256 * 1024);
@@ -333,6 +334,7 @@ impl Reader<'_> {
             .max_page_size(max_page_size)
             .body_limit(body_limit)
             .import_limit(import_limit)
+            .image_limit(image_limit)
             .query_limit(query_limit)
             .header_limit(header_limit)
             .access_log(access_log)

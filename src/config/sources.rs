@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 122] = [
+pub(super) const NAMES: [&str; 126] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -25,6 +25,9 @@ pub(super) const NAMES: [&str; 122] = [
     "RATE_LIMITER_URL_FILE",
     "MAILER_URL",
     "MAILER_URL_FILE",
+    "MEDIA_URL",
+    "MEDIA_URL_FILE",
+    "ECOM_MEDIA_BASE_URL",
     "ECOM_DATABASE_POOL",
     "ECOM_DATABASE_ACQUIRE_TIMEOUT",
     "ECOM_DATABASE_STATEMENT_TIMEOUT",
@@ -87,6 +90,7 @@ pub(super) const NAMES: [&str; 122] = [
     "ECOM_MAX_PAGE_SIZE",
     "ECOM_BODY_LIMIT",
     "ECOM_IMPORT_LIMIT",
+    "ECOM_IMAGE_LIMIT",
     "ECOM_QUERY_LIMIT",
     "ECOM_HEADER_LIMIT",
     "ECOM_NUMBERS",

@@ -43,6 +43,7 @@ use crate::extract::X_CART_TOKEN;
 use crate::headers::with_event;
 use crate::metrics::{Rerouted, method_label};
 use crate::resource::Recording;
+use crate::routes::catalog::media::FILES;
 
 pub use self::client::{ProxyHeader, UnknownProxyHeader};
 pub use self::rate_limit::RateLimits;
@@ -195,7 +196,8 @@ where
 
     /// Answers a request within its rate limit.
     fn limit(&mut self, request: Request, mut frame: Frame) -> Answer {
-        let limited = if is_of_health(&request) { None } else { limit(&request, &frame.app.config) };
+        let is_free = is_of_health(&request) || is_of_files(&request, &frame.app.config);
+        let limited = if is_free { None } else { limit(&request, &frame.app.config) };
         let Some(limit) = limited else { return self.admit(request, frame) };
         if limit.counts_address && frame.decision.is_some() {
             // The request has counted before its credential was looked up.
@@ -285,6 +287,13 @@ fn remember_reader(request: &Request, app: &App, credential: &Secret, principal:
 /// Returns true for the routes of health, which no limit of requests applies to.
 fn is_of_health(request: &Request) -> bool {
     matches!(request.uri().path().trim_end_matches('/'), "/health" | "/health/live" | "/health/ready")
+}
+
+/// Returns true for the files of images. They have no quota, because a page shows dozens of them, which browsers and
+/// CDNs keep.
+fn is_of_files(request: &Request, config: &HttpConfig) -> bool {
+    let path = request.uri().path().strip_prefix(FILES);
+    config.root_routes && path.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Returns true for the routes below `/auth` that anybody may call: those that exchange or end credentials, which need

@@ -1,7 +1,7 @@
 //! The routes. Each area lists its own, with one file per aggregate.
 
 mod access;
-mod catalog;
+pub(crate) mod catalog;
 pub(crate) mod docs;
 mod group;
 mod health;

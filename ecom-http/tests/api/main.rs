@@ -22,6 +22,7 @@ mod job;
 mod live;
 mod login;
 mod mail;
+mod media;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "oidc")]

@@ -33,7 +33,7 @@ use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
 use crate::service::search::state::Indices;
 use crate::service::stock::inventory::Posting;
-use crate::shop::Mailing;
+use crate::shop::{Mailing, Media};
 
 /// What the services of a [`Shop`](crate::Shop) are made from: the state that they share with those of its clones, the
 /// place where [`Shop::recording`](crate::Shop::recording) notes the last event, and the import that they work for.
@@ -55,6 +55,10 @@ pub(crate) struct Shared {
     pub ids: Arc<dyn IdSource>,
     /// How mails are sent; `None` if none are.
     pub mailing: Option<Mailing>,
+    /// Where the files of uploaded images are; `None` if uploads are refused.
+    pub media: Option<Media>,
+    /// A permit for each image that may still be decoded.
+    pub image_slots: Arc<tokio::sync::Semaphore>,
     /// The sender of webhooks; `None` if none are sent.
     pub webhooks: Option<Arc<dyn WebhookSender>>,
     /// The secret key of the shop, which encrypts the secrets of webhooks; `None` if it has none.

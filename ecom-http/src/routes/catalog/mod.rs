@@ -3,6 +3,7 @@
 mod category;
 mod feed;
 mod import;
+pub(crate) mod media;
 mod product;
 mod review;
 mod sku;
@@ -69,6 +70,7 @@ fn routes() -> Routes {
         routes!(product::list, product::create),
         routes!(product::read, product::replace, product::patch, product::delete),
         routes!(product::restore),
+        routes!(media::add_image),
         routes!(sku::of_product, sku::create),
         routes!(sku::find),
         routes!(sku::read, sku::replace, sku::patch, sku::delete),

@@ -201,6 +201,20 @@ impl Product {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
     }
 
+    /// Returns an input that replaces the product by itself with another image, which takes the place of the one with
+    /// its URL, or else comes last.
+    pub(crate) fn with_image(&self, image: &ImageInput) -> ProductInput {
+        let mut input = ProductInput::without_skus(self);
+        if image.primary {
+            input.images.iter_mut().for_each(|other| other.primary = false);
+        }
+        match input.images.iter_mut().find(|other| other.url == image.url) {
+            Some(same) => *same = ImageInput { primary: image.primary || same.primary, ..image.clone() },
+            None => input.images.push(image.clone()),
+        }
+        input
+    }
+
     /// Returns how many pieces of all live SKUs can be sold. It is no limit if a SKU does not track its stock.
     pub fn available(&self) -> i64 {
         self.skus.iter().map(Sku::available).sum()
