@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ecom::adapters::{SqlStorage, SqliteOptions};
+use ecom::money::Currency;
 use ecom::platform::{LiveFilter, LiveMessage};
 use ecom::port::{NoCache, NoSearch, Storage};
 use ecom::stock::{StockAdjustment, StockReason};
@@ -26,6 +27,7 @@ pub async fn run() {
     latency("in the process that writes", "100 ms", &b, &b.shop).await;
     // Another process has its own connections, and learns of writes from the log alone.
     let other: Arc<dyn Storage> = Arc::new(open());
+    other.migrate(Currency::USD).await.expect("a schema");
     let reader = Shop::new(ShopParts::new(other, Arc::new(NoSearch))).expect("a shop");
     latency("in another process", "1 s", &b, &reader).await;
     reader.close().await;

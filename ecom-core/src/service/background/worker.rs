@@ -527,19 +527,18 @@ async fn try_settle(cx: &Arc<Context>, ended: &[Ended], free: &[(&JobQueue, u32)
     let ids = &ids;
     let settled = cx.write(|mut tx| async move {
         let now = cx.now();
-        let mut recorded = Vec::with_capacity(ids.len());
+        let mut changes = Vec::with_capacity(ids.len());
         let locked = tx.jobs().lock_many(ids).await?;
         for before in locked {
             let of = ended.iter().find(|ended| ended.held.job.id == before.id);
             let Some(of) = of.filter(|of| before.is_held_by(of.held.holder)) else { continue };
             if let Some(after) = of.after(cx, &before, now) {
-                tx.jobs().update(&before, &after).await?;
-                if after.state == JobState::Failed {
-                    tx.note(Notice::parked(&after));
-                }
-                recorded.push(after);
+                changes.push((before, after));
             }
         }
+        tx.jobs().update_all(&changes).await?;
+        let recorded: Vec<Job> = changes.into_iter().map(|(_, after)| after).collect();
+        recorded.iter().filter(|job| job.state == JobState::Failed).for_each(|job| tx.note(Notice::parked(job)));
         let mut taken = Vec::new();
         for (queue, slots) in free {
             taken.extend(take(&mut tx, queue, *slots, holder, ttl, now).await?);
@@ -573,6 +572,7 @@ async fn take(
         if due.is_empty() {
             return Ok(taken);
         }
+        let mut changes = Vec::with_capacity(due.len());
         for before in due {
             let after = if before.attempts >= queue.retry.max_attempts {
                 let why = if queue.runner == Runner::Creator { ABANDONED } else { DIED };
@@ -580,7 +580,10 @@ async fn take(
             } else {
                 before.claimed(JobLease { holder, expires_at: now + queue.lease(ttl) }, now)
             };
-            tx.jobs().update(&before, &after).await?;
+            changes.push((before, after));
+        }
+        tx.jobs().update_all(&changes).await?;
+        for (_, after) in changes {
             if after.is_held_by(holder) {
                 taken.push(after);
             } else {

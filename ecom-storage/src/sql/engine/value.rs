@@ -26,7 +26,7 @@ pub fn bounded<T>(v: std::result::Result<T, NumberError>) -> Result<T> {
 }
 
 /// A parameter of a statement; `None` is a NULL of that type.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'q> {
     /// A 32-bit number.
     I32(Option<i32>),
