@@ -498,8 +498,7 @@ impl<T> Versioned<T> {
         if changed > 0 {
             return Ok(());
         }
-        self.check_version(x, before, expected, expected).await?;
-        Err(Error::Internal { context: "a row of the expected version was not updated", source: None })
+        Err(self.conflict(x, before, expected).await?)
     }
 
     /// Updates several rows, each from the first to the second value. Rows whose columns get the same values share a
@@ -551,26 +550,38 @@ impl<T> Versioned<T> {
             if changed == members.len() as u64 {
                 continue;
             }
+            let mut conflict = None;
             for (before, after) in members {
-                self.check_version(x, before, version, (self.audit)(after).version).await?;
+                let found = self.conflict(x, before, version).await?;
+                // A row that another transaction has brought to the new version looks like one of this statement.
+                let now = (self.audit)(after).version;
+                let is_new = match &found {
+                    Error::Conflict(conflict) => {
+                        matches!(**conflict, Conflict::Version { actual, .. } if actual == now)
+                    }
+                    _ => false,
+                };
+                if !is_new {
+                    return Err(found);
+                }
+                conflict = conflict.or(Some(found));
             }
-            return Err(Error::Internal { context: "rows were not updated once each", source: None });
+            let none = || Error::Internal { context: "rows were not updated once each", source: None };
+            return Err(conflict.unwrap_or_else(none));
         }
         Ok(())
     }
 
-    /// Refuses a row that does not exist, and one that has another version than `now`. The error names the version that
-    /// was expected before a write.
-    async fn check_version(&'static self, x: &mut Executor<'_>, of: &T, expected: i64, now: i64) -> Result<()> {
+    /// Returns the error for a row that an update with the expected version did not find.
+    async fn conflict(&'static self, x: &mut Executor<'_>, of: &T, expected: i64) -> Result<Error> {
         let Value::Uuid(Some(id)) = (self.id)(of) else {
-            return Err(Error::Internal { context: "updating a row without an id", source: None });
+            return Ok(Error::Internal { context: "updating a row without an id", source: None });
         };
         let entity = self.table.entity;
-        match x.fetch_optional(&self.version, vec![id.into()]).await? {
-            Some(row) if row.i64(0)? == now => Ok(()),
-            Some(row) => Err(Conflict::Version { entity, id, expected, actual: row.i64(0)? }.into()),
-            None => Err(Error::not_found(entity, id)),
-        }
+        Ok(match x.fetch_optional(&self.version, vec![id.into()]).await? {
+            Some(row) => Conflict::Version { entity, id, expected, actual: row.i64(0)? }.into(),
+            None => Error::not_found(entity, id),
+        })
     }
 }
 
