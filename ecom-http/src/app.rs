@@ -71,6 +71,10 @@ pub struct HttpConfig {
     /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
     /// Default true.
     pub root_routes: bool,
+    /// Whether the router has the admin page at `/admin`, a web page on this API for the staff of the shop. The page
+    /// needs the feature `admin` and [`Self::root_routes`]; without them, this setting has no effect. Anybody can load
+    /// its files, and what they show comes from the API, which checks who calls. Default true.
+    pub admin_page: bool,
     /// Whether a request with `Authorization: Bearer` acts as the principal of its access token or API key, and is
     /// refused if they are not valid. Requests whose extensions contain a [`Principal`] are left as they are. Set it to
     /// false if the application has bearer tokens of its own. Default true.
@@ -116,6 +120,7 @@ impl Default for HttpConfig {
             rate_limits: Some(RateLimits::default()),
             numbers: false,
             root_routes: true,
+            admin_page: true,
             authentication: true,
             refresh_cookie: false,
             refresh_cookie_secure: true,

@@ -24,8 +24,8 @@ use crate::{openapi, routes};
 /// Returns the REST API of a shop, as a router that an application serves, nests or merges.
 ///
 /// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router
-/// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, and `/`, which links to all
-/// others.
+/// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, with the feature `admin` also
+/// `/admin`, and `/`, which links to all others.
 ///
 /// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is
 /// nested:
@@ -73,6 +73,8 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     } else {
         routes
     };
+    #[cfg(feature = "admin")]
+    let routes = if root_routes && app.config.admin_page { routes.merge(routes::admin::pages()) } else { routes };
     let routes = routes.with_state(app.clone());
 
     // A path that matches no route is routed again without its trailing slash. This does not slow down known paths.

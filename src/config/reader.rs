@@ -266,6 +266,7 @@ impl Reader<'_> {
                 "must be `*`, or origins such as `https://shop.example`, separated by commas",
             );
         }
+        let admin_page = self.flag("ECOM_ADMIN_PAGE", defaults.admin_page);
         let access_log = self.flag("ECOM_ACCESS_LOG", defaults.access_log);
         let refresh_cookie = self.flag("ECOM_REFRESH_COOKIE", defaults.refresh_cookie);
         let secure = self.flag("ECOM_REFRESH_COOKIE_SECURE", defaults.refresh_cookie_secure);
@@ -277,6 +278,7 @@ impl Reader<'_> {
             .import_limit(import_limit)
             .query_limit(query_limit)
             .header_limit(header_limit)
+            .admin_page(admin_page)
             .access_log(access_log)
             .cors_origins(cors_origins)
             .request_timeout(timeout)

@@ -155,7 +155,11 @@ where
 
     /// Answers a request within its rate limit.
     fn limit(&mut self, request: Request, mut frame: Frame) -> Answer {
-        let limited = if is_of_health(&request) { None } else { limit(&request, &frame.app.config) };
+        let limited = if is_of_health(&request) || is_of_page(&request, &frame.app.config) {
+            None
+        } else {
+            limit(&request, &frame.app.config)
+        };
         let Some(limit) = limited else { return self.admit(request, frame) };
         if limit.counts_address && frame.decision.is_some() {
             // The request has counted before its credential was looked up.
@@ -230,6 +234,20 @@ fn noting(mut response: Response, recording: Option<&Recording>) -> Response {
 /// Returns true for the routes of health, which no limit of requests applies to.
 fn is_of_health(request: &Request) -> bool {
     matches!(request.uri().path().trim_end_matches('/'), "/health" | "/health/live" | "/health/ready")
+}
+
+/// Returns true for the files of the admin page. They cost almost nothing and are some dozens, so that they would use up
+/// the quota of an address.
+#[cfg(feature = "admin")]
+fn is_of_page(request: &Request, config: &HttpConfig) -> bool {
+    let is_served = config.admin_page && config.root_routes;
+    is_served && request.method().is_safe() && crate::routes::admin::is_file(request.uri().path())
+}
+
+/// As with the feature `admin`, without which there is no page.
+#[cfg(not(feature = "admin"))]
+const fn is_of_page(_: &Request, _: &HttpConfig) -> bool {
+    false
 }
 
 /// Returns true for the routes below `/auth` that anybody may call: those that exchange or end credentials, which need

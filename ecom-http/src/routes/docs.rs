@@ -53,6 +53,9 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> Ap
     ] {
         links.insert(name.to_owned(), Value::String(format!("{base}{path}")));
     }
+    if cfg!(feature = "admin") && app.config.admin_page {
+        links.insert("admin".to_owned(), Value::String(format!("{base}/admin")));
+    }
     let data = json!({"name": "ecom", "version": env!("CARGO_PKG_VERSION"), "currency": app.shop.config().currency});
     Ok(public(respond(StatusCode::OK, &json!({"data": data, "meta": {}, "links": links}))?, None, None))
 }
@@ -94,7 +97,8 @@ fn page(kind: HeaderValue, body: Bytes) -> Response {
     public(response, None, None)
 }
 
-fn moved(to: &str) -> Response {
+/// Returns the redirect to another path.
+pub(super) fn moved(to: &str) -> Response {
     let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
     if let Ok(to) = HeaderValue::from_str(to) {
         response.headers_mut().insert(LOCATION, to);
