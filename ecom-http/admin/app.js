@@ -101,7 +101,7 @@ function Frame() {
         </div>
       </div>
     </nav>
-    <main id="main" tabindex="-1" ref=${main}>
+    <main id="main" tabindex="-1" ref=${main} data-place=${Page && route.value.text}>
       ${Page ? html`<${Page} key=${`${page?.at}/${id ?? ""}`} id=${id && decodeURIComponent(id)} />` : html`<p class="hidden" role="status">Loading</p>`}
     </main>`;
 }

@@ -73,7 +73,7 @@ export function inputOf(draft) {
   const input = {};
   for (const name of SIMPLE) {
     const value = draft[name];
-    if (value !== "" && !(name === "discount_percentage" && Number(value) === 0)) input[name] = value;
+    if ((value !== "" || name === "title") && !(name === "discount_percentage" && Number(value) === 0)) input[name] = value;
   }
   input.images = draft.images.map(({ url, alt, primary }) => ({ url, alt: orNull(alt), primary }));
   input.skus = draft.variants.map((key) => variantInput(key, draft.byKey[key]));

@@ -6,10 +6,10 @@ import { signal } from "./html.js";
 
 function read() {
   const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
-  return { path: path || "/", query: new URLSearchParams(query) };
+  return { text: location.hash.slice(1), path: path || "/", query: new URLSearchParams(query) };
 }
 
-/** The current place: `path`, such as `/orders`, and `query`. */
+/** The current place: `path`, such as `/orders`, `query`, and both as `text`. */
 export const route = signal(read());
 
 addEventListener("hashchange", () => (route.value = read()));

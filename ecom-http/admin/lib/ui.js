@@ -225,10 +225,11 @@ export function Dialog({ title, children, onClose, wide }) {
   const ref = useRef(null);
   const id = useId();
   useLayoutEffect(() => {
-    const before = document.activeElement;
-    ref.current.showModal();
-    ref.current.querySelector("[autofocus], input:not([type=hidden]), select, textarea")?.focus();
-    return () => before?.isConnected && before.focus();
+    const dialog = ref.current;
+    dialog.showModal();
+    dialog.querySelector("[autofocus], input:not([type=hidden]), select, textarea")?.focus();
+    // Closing gives the focus back to where it was.
+    return () => dialog.close();
   }, []);
   const outside = (event) => event.target === ref.current && onClose();
   return html`<dialog ref=${ref} class=${wide ? "wide-dialog" : ""} aria-labelledby=${id} onMouseDown=${outside}

@@ -185,13 +185,9 @@ function Browse() {
 function SearchBar({ q }) {
   const input = useRef(null);
   const [text, setText] = useState(q);
-  const sent = useRef(q);
-  // The URL follows the text; a change of the URL by a link or the history changes the text.
+  // The URL follows the text while somebody types; otherwise the text follows the URL.
   useEffect(() => {
-    if (q !== sent.current) {
-      sent.current = q;
-      setText(q);
-    }
+    if (document.activeElement !== input.current) setText(q);
   }, [q]);
   useEffect(() => {
     const focus = (event) => {
@@ -206,7 +202,6 @@ function SearchBar({ q }) {
   }, []);
   const type = (next) => {
     setText(next);
-    sent.current = next.trim();
     setParams({ q: next.trim(), status: undefined, sort: undefined }, { replace: true });
   };
   return html`<search class="searchbar filters"><div class="field wide-field">

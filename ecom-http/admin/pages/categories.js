@@ -40,7 +40,7 @@ export default function Categories() {
         ? html`<button type="button" class="twist" aria-expanded=${open.has(node.slug) ? "true" : "false"} aria-label=${`Categories below ${node.name}`} onClick=${() => toggle(node.slug)}><${Icon} name="next" /></button>`
         : html`<span class="twist"></span>`}
       <a class="name" href=${href("/catalog", { category: node.id })}>${node.name}</a>
-      <small>${number(node.subtree_product_count)} ${node.subtree_product_count === 1 ? "product" : "products"}</small>
+      <small class="count">${number(node.subtree_product_count)}<span class="words"> ${node.subtree_product_count === 1 ? "product" : "products"}</span></small>
       ${canWrite && html`<${Button} small kind="quiet" onClick=${() => setEditing(node)} aria-label=${`Edit ${node.name}`}>Edit<//>
         <${Button} small kind="quiet" icon="plus" onClick=${() => setEditing({ parent_id: node.id })} aria-label=${`New category below ${node.name}`} />
         ${node.subtree_product_count === 0 && node.children.length === 0 && html`<${Button} small kind="quiet" icon="trash" aria-label=${`Delete ${node.name}`} onClick=${() => removeIt(node)} />`}`}

@@ -68,7 +68,7 @@ function List() {
         <div class="filters">
           <${Segments} label="State" value=${filters.state} options=${STATES} onChange=${(state) => setParams({ state })} />
           <span class="grow"></span>
-          <${Field} label="Kind" value=${filters.kind} onInput=${(kind) => setParams({ kind }, { replace: true })} placeholder="import, mail, reindex …" />
+          <${Field} label="Kind" value=${filters.kind} onInput=${(kind) => setParams({ kind }, { replace: true })} placeholder="import, mail, reindex …" class="wide-field" />
         </div>
         <${Problem} error=${jobs.error} retry=${jobs.reload} />
         <${Card} class="plain">

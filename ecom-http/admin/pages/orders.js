@@ -36,7 +36,8 @@ function List() {
     <${PageHead} title="Orders" />
     <div class="filters">
       <${Segments} label="Status" value=${filters.status} options=${STATUSES} onChange=${(status) => setParams({ status })} />
-      <span class="grow"></span>
+    </div>
+    <div class="filters">
       <${Field} label="Email address of the buyer" type="email" value=${filters.email} onInput=${set("email")} class="wide-field" />
       <${Field} label="Delivery" value=${filters.delivery_method} options=${METHODS} onInput=${set("delivery_method")} />
       <${Field} label="From" type="date" value=${filters.from} onInput=${set("from")} />
@@ -48,11 +49,11 @@ function List() {
     <${Card} class="plain">
       <${Table} label="Orders" rows=${orders.rows} busy=${orders.busy && (orders.isStale || !orders.data)} empty="No orders match." rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
         columns=${[
-          { key: "number", label: "Order", cell: (order) => html`<a class="row-link" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
-          { key: "status", label: "Status", cell: (order) => html`<${Badge} of=${order.status} />` },
+          { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
+          { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },
           { key: "items", label: "Items", narrow: false, cell: (order) => html`<span class="sub">${listed(order.lines.slice(0, 2).map((line) => `${number(line.quantity)} × ${line.title}`))}${order.lines.length > 2 ? ` and ${order.lines.length - 2} more` : ""}</span>` },
           { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },
-          { key: "total", label: "Total", align: "end", cell: (order) => html`<b>${money(order.total, order.currency)}</b>` },
+          { key: "total", label: "Total", align: "end", cell: (order) => html`<b>${money(order.total, order.currency)}</b><span class="narrow"><${Badge} of=${order.status} /></span>` },
         ]} />
       <${Pager} list=${orders} what="orders" />
     <//>`;
@@ -186,10 +187,10 @@ function Bills({ bills, onDone }) {
     <${Problem} error=${bills.error} retry=${bills.reload} />
     <${Table} label="Bills" rows=${bills.data ?? []} busy=${bills.busy && !bills.data} empty="No bills." columns=${[
       { key: "number", label: "Number", cell: (bill) => html`<b>${bill.number}</b><span class="sub">${name(bill)} · ${words(bill.payment_type)}</span>` },
-      { key: "status", label: "Status", cell: (bill) => html`<${Badge} of=${bill.status}>${bill.kind !== "bill" && bill.status === "open" ? "To refund" : bill.kind !== "bill" && bill.status === "paid" ? "Refunded" : undefined}<//>` },
+      { key: "status", label: "Status", cell: (bill) => html`<${Badge} of=${bill.status}>${bill.kind !== "bill" && bill.status === "open" ? "To refund" : bill.kind !== "bill" && bill.status === "paid" ? "Refunded" : undefined}<//>
+        ${may("bills:write") && bill.status === "open" && html` <${Button} small onClick=${() => pay(bill)}>${bill.kind === "bill" ? "Mark as paid" : "Mark as refunded"}<//>`}` },
       { key: "date", label: "Date", narrow: false, cell: (bill) => html`<${When} at=${bill.date} exact />` },
       { key: "total", label: "Total", align: "end", cell: (bill) => html`${bill.kind !== "bill" ? "−" : ""}${money(bill.total, bill.currency)}` },
-      { key: "do", label: "Actions", hideLabel: true, align: "end", cell: (bill) => may("bills:write") && bill.status === "open" && html`<${Button} small onClick=${() => pay(bill)}>${bill.kind === "bill" ? "Mark as paid" : "Mark as refunded"}<//>` },
     ]} />
   <//>`;
 }

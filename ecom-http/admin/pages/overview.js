@@ -21,7 +21,7 @@ function Tile({ name, value, days, now, before, goodUp = true }) {
   return html`<div class="tile">
     <p class="name">${name}</p>
     <p class="value">${value}</p>
-    <p class="trend">${share === null ? "nothing to compare with" : html`<b class=${tone}>${percent(share)}</b> vs. ${days} days before`}</p>
+    <p class="trend">${share === null ? "nothing to compare with" : html`<b class=${tone}>${percent(share)}</b> vs. prior ${days} days`}</p>
   </div>`;
 }
 
@@ -85,7 +85,7 @@ function LatestOrders() {
     <${Problem} error=${read.error} retry=${read.reload} />
     ${read.data?.length === 0 && html`<p class="empty">No orders yet. They appear here at once.</p>`}
     <ul class="ranked">${read.data?.map((order) => html`<li key=${order.id} class=${fresh.has(order.id) ? "flash" : ""}>
-      <span><a href=${href(`/orders/${order.id}`)}>${order.number}</a> <small><${When} at=${order.placed_at} /></small></span>
+      <span><a class="nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a> <small><${When} at=${order.placed_at} /></small></span>
       <${Badge} of=${order.status} />
       <span>${money(order.total, order.currency)}</span>
     </li>`)}</ul>

@@ -63,7 +63,7 @@ function NewProduct() {
 }
 
 /** Moves the focus to the first field that the API has refused. */
-const showError = () => requestAnimationFrame(() => document.querySelector("main [aria-invalid=true], main .problem")?.focus?.());
+const showError = () => setTimeout(() => document.querySelector("main [aria-invalid=true]")?.focus());
 
 /** An error, as far as it is about no field that the page shows. */
 function General({ error }) {
@@ -335,8 +335,8 @@ function Variant({ id, index, draft, change, base, error, sku, isOnly, readOnly 
   const field = (name, label, more = {}) => html`<${Field} label=${label} value=${variant[name]} onInput=${set(name)} class=${changed(name)}
     error=${error?.of(`skus[${index}].${name === "options" ? "option_values" : name}`) ?? (isOnly ? error?.of(name) : undefined)} ...${more} />`;
   return html`<li class="variant">
-    <header>
-      <h3>${variant.code || (isOnly ? "The only variant" : "New variant")} ${sku && html`<${Badge} of=${sku.availability_status} />`}</h3>
+    <header hidden=${isOnly && !sku}>
+      <h3>${variant.code || "New variant"} ${sku && html`<${Badge} of=${sku.availability_status} />`}</h3>
       ${sku ? html`<${Stock} sku=${sku} readOnly=${readOnly} />` : null}
     </header>
     <div class="columns">

@@ -13,7 +13,7 @@ export default function Search() {
   const [searched, setSearched] = useState(0);
   return html`
     <${PageHead} title="Search settings" note="Changes count for the next search; the index stays as it is." />
-    <${Tabs} label="Settings" tabs=${[["Synonyms", href("/search"), tab === "synonyms"], ["Pins and hidden products", href("/search", { tab: "rules" }), tab === "rules"]]} />
+    <${Tabs} label="Settings" tabs=${[["Synonyms", href("/search"), tab === "synonyms"], ["Pins and rules", href("/search", { tab: "rules" }), tab === "rules"]]} />
     <div class="split">
       ${tab === "rules" ? html`<${Rules} onSaved=${() => setSearched(searched + 1)} />` : html`<${Synonyms} onSaved=${() => setSearched(searched + 1)} />`}
       <${Trial} key=${searched} />
