@@ -388,6 +388,8 @@ async fn serve(
     say!("Look at");
     for (path, what) in [
         ("/".to_owned(), "everything there is"),
+        #[cfg(feature = "admin")]
+        ("/admin".to_owned(), "the shop, for its staff"),
         ("/docs".to_owned(), "the API, to try"),
         ("/redoc".to_owned(), "the API, to read"),
         (format!("{api}/products?include=filters"), "products"),

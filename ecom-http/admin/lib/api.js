@@ -125,6 +125,14 @@ export const patch = (path, json, version) => call("PATCH", path, { json, versio
 export const put = (path, json, version) => call("PUT", path, { json, version });
 export const remove = (path, version) => call("DELETE", path, { version });
 
+/** Returns the text at one of the links of the API. */
+export async function readText(link) {
+  const authorization = await credentials.header();
+  const response = await fetch(link, { headers: authorization ? { authorization } : {} });
+  if (!response.ok) throw new ApiError(response.status, null);
+  return response.text();
+}
+
 /** Saves the response of a path as a file. */
 export async function download(path, name, query) {
   const authorization = await credentials.header();

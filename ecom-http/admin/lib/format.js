@@ -70,6 +70,12 @@ export const words = (text) => {
   return spaced.charAt(0).toUpperCase() + spaced.slice(1);
 };
 
+/** Returns who an actor is, such as `user:…` or `system`. */
+export function actor(text) {
+  const names = { user: "a user", api_key: "an API key", system: "the system", anonymous: "somebody" };
+  return names[text.split(":")[0]] ?? text;
+}
+
 /** Returns bytes as people read them. */
 export function bytes(n) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"];

@@ -17,6 +17,8 @@ const VARIANT_LABELS = {
 const SIMPLE = Object.keys(LABELS).filter((name) => name !== "variants");
 const OF_VARIANT = Object.keys(VARIANT_LABELS);
 
+// The sizes of an image are only there if the shop knows them.
+const imageInput = ({ url, alt, primary, width, height }) => ({ url, alt: orNull(alt), primary, ...(width && height ? { width, height } : {}) });
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const orNull = (text) => (text === "" || text === undefined ? null : text);
 
@@ -46,7 +48,7 @@ export function draftOf(product) {
   return {
     title: product.title, slug: product.slug, description: product.description ?? "", brand: product.brand ?? "",
     status: product.status, categories: product.categories.map((c) => c.id), tags: product.tags,
-    images: product.images.map(({ url, alt, primary }) => ({ url, alt: alt ?? "", primary })),
+    images: product.images.map((image) => ({ ...image, alt: image.alt ?? "" })),
     discount_percentage: product.discount_percentage, warranty_information: product.warranty_information ?? "",
     shipping_information: product.shipping_information ?? "", attributes: product.attributes,
     variants: product.skus.map((sku) => sku.id), byKey,
@@ -75,7 +77,7 @@ export function inputOf(draft) {
     const value = draft[name];
     if ((value !== "" || name === "title") && !(name === "discount_percentage" && Number(value) === 0)) input[name] = value;
   }
-  input.images = draft.images.map(({ url, alt, primary }) => ({ url, alt: orNull(alt), primary }));
+  input.images = draft.images.map(imageInput);
   input.skus = draft.variants.map((key) => variantInput(key, draft.byKey[key]));
   return input;
 }
@@ -92,7 +94,7 @@ export function patchOf(base, draft) {
       const removed = Object.keys(base.attributes).filter((key) => !(key in draft.attributes));
       patch.attributes = { ...Object.fromEntries(removed.map((key) => [key, null])), ...draft.attributes };
     } else if (name === "images") {
-      patch.images = draft.images.map(({ url, alt, primary }) => ({ url, alt: orNull(alt), primary }));
+      patch.images = draft.images.map(imageInput);
     } else patch[name] = orNull(draft[name]);
   }
   if (variantsDiffer(base, draft)) patch.skus = draft.variants.map((key) => variantInput(key, draft.byKey[key]));
@@ -148,6 +150,13 @@ export function merge(base, yours, theirs) {
     }
   }
   return { merged, conflicts, taken };
+}
+
+/** Merges a draft with the product after an image was added to it. */
+export function mergeImage(base, yours, theirs) {
+  const { merged } = merge(base, yours, theirs);
+  const added = theirs.images.filter((image) => !base.images.some((one) => one.url === image.url) && !merged.images.some((one) => one.url === image.url));
+  return { ...merged, images: [...merged.images, ...added] };
 }
 
 /** Returns a value of a draft as text. `categories` has the names of categories by id. */

@@ -5,7 +5,7 @@ import { useList, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, params, setParams } from "../lib/router.js";
 import { duration, list as listed, money, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Icon, PageHead, Pager, Picture, Problem, Segments, Table } from "../lib/ui.js";
+import { Badge, Card, Icon, PageHead, Pager, Picture, Problem, Segments, Table } from "../lib/ui.js";
 import { Product } from "./product.js";
 
 export default function Catalog({ id }) {

@@ -1,9 +1,9 @@
-import { html, useEffect, useState } from "../lib/html.js";
+import { html, useEffect } from "../lib/html.js";
 import { download, post } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { go, href, setParams } from "../lib/router.js";
-import { duration, number, words } from "../lib/format.js";
+import { actor, duration, number, words } from "../lib/format.js";
 import { Badge, Button, Card, Field, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
 
 export default function Jobs({ id }) {
@@ -104,7 +104,7 @@ function Job({ id }) {
   if (read.error && !job) return html`<${PageHead} title="Job" trail=${[["Jobs", "/jobs"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
   if (!job) return html`<${PageHead} title="…" trail=${[["Jobs", "/jobs"]]} />`;
   return html`
-    <${PageHead} title=${words(job.kind)} trail=${[["Jobs", "/jobs"]]} badge=${html`<${Badge} of=${job.state} />`} note=${html`Created <${When} at=${job.created_at} /> by ${words(job.created_by.split(":")[0])}`}>
+    <${PageHead} title=${words(job.kind)} trail=${[["Jobs", "/jobs"]]} badge=${html`<${Badge} of=${job.state} />`} note=${html`Created <${When} at=${job.created_at} /> by ${actor(job.created_by)}`}>
       ${job.kind === "import" && (job.counters.rejected ?? 0) > 0 && html`<${Button} icon="imports" onClick=${() => attempt(() => download(`/admin/jobs/${id}/rejected`, `rejected-${id}.ndjson`))}>Rejected records<//>`}
       <${Actions} job=${job} onDone=${read.reload} />
     <//>

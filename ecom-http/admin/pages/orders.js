@@ -4,7 +4,7 @@ import { may } from "../lib/session.js";
 import { useDebounced, useList, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, setParams } from "../lib/router.js";
-import { list as listed, money, number, words } from "../lib/format.js";
+import { actor, list as listed, money, number, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, PageHead, Pager, Problem, Segments, Table, When, attempt, note } from "../lib/ui.js";
 
 export default function Orders({ id }) {
@@ -140,7 +140,7 @@ function Order({ id }) {
           <ol class="history">${[...(history.data ?? [])].reverse().map((entry) => html`<li key=${entry.seq}>
             <b>${VERBS[entry.kind] ?? words(entry.kind)}</b>${entry.kind === "billed" && entry.data.paid ? ": paid" : ""}
             ${entry.data.lines?.length > 0 && html`<p class="hint">${entry.data.lines.map((line) => `${names.get(line.line_id) ?? "a removed line"}: ${line.quantity !== undefined ? number(line.quantity) : `${number(line.from)} → ${number(line.to)}`}`).join("; ")}</p>`}
-            <p class="hint"><${When} at=${entry.at} exact /> · ${entry.actor.split(":")[0] === "user" ? "a user" : words(entry.actor.split(":")[0])}</p>
+            <p class="hint"><${When} at=${entry.at} exact /> by ${actor(entry.actor)}</p>
           </li>`)}</ol>
         <//>
       </div>

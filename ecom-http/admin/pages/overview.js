@@ -1,12 +1,12 @@
-import { html, useMemo, useState } from "../lib/html.js";
-import { get, post, shop } from "../lib/api.js";
+import { html, useEffect, useMemo, useState } from "../lib/html.js";
+import { post, readText, shop } from "../lib/api.js";
 import { login, may, me } from "../lib/session.js";
 import { useDebounced, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { DayChart } from "../lib/chart.js";
 import { href, setParams } from "../lib/router.js";
 import { duration, money, number, percent, short, shortMoney, words } from "../lib/format.js";
-import { Badge, Button, Card, Dialog, Field, Form, PageHead, Problem, Segments, When, attempt, note } from "../lib/ui.js";
+import { Badge, Button, Card, Dialog, Field, Form, PageHead, Problem, Segments, When, note } from "../lib/ui.js";
 
 const RANGES = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"]];
 const DAY = 86_400_000;
@@ -169,9 +169,31 @@ function Background() {
   <//>`;
 }
 
-/** How far background work is behind, from the metrics, if the server offers them to the page. */
+/** Returns the samples of a metric in the text format of Prometheus, with their labels. */
+function samples(text, name) {
+  const found = [];
+  for (const [, labels, value] of text.matchAll(new RegExp(`^${name}\\{([^}]*)\\} (\\S+)`, "gm"))) {
+    found.push({ labels: Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map((label) => label.slice(1))), value: Number(value) });
+  }
+  return found;
+}
+
+/** How far background work is behind. The metrics tell, if the server has them. */
 function Lag() {
-  return null;
+  const [text, setText] = useState("");
+  useEffect(() => {
+    if (!shop.value.links.metrics) return undefined;
+    const look = () => document.hidden || readText(shop.value.links.metrics).then(setText, () => {});
+    look();
+    const timer = setInterval(look, 10_000);
+    return () => clearInterval(timer);
+  }, []);
+  const seconds = [
+    ...samples(text, "ecom_index_lag_seconds").map((one) => ["Search index", one.labels.index === "fallback" ? "the second one" : "", one.value]),
+    ...samples(text, "ecom_outbox_lag_seconds").map((one) => ["Events", `for ${words(one.labels.consumer).toLowerCase()}`, one.value]),
+  ];
+  return seconds.map(([name, about, lag]) => html`<li key=${name + about}><span><b>${name}</b> <small>${about}</small></span>
+    <${Badge} tone=${lag > 60 ? "bad" : lag > 5 ? "warn" : "good"}>${lag < 1 ? "up to date" : `${duration(lag * 1000)} behind`}<//></li>`);
 }
 
 /** What somebody does first who uses the first API key: a login of its own. */

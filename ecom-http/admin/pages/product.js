@@ -1,11 +1,11 @@
 import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
-import { get, patch, post, remove, shop } from "../lib/api.js";
+import { call, get, patch, post, remove, shop } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useRead } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { go } from "../lib/router.js";
-import { changes, draftOf, inputOf, merge, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
-import { date, list, money, number, signed, symbol, words } from "../lib/format.js";
+import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
+import { actor, date, list, money, number, signed, symbol, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, PageHead, Picture, Problem, When, Table, attempt, confirm, note } from "../lib/ui.js";
 
 const STATUSES = [["active", "Active: on sale"], ["draft", "Draft: not visible"], ["archived", "Archived: no longer sold"]];
@@ -171,6 +171,22 @@ function ExistingProduct({ id }) {
     }
   };
 
+  /** Stores files as images of the product, which adds them at once; other edits stay in the form. */
+  const upload = async (files) => {
+    for (const file of files) {
+      const current = state.current;
+      const sent = { query: { alt: current.draft.title }, text: file, type: file.type, version: current.product.version };
+      const answer = await attempt(() => call("POST", `/products/${id}/images`, sent), `“${file.name}” was added.`);
+      if (!answer?.data) return;
+      const latest = draftOf(answer.data);
+      const merged = mergeImage(current.base, current.draft, latest);
+      setProduct(answer.data);
+      setBase(latest);
+      setDraft(merged);
+      state.current = { product: answer.data, base: latest, draft: merged };
+    }
+  };
+
   /** Merges the draft with the product as somebody else has saved it. Asks only about fields that both have changed. */
   const begin = (data, wanted = draft, from = base) => {
     const latest = draftOf(data);
@@ -193,7 +209,7 @@ function ExistingProduct({ id }) {
 
   return html`
     <${PageHead} title=${product.title} trail=${[["Catalog", "/catalog"]]} badge=${product.deleted_at ? html`<${Badge} tone="bad">Deleted<//>` : html`<${Badge} of=${product.status} />`}
-      note=${html`Version ${product.version} · edited <${When} at=${product.updated_at} /> by ${product.updated_by.startsWith("user:") ? "a user" : words(product.updated_by.split(":")[0])}`}>
+      note=${html`Version ${product.version} · edited <${When} at=${product.updated_at} /> by ${actor(product.updated_by)}`}>
       ${canEdit && !product.deleted_at && html`<${Button} kind="danger" icon="trash" onClick=${removeIt}>Delete<//>`}
       ${canEdit && product.deleted_at && html`<${Button} onClick=${restore}>Restore<//>`}
     <//>
@@ -204,7 +220,7 @@ function ExistingProduct({ id }) {
       <${Button} small onClick=${() => begin(theirs)}>Merge<//></div>`}
     <${Form} onSubmit=${() => save()}>
       <${General} error=${error} />
-      <${Editor} draft=${draft} change=${setDraft} base=${base} error=${error} categories=${categories} product=${product} readOnly=${!canEdit || product.deleted_at} />
+      <${Editor} draft=${draft} change=${setDraft} base=${base} error=${error} categories=${categories} product=${product} upload=${upload} readOnly=${!canEdit || product.deleted_at} />
       ${isDirty && html`<div class="savebar" role="status"><p><b>Not saved:</b> ${list(pending.slice(0, 4))}${pending.length > 4 ? ` and ${pending.length - 4} more` : ""}</p>
         <${Button} onClick=${() => { setError(null); show(theirs ?? product); }}>Discard<//>
         <${Button} type="submit" kind="main">Save<//></div>`}
@@ -236,7 +252,7 @@ function Merge({ state, categories, onClose, onSave }) {
   <//>`;
 }
 
-function Editor({ draft, change, base, error, categories, product, isNew, readOnly }) {
+function Editor({ draft, change, base, error, categories, product, upload, isNew, readOnly }) {
   const set = (name) => (value) => change({ ...draft, [name]: value });
   const changed = (name) => (base && JSON.stringify(base[name]) !== JSON.stringify(draft[name]) ? "changed" : "");
   const field = (name, label, more = {}) => html`<${Field} label=${label} value=${draft[name]} onInput=${set(name)} error=${error?.of(name)} class=${changed(name)} name=${name} ...${more} />`;
@@ -246,8 +262,8 @@ function Editor({ draft, change, base, error, categories, product, isNew, readOn
         ${field("title", "Title", { maxlength: 255, required: true, autofocus: isNew })}
         ${field("description", "Description", { rows: 5 })}
       </div><//>
-      <${Variants} draft=${draft} change=${change} base=${base} error=${error} product=${product} isNew=${isNew} readOnly=${readOnly} />
-      <${Images} images=${draft.images} change=${set("images")} error=${error} title=${draft.title} />
+      <${Variants} draft=${draft} change=${change} base=${base} error=${error} product=${product} readOnly=${readOnly} />
+      <${Images} images=${draft.images} change=${set("images")} error=${error} title=${draft.title} upload=${!readOnly && upload} />
     </div>
     <div class="stack">
       <${Card} title="Sale"><div class="form">
@@ -295,14 +311,24 @@ function CategoryPicker({ chosen, change, categories, readOnly }) {
   </div>`;
 }
 
-function Images({ images, change, error, title }) {
+function Images({ images, change, error, title, upload }) {
+  const files = useRef(null);
   const set = (i, name, value) => change(images.map((image, n) => (n === i ? { ...image, [name]: value } : name === "primary" ? { ...image, primary: false } : image)));
-  return html`<${Card} title="Images" actions=${html`<${Button} small icon="plus" onClick=${() => change([...images, { url: "", alt: title, primary: images.length === 0 }])}>Add image<//>`}>
-    ${images.length === 0 && html`<p class="hint">No images yet.</p>`}
+  const send = async () => {
+    const chosen = [...files.current.files];
+    files.current.value = "";
+    await upload(chosen);
+  };
+  const actions = html`
+    ${upload && html`<input type="file" class="hidden" ref=${files} multiple accept="image/jpeg,image/png,image/webp" tabindex="-1" aria-label="Image files" onChange=${send} />
+      <${Button} small icon="up" onClick=${() => files.current.click()}>Upload<//>`}
+    <${Button} small icon="plus" onClick=${() => change([...images, { url: "", alt: title, primary: images.length === 0 }])}>Add an address<//>`;
+  return html`<${Card} title="Images" actions=${actions}>
+    ${images.length === 0 && html`<p class="hint">${upload ? "No images yet." : "No images yet. Files can be uploaded after the product is created."}</p>`}
     <ul class="images">${images.map((image, i) => html`<li key=${i}>
       <${Picture} image=${image} size="medium" />
       <div class="form">
-        <${Field} label="Address" value=${image.url} onInput=${(value) => set(i, "url", value)} error=${error?.of(`images[${i}].url`)} placeholder="https://… or /images/…" />
+        <${Field} label="Address" value=${image.url} onInput=${(value) => change(images.map((one, n) => (n === i ? { url: value, alt: one.alt, primary: one.primary } : one)))} error=${error?.of(`images[${i}].url`)} placeholder="https://… or /images/…" />
         <${Field} label="Text for those who do not see it" value=${image.alt} onInput=${(value) => set(i, "alt", value)} error=${error?.of(`images[${i}].alt`)} />
         <div class="actions"><${Check} label="Main image" checked=${image.primary} onChange=${() => set(i, "primary", true)} /><span class="grow"></span>
           <${Button} small kind="quiet" icon="trash" onClick=${() => change(images.filter((_, n) => n !== i))}>Remove<//></div>
@@ -311,7 +337,7 @@ function Images({ images, change, error, title }) {
   <//>`;
 }
 
-function Variants({ draft, change, base, error, product, isNew, readOnly }) {
+function Variants({ draft, change, base, error, product, readOnly }) {
   const add = () => {
     const key = `new-${Date.now()}`;
     const last = draft.byKey[draft.variants.at(-1)];
@@ -418,7 +444,7 @@ function StockDialog({ sku, onClose }) {
       <${Table} label="Ledger of stock" rows=${rows} empty="No movements yet." columns=${[
         { key: "delta", label: "Change", align: "end", cell: (row) => html`<b>${signed(row.delta)}</b>` },
         { key: "reason", label: "Reason", cell: (row) => html`${words(row.reason)}${row.reference && html`<span class="sub">${row.reference}</span>`}` },
-        { key: "by", label: "By", narrow: false, cell: (row) => words(row.created_by.split(":")[0]) },
+        { key: "by", label: "By", narrow: false, cell: (row) => actor(row.created_by) },
         { key: "at", label: "When", align: "end", cell: (row) => html`<${When} at=${row.created_at} />` },
       ]} />
       ${next && html`<div class="actions"><${Button} small onClick=${() => more()}>Show earlier<//></div>`}`}
