@@ -13,6 +13,8 @@
 //! request, in a layer around the router. The router calls the services of the shop as that principal, and as
 //! [`HttpConfig::anonymous`] if the request has none.
 //!
+//! With the feature `admin`, the router has a web page for the staff of the shop, at `/admin`.
+//!
 //! With the feature `oidc`, `HttpKeySet` fetches the keys of an issuer of OpenID Connect, whose tokens a shop accepts.
 
 mod admission;
