@@ -33,8 +33,8 @@ const read = () => {
 
 function keep(next) {
   session = next;
-  if (!next) sessionStorage.removeItem(KEY);
-  else if (next.kind !== "cookie") sessionStorage.setItem(KEY, JSON.stringify(next));
+  if (!next || next.kind === "cookie") sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, JSON.stringify(next));
 }
 
 // A tab that was duplicated has the same refresh token, which can be used only once. So a tab tells the others.
