@@ -91,6 +91,7 @@
 //! | `ECOM_IMAGE_LIMIT` | `10485760` | 1,024–104,857,600 bytes | the maximum size of an uploaded image |
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
 //! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
+//! | `ECOM_ADMIN_PAGE` | `true` | `true`, `false` | whether the server has the admin page at `/admin`; needs the feature `admin` |
 //! | `ECOM_NUMBERS` | `false` | `true`, `false` | whether prices and measures are JSON numbers instead of strings by default |
 //! | `ECOM_AUTH` | `on` | `on`, `off` | whether requests need a login or an API key for all but the catalog, searches, logins and guests' carts; with `off`, everybody may do everything, the server only listens on a loopback address, and it refuses requests whose `Host` is not this machine, or whose `Origin` is neither this machine nor in `ECOM_CORS_ORIGINS`, such as those that pages of other sites make in a browser |
 //! | `ECOM_AUTH_OFF_ON_NETWORK` | `false` | `true`, `false` | whether a server with `ECOM_AUTH=off` may listen on any address, and accepts requests with any `Host` and `Origin` |

@@ -85,6 +85,10 @@ pub struct HttpConfig {
     /// one, and neither the links at `/` nor the OpenAPI document contain it. Links in other responses can lead to
     /// routes that another service has. Default: all areas.
     pub route_groups: Vec<RouteGroup>,
+    /// Whether the router has the admin page at `/admin`, a web page on this API for the staff of the shop. The page
+    /// needs the feature `admin` and [`Self::root_routes`]; without them, this setting has no effect. Anybody can load
+    /// its files, and what they show comes from the API, which checks who calls. Default true.
+    pub admin_page: bool,
     /// Whether a request with `Authorization: Bearer` acts as the principal of its access token or API key, and is
     /// refused if they are not valid. Requests whose extensions contain a [`Principal`] are left as they are. Set it to
     /// false if the application has bearer tokens of its own. Default true.
@@ -134,6 +138,7 @@ impl Default for HttpConfig {
             metrics: metrics::MetricsAccess::default(),
             root_routes: true,
             route_groups: RouteGroup::AREAS.to_vec(),
+            admin_page: true,
             authentication: true,
             refresh_cookie: false,
             refresh_cookie_secure: true,

@@ -14,6 +14,7 @@
 //! [`HttpConfig::anonymous`] if the request has none.
 //!
 //! With the feature `metrics`, `HttpConfig::metrics` adds `/metrics` for Prometheus.
+//! With the feature `admin`, the router has a web page for the staff of the shop, at `/admin`.
 //!
 //! With the feature `oidc`, `HttpKeySet` fetches the keys of an issuer of OpenID Connect, whose tokens a shop accepts.
 

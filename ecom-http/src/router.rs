@@ -27,7 +27,8 @@ use crate::{openapi, routes};
 ///
 /// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router
 /// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, `/metrics` if the settings
-/// turn it on, `/`, which links to all others, and `/media/…`, which serves the files of uploaded images.
+/// turn it on, `/admin` with the feature `admin`, `/`, which links to all others, and `/media/…`, which serves the files
+/// of uploaded images.
 ///
 /// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is
 /// nested:
@@ -86,6 +87,8 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     } else {
         routes
     };
+    #[cfg(feature = "admin")]
+    let routes = if root_routes && app.config.admin_page { routes.merge(routes::admin::pages()) } else { routes };
     let routes = routes.with_state(app.clone());
 
     // A path that matches no route is routed again without its trailing slash. This does not slow down known paths.

@@ -324,6 +324,7 @@ impl Reader<'_> {
                 "must be `*`, or origins such as `https://shop.example`, separated by commas",
             );
         }
+        let admin_page = self.flag("ECOM_ADMIN_PAGE", defaults.admin_page);
         let access_log = self.flag("ECOM_ACCESS_LOG", defaults.access_log);
         let route_groups = self.route_groups("ECOM_ONLY", &defaults.route_groups);
         let refresh_cookie = self.flag("ECOM_REFRESH_COOKIE", defaults.refresh_cookie);
@@ -337,6 +338,7 @@ impl Reader<'_> {
             .image_limit(image_limit)
             .query_limit(query_limit)
             .header_limit(header_limit)
+            .admin_page(admin_page)
             .access_log(access_log)
             .cors_origins(cors_origins)
             .route_groups(route_groups)

@@ -94,6 +94,7 @@ pub(super) const NAMES: [&str; 126] = [
     "ECOM_QUERY_LIMIT",
     "ECOM_HEADER_LIMIT",
     "ECOM_NUMBERS",
+    "ECOM_ADMIN_PAGE",
     "ECOM_AUTH",
     "ECOM_AUTH_OFF_ON_NETWORK",
     "ECOM_ADMIN_KEY",

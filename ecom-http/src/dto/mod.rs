@@ -37,8 +37,8 @@ mod stock {
 pub(crate) use access::api_key::ApiKeyView;
 pub(crate) use access::role::RoleView;
 pub(crate) use access::user::{
-    LoginInput, LogoutInput, MailInput, PasswordInput, RefreshInput, RegisterInput, ResetInput, SessionView,
-    TakenCartView, TokensView, UserView, VerifyEmailInput,
+    CallerView, LoginInput, LogoutInput, MailInput, PasswordInput, RefreshInput, RegisterInput, ResetInput,
+    SessionView, TakenCartView, TokensView, UserView, VerifyEmailInput,
 };
 pub(crate) use catalog::category::{CategoryNode, CategoryView, MoveInput, tree};
 pub(crate) use catalog::feed::FeedView;

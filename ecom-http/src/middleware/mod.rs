@@ -196,8 +196,9 @@ where
 
     /// Answers a request within its rate limit.
     fn limit(&mut self, request: Request, mut frame: Frame) -> Answer {
-        let is_free = is_of_health(&request) || is_of_files(&request, &frame.app.config);
-        let limited = if is_free { None } else { limit(&request, &frame.app.config) };
+        let config = &frame.app.config;
+        let is_free = is_of_health(&request) || is_of_files(&request, config) || is_of_page(&request, config);
+        let limited = if is_free { None } else { limit(&request, config) };
         let Some(limit) = limited else { return self.admit(request, frame) };
         if limit.counts_address && frame.decision.is_some() {
             // The request has counted before its credential was looked up.
@@ -294,6 +295,20 @@ fn is_of_health(request: &Request) -> bool {
 fn is_of_files(request: &Request, config: &HttpConfig) -> bool {
     let path = request.uri().path().strip_prefix(FILES);
     config.root_routes && path.is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Returns true for the files of the admin page. They cost almost nothing and are some dozens, so that they would use up
+/// the quota of an address.
+#[cfg(feature = "admin")]
+fn is_of_page(request: &Request, config: &HttpConfig) -> bool {
+    let is_served = config.admin_page && config.root_routes;
+    is_served && request.method().is_safe() && crate::routes::admin::is_file(request.uri().path())
+}
+
+/// As with the feature `admin`, without which there is no page.
+#[cfg(not(feature = "admin"))]
+const fn is_of_page(_: &Request, _: &HttpConfig) -> bool {
+    false
 }
 
 /// Returns true for the routes below `/auth` that anybody may call: those that exchange or end credentials, which need

@@ -60,6 +60,9 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> Ap
     if app.config.metrics != crate::MetricsAccess::Off {
         links.insert("metrics".to_owned(), Value::String(format!("{base}/metrics")));
     }
+    if cfg!(feature = "admin") && app.config.admin_page {
+        links.insert("admin".to_owned(), Value::String(format!("{base}/admin")));
+    }
     let data = json!({"name": "ecom", "version": env!("CARGO_PKG_VERSION"), "currency": app.shop.config().currency});
     Ok(public(respond(StatusCode::OK, &json!({"data": data, "meta": {}, "links": links}))?, None, None))
 }
@@ -101,7 +104,8 @@ fn page(kind: HeaderValue, body: Bytes) -> Response {
     public(response, None, None)
 }
 
-fn moved(to: &str) -> Response {
+/// Returns the redirect to another path.
+pub(super) fn moved(to: &str) -> Response {
     let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
     if let Ok(to) = HeaderValue::from_str(to) {
         response.headers_mut().insert(LOCATION, to);

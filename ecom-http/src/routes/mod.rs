@@ -1,6 +1,8 @@
 //! The routes. Each area lists its own, with one file per aggregate.
 
 mod access;
+#[cfg(feature = "admin")]
+pub(crate) mod admin;
 pub(crate) mod catalog;
 pub(crate) mod docs;
 mod group;

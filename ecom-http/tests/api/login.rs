@@ -52,6 +52,23 @@ async fn a_token_acts_with_the_permissions_of_its_user() {
 }
 
 #[tokio::test]
+async fn a_caller_reads_its_permissions() {
+    let api = Api::new().await;
+    let user = api.user(&json!(["staff"])).await;
+    let tokens = api.auth("login", LOGIN).await.ok(200).data();
+    let caller = api.bearing(text(&tokens, "access_token"), "GET", "/permissions", None).await.ok(200);
+    assert_eq!(caller.header("cache-control"), "private, no-store");
+    let caller = caller.data();
+    assert_eq!((&caller["anonymous"], &caller["customer_id"]), (&json!(false), &Value::Null));
+    assert_eq!(text(&caller, "actor"), format!("user:{}", text(&user, "id")));
+    let granted = caller["permissions"].as_array().unwrap();
+    assert!(granted.contains(&json!("stock:adjust")) && !granted.contains(&json!("products:write")), "{caller}");
+    api.bearing("no token", "GET", "/permissions", None).await.refused(401, "UNAUTHENTICATED", "");
+    let stranger = Api::with(HttpConfig::default()).await.get("/permissions").await.ok(200).data();
+    assert_eq!((&stranger["anonymous"], &stranger["permissions"]), (&json!(true), &json!([])));
+}
+
+#[tokio::test]
 async fn a_user_edits_its_own_name_and_nothing_else() {
     let api = Api::new().await;
     let body = r#"{"email": "ada@example.com", "password": "correct horse"}"#;

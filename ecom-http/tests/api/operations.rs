@@ -342,6 +342,31 @@ async fn the_document_describes_what_requests_may_contain() {
     assert_eq!(schemas["MailInput"]["properties"]["email"].get("format"), None);
 }
 
+#[cfg(feature = "admin")]
+#[tokio::test]
+async fn the_admin_page_consists_of_its_own_files() {
+    let api = Api::new().await;
+    assert_eq!(api.call("GET", "/", &[], None).await.ok(200).json()["links"]["admin"], "/admin");
+    assert_eq!(api.call("GET", "/admin", &[], None).await.ok(308).header("location"), "/admin/");
+    let page = api.call("GET", "/admin/", &[], None).await.ok(200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy").to_owned();
+    assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe"), "{policy}");
+    // A browser takes over the headers of a 304.
+    let known = api.call("GET", "/admin/", &[("if-none-match", page.header("etag"))], None).await.ok(304);
+    assert_eq!((known.header("content-security-policy"), known.bytes.len()), (policy.as_str(), 0));
+    let html = String::from_utf8(page.bytes.clone()).unwrap();
+    let files: Vec<&str> = html.split('"').filter(|part| part.contains(".js") || part.contains(".css")).collect();
+    assert!(files.len() > 2, "{html}");
+    for file in files {
+        api.call("GET", &format!("/admin/{file}"), &[], None).await.ok(200);
+    }
+    api.call("GET", "/admin/nothing.js", &[], None).await.refused(404, "NOT_FOUND", "");
+    let without = Api::with(open().admin_page(false)).await;
+    without.call("GET", "/admin/", &[], None).await.refused(404, "NOT_FOUND", "");
+    assert_eq!(without.call("GET", "/", &[], None).await.ok(200).json()["links"].get("admin"), None);
+}
+
 #[tokio::test]
 async fn the_pages_load_nothing_from_outside() {
     let api = Api::new().await;

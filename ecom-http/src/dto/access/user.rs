@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ecom_core::Result;
-use ecom_core::access::{Secret, Session, Tokens, UserAccount};
+use ecom_core::access::{Permission, Principal, Secret, Session, Tokens, UserAccount};
 use ecom_core::id::CartId;
 use ecom_core::sales::PricedCart;
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,31 @@ impl<'a> From<&'a Session> for SessionView<'a> {
             created_at: s.created_at,
             refreshed_at: s.refreshed_at,
             expires_at: s.expires_at,
+        }
+    }
+}
+
+/// Who calls, and what the caller may do.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct CallerView<'a> {
+    /// The actor that rows and events record, such as `user:<id>`, `api_key:<id>` or `anonymous`.
+    #[schema(example = "user:01a22394-2bae-76c3-9fc1-838452c6d15a")]
+    pub actor: &'a str,
+    /// Whether the caller has not logged in.
+    pub anonymous: bool,
+    /// The id of the customer that the caller is, who needs no permission for its own rows; null if it is none.
+    pub customer_id: Option<Uuid>,
+    /// The permissions of the caller.
+    pub permissions: Vec<Permission>,
+}
+
+impl<'a> From<&'a Principal> for CallerView<'a> {
+    fn from(p: &'a Principal) -> Self {
+        Self {
+            actor: p.actor().as_str(),
+            anonymous: p.is_anonymous(),
+            customer_id: p.customer().map(|id| id.0),
+            permissions: Permission::ALL.iter().copied().filter(|permission| p.may(*permission)).collect(),
         }
     }
 }

@@ -9,8 +9,8 @@ use ecom_core::{Error, FieldCode};
 
 use crate::cookie::RefreshCookie;
 use crate::dto::{
-    Item, LoginInput, LogoutInput, MailInput, PasswordInput, RefreshInput, RegisterInput, ResetInput, TakenCartView,
-    TokensView, UserView, VerifyEmailInput, json,
+    CallerView, Item, LoginInput, LogoutInput, MailInput, PasswordInput, RefreshInput, RegisterInput, ResetInput,
+    TakenCartView, TokensView, UserView, VerifyEmailInput, json,
 };
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{IfMatch, IfMatchHeader, Json, NoBody, OptionalJson, Query};
@@ -178,6 +178,20 @@ pub(crate) async fn me(reply: Reply, Query(()): Query<()>) -> ApiResult {
     let shop = reply.shop();
     let user = shop.auth().me(shop.principal()).await?;
     reply.part_of(&user, &user, &reply.only_format::<UserAccount>(&())?)
+}
+
+/// Read the permissions of the caller
+///
+/// A page uses them to offer only what the caller may do. A caller without a login gets those that the server grants to
+/// everybody, by default none.
+#[utoipa::path(
+    get, path = "/permissions", tag = "auth", security(()),
+    responses((status = 200, description = "The caller and its permissions", body = Item<CallerView>))
+)]
+pub(crate) async fn permissions(reply: Reply, Query(()): Query<()>) -> ApiResult {
+    let shop = reply.shop();
+    let caller = CallerView::from(shop.principal());
+    Ok(private(json(StatusCode::OK, &Item::new(caller, reply.target.path().to_owned()))?, None))
 }
 
 /// Change the current user

@@ -32,6 +32,7 @@ fn routes() -> Routes {
         routes!(auth::refresh),
         routes!(auth::logout),
         routes!(auth::me, auth::change_me),
+        routes!(auth::permissions),
         routes!(auth::change_password),
         routes!(auth::verify),
         routes!(auth::resend_verification),

@@ -1,0 +1,167 @@
+// Calls of the API. The page uses the same routes as everybody else, and the API checks every call; the page only does
+// not offer what the API would refuse.
+
+import { signal } from "./html.js";
+
+/** The path at which the application serves the router: empty at the root. */
+export const base = location.pathname.replace(/\/admin\/.*$/, "");
+
+/** The shop: its `currency`, the `version` of the server, and the `links` of its API. */
+export const shop = signal(null);
+
+/** Reads the links of the API, which also tell its path. */
+export async function connect() {
+  const response = await fetch(`${base}/`, { headers: { accept: "application/json" } });
+  if (!response.ok) throw new ApiError(response.status, await body(response));
+  const { data, links } = await response.json();
+  shop.value = { ...data, links, api: links.products.replace(/\/products$/, "") };
+}
+
+/** An error of the API. */
+export class ApiError extends Error {
+  constructor(status, answer, retryAfter) {
+    const error = answer?.error ?? {};
+    super(error.message ?? (status ? `The server answered with the status ${status}.` : "The server does not answer."));
+    this.status = status;
+    this.code = error.code ?? "UNREACHABLE";
+    this.details = error.details ?? [];
+    this.requestId = error.request_id;
+    this.retryAfter = retryAfter;
+  }
+
+  /** Returns the message of a field, or undefined. */
+  of(field) {
+    return this.details.find((detail) => detail.field === field)?.message;
+  }
+
+  /** Whether somebody else has changed the row since it was read. */
+  get isConflict() {
+    return this.code === "VERSION_CONFLICT";
+  }
+}
+
+async function body(response) {
+  if (response.status === 204 || response.status === 304) return null;
+  const text = await response.text();
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** What authenticates the calls; `session.js` sets it. */
+export const credentials = {
+  /** Returns the value of `Authorization`, or null. */
+  header: async () => null,
+  /** Tries to get another credential after a refusal; returns whether there is one. */
+  renew: async () => false,
+};
+
+/** Returns the URL of a path of the API. Parameters without a value are left out, and a list repeats its parameter. */
+export function url(path, query = {}) {
+  const q = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined && one !== null && one !== "") q.append(name, one);
+    }
+  }
+  // An empty cursor is the first page of a list that pages by cursor.
+  if (query.cursor === "") q.append("cursor", "");
+  const text = q.toString();
+  const root = path.startsWith("/health") ? base : shop.value.api;
+  return `${root}${path}${text ? `?${text}` : ""}`;
+}
+
+/** Returns a random key for a request that may be sent twice. */
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+
+/**
+ * Calls the API and returns `{data, meta, links, headers}`.
+ *
+ * `version` is sent as `If-Match`. `once` is for a POST that must not happen twice: it gets an idempotency key and is
+ * sent again if the connection breaks.
+ */
+export async function call(method, path, { query, json, text, type, version, once = false, signal: stop } = {}) {
+  const headers = { accept: "application/json" };
+  let content = text;
+  if (json !== undefined) {
+    content = JSON.stringify(json);
+    headers["content-type"] = "application/json";
+  } else if (type) headers["content-type"] = type;
+  if (version !== undefined) headers["if-match"] = `"${version}"`;
+  if (once) headers["idempotency-key"] = newKey();
+  for (let attempt = 0; ; attempt++) {
+    const authorization = await credentials.header();
+    if (authorization) headers.authorization = authorization;
+    else delete headers.authorization;
+    let response;
+    try {
+      response = await fetch(url(path, query), { method, headers, body: content, signal: stop });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      if (attempt < 2 && (method === "GET" || once)) {
+        await new Promise((done) => setTimeout(done, 300 * 2 ** attempt));
+        continue;
+      }
+      throw new ApiError(0);
+    }
+    const answer = await body(response);
+    // The report of health is the only answer without an envelope.
+    if (response.ok) return { ...(answer && !("data" in answer) ? { data: answer } : answer), headers: response.headers };
+    if (response.status === 401 && attempt === 0 && (await credentials.renew())) continue;
+    const wait = Number(response.headers.get("retry-after"));
+    if (response.status === 503 && attempt < 2 && (method === "GET" || once)) {
+      await new Promise((done) => setTimeout(done, (wait || 1) * 1000));
+      continue;
+    }
+    throw new ApiError(response.status, answer, wait || undefined);
+  }
+}
+
+export const get = (path, query, options) => call("GET", path, { query, ...options });
+export const post = (path, json, options) => call("POST", path, { json, ...options });
+export const patch = (path, json, version) => call("PATCH", path, { json, version });
+export const put = (path, json, version) => call("PUT", path, { json, version });
+export const remove = (path, version) => call("DELETE", path, { version });
+
+/** Returns the text at one of the links of the API. */
+export async function readText(link) {
+  const authorization = await credentials.header();
+  const response = await fetch(link, { headers: authorization ? { authorization } : {} });
+  if (!response.ok) throw new ApiError(response.status, null);
+  return response.text();
+}
+
+/** Saves the response of a path as a file. */
+export async function download(path, name, query) {
+  const authorization = await credentials.header();
+  const response = await fetch(url(path, query), { headers: authorization ? { authorization } : {} });
+  if (!response.ok) throw new ApiError(response.status, await body(response));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/**
+ * Sends a file to an import, and calls `onSent(share)` while it goes. Returns the result of the import.
+ *
+ * `fetch` does not tell how much of a body was sent, so this is an `XMLHttpRequest`.
+ */
+export async function upload(path, file, { query, type, onSent }) {
+  const authorization = await credentials.header();
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", url(path, query));
+    request.setRequestHeader("content-type", type);
+    if (authorization) request.setRequestHeader("authorization", authorization);
+    request.responseType = "json";
+    request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);
+    request.onload = () =>
+      request.status < 300 ? done(request.response.data) : failed(new ApiError(request.status, request.response));
+    request.onerror = () => failed(new ApiError(0));
+    request.send(file);
+  });
+}

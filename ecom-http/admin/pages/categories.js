@@ -1,0 +1,101 @@
+import { html, useMemo, useState } from "../lib/html.js";
+import { patch, post, remove } from "../lib/api.js";
+import { may } from "../lib/session.js";
+import { useDebounced, useRead, useRoute } from "../lib/data.js";
+import { useLive } from "../lib/live.js";
+import { href, setParams } from "../lib/router.js";
+import { number } from "../lib/format.js";
+import { Button, Card, Dialog, Field, Form, Icon, PageHead, Problem, attempt, confirm, note } from "../lib/ui.js";
+
+export default function Categories() {
+  const { query } = useRoute();
+  const tree = useRead("/categories/tree");
+  const refresh = useDebounced(tree.reload, 400);
+  useLive((event) => (event.kind.startsWith("category.") || event.kind === "reset") && refresh());
+  const [editing, setEditing] = useState(null);
+  const open = new Set(query.getAll("open"));
+  const all = useMemo(() => {
+    const rows = [];
+    const walk = (nodes, trail) => nodes.forEach((node) => {
+      rows.push({ ...node, name: [...trail, node.name].join(" › "), own: node.name });
+      walk(node.children, [...trail, node.name]);
+    });
+    walk(tree.data ?? [], []);
+    return rows;
+  }, [tree.data]);
+  const toggle = (slug) => {
+    const next = new Set(open);
+    if (!next.delete(slug)) next.add(slug);
+    setParams({ open: [...next] }, { replace: true });
+  };
+  const removeIt = async (node) => {
+    if (!(await confirm(`Delete “${node.name}”?`, { text: "A category with products or other categories below it is not deleted.", action: "Delete", danger: true }))) return;
+    await attempt(() => remove(`/categories/${node.id}`, node.version), "The category was deleted.");
+    tree.reload();
+  };
+  const canWrite = may("categories:write");
+  const branch = (nodes) => html`<ul>${nodes.map((node) => html`<li key=${node.id}>
+    <div class="node">
+      ${node.children.length > 0
+        ? html`<button type="button" class="twist" aria-expanded=${open.has(node.slug) ? "true" : "false"} aria-label=${`Categories below ${node.name}`} onClick=${() => toggle(node.slug)}><${Icon} name="next" /></button>`
+        : html`<span class="twist"></span>`}
+      <a class="name" href=${href("/catalog", { category: node.id })}>${node.name}</a>
+      <small class="count">${number(node.subtree_product_count)}<span class="words"> ${node.subtree_product_count === 1 ? "product" : "products"}</span></small>
+      ${canWrite && html`<${Button} small kind="quiet" onClick=${() => setEditing(node)} aria-label=${`Edit ${node.name}`}>Edit<//>
+        <${Button} small kind="quiet" icon="plus" onClick=${() => setEditing({ parent_id: node.id })} aria-label=${`New category below ${node.name}`} />
+        ${node.subtree_product_count === 0 && node.children.length === 0 && html`<${Button} small kind="quiet" icon="trash" aria-label=${`Delete ${node.name}`} onClick=${() => removeIt(node)} />`}`}
+    </div>
+    ${open.has(node.slug) && node.children.length > 0 && branch(node.children)}
+  </li>`)}</ul>`;
+  return html`
+    <${PageHead} title="Categories">
+      ${all.some((node) => node.children.length > 0) && html`<${Button} onClick=${() => setParams({ open: open.size ? [] : all.filter((node) => node.children.length).map((node) => node.slug) }, { replace: true })}>${open.size ? "Close all" : "Open all"}<//>`}
+      ${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setEditing({ parent_id: null })}>New category<//>`}
+    <//>
+    <${Problem} error=${tree.error} retry=${tree.reload} />
+    <${Card}>
+      ${tree.data?.length === 0 && html`<p class="empty">No categories yet.</p>`}
+      <div class="tree">${branch(tree.data ?? [])}</div>
+    <//>
+    ${editing && html`<${Edit} category=${editing} all=${all} onClose=${() => setEditing(null)} onDone=${() => { setEditing(null); tree.reload(); }} reload=${tree.reload} />`}`;
+}
+
+function Edit({ category, all, onClose, onDone, reload }) {
+  const isNew = !category.id;
+  const [values, setValues] = useState({ name: category.name ?? "", slug: category.slug ?? "", description: category.description ?? "", parent_id: category.parent_id ?? "" });
+  const [error, setError] = useState(null);
+  const set = (name) => (value) => setValues({ ...values, [name]: value });
+  const below = all.filter((one) => isNew || !(one.id === category.id || one.path.startsWith(`${category.path}/`)));
+  const submit = async () => {
+    setError(null);
+    const { name, slug, description, parent_id } = values;
+    try {
+      if (isNew) await post("/categories", { name, slug: slug || undefined, description: description || undefined, parent_id: parent_id || null }, { once: true });
+      else {
+        const changed = {};
+        if (name !== category.name) changed.name = name;
+        if (slug !== category.slug) changed.slug = slug || null;
+        if (description !== (category.description ?? "")) changed.description = description || null;
+        if (parent_id !== (category.parent_id ?? "")) changed.parent_id = parent_id || null;
+        // The version of the form, not the latest one: otherwise a change of somebody else would be lost.
+        await patch(`/categories/${category.id}`, changed, category.version);
+      }
+      note("Saved.");
+      onDone();
+    } catch (reason) {
+      setError(reason);
+      if (reason.isConflict) reload();
+    }
+  };
+  return html`<${Dialog} title=${isNew ? "New category" : `Edit ${category.name}`} onClose=${onClose}>
+    <${Form} class="form" onSubmit=${submit}>
+      <${Field} label="Name" value=${values.name} onInput=${set("name")} error=${error?.of("name")} required maxlength="100" />
+      <${Field} label="Below" value=${values.parent_id} onInput=${set("parent_id")} error=${error?.of("parent_id")} options=${[["", "(top level)"], ...below.map((one) => [one.id, one.name])]} />
+      <${Field} label="Name in URLs" value=${values.slug} onInput=${set("slug")} error=${error?.of("slug")} hint="Made from the name if empty" />
+      <${Field} label="Description" rows=${3} value=${values.description} onInput=${set("description")} error=${error?.of("description")} />
+      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this category. Close this window and open it again to see their edit.</p></div>`
+        : error && !["name", "slug", "parent_id", "description"].some((field) => error.of(field)) && html`<${Problem} error=${error} />`}
+      <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
+    <//>
+  <//>`;
+}

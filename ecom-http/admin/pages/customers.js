@@ -1,0 +1,126 @@
+import { html, useEffect, useState } from "../lib/html.js";
+import { patch, post, remove } from "../lib/api.js";
+import { may } from "../lib/session.js";
+import { useList, useRead, useRoute } from "../lib/data.js";
+import { go, href, setParams } from "../lib/router.js";
+import { money } from "../lib/format.js";
+import { Badge, Button, Card, Dialog, Field, Form, Icon, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm, note } from "../lib/ui.js";
+
+export default function Customers({ id }) {
+  return id ? html`<${Customer} id=${id} />` : html`<${List} />`;
+}
+
+const SORTS = [["", "Newest"], ["name_asc", "Name"], ["created_asc", "Oldest"]];
+const FIELDS = [["first_name", "First name", "given-name"], ["last_name", "Last name", "family-name"], ["email", "Email address", "email"], ["telephone", "Telephone", "tel"]];
+
+function List() {
+  const { query } = useRoute();
+  const text = query.get("q") ?? "";
+  const sort = query.get("sort") ?? "";
+  // An address finds one customer; anything else is the beginning of a name.
+  const customers = useList("/customers", { [text.includes("@") ? "email" : "name"]: text, sort });
+  const [isNew, setNew] = useState(false);
+  return html`
+    <${PageHead} title="Customers">
+      ${may("customers:write") && html`<${Button} kind="main" icon="plus" onClick=${() => setNew(true)}>New customer<//>`}
+    <//>
+    <div class="filters">
+      <${Field} label="Beginning of a name, or an email address" type="search" value=${text} onInput=${(q) => setParams({ q }, { replace: true })} class="wide-field" />
+      <${Segments} label="Sort" value=${sort} options=${SORTS} onChange=${(next) => setParams({ sort: next })} />
+    </div>
+    <${Problem} error=${customers.error} retry=${customers.reload} />
+    <${Card} class="plain">
+      <${Table} label="Customers" rows=${customers.rows} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "Nobody is called so." : "No customers yet."} columns=${[
+        { key: "name", label: "Name", cell: (one) => html`<a class="row-link" href=${href(`/customers/${one.id}`)}>${one.last_name}, ${one.first_name}</a><span class="sub narrow">${one.email}</span>` },
+        { key: "email", label: "Email address", narrow: false, cell: (one) => one.email },
+        { key: "telephone", label: "Telephone", narrow: false, cell: (one) => one.telephone ?? "–" },
+        { key: "since", label: "Since", align: "end", cell: (one) => html`<${When} at=${one.created_at} />` },
+      ]} />
+      <${Pager} list=${customers} what="customers" />
+    <//>
+    ${isNew && html`<${Edit} onClose=${() => setNew(false)} onDone=${(made) => go(`/customers/${made.id}`)} />`}`;
+}
+
+function Customer({ id }) {
+  const read = useRead(`/customers/${id}`);
+  const addresses = useRead(`/customers/${id}/addresses`);
+  const orders = useRead(may("orders:read") ? `/customers/${id}/orders` : null, { cursor: "", per_page: 10 });
+  const [isOpen, setOpen] = useState(false);
+  const customer = read.data;
+  if (read.error && !customer) return html`<${PageHead} title="Customer" trail=${[["Customers", "/customers"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
+  if (!customer) return html`<${PageHead} title="…" trail=${[["Customers", "/customers"]]} />`;
+  const erase = async () => {
+    if (!(await confirm("Erase all personal data of this customer?", { text: "The name, the addresses and the carts are gone for ever. The orders stay, without the buyer. This cannot be undone.", action: "Erase", danger: true }))) return;
+    if (await attempt(() => post(`/customers/${id}/erase`), "The personal data is erased.")) go("/customers");
+  };
+  const removeIt = async () => {
+    if (!(await confirm("Delete this customer?", { text: "The customer can be restored.", action: "Delete", danger: true }))) return;
+    if (await attempt(() => remove(`/customers/${id}`, customer.version), "The customer was deleted.")) go("/customers");
+  };
+  return html`
+    <${PageHead} title=${`${customer.first_name} ${customer.last_name}`} trail=${[["Customers", "/customers"]]} note=${html`Customer since <${When} at=${customer.created_at} />`}>
+      ${may("customers:erase") && html`<${Button} kind="quiet" onClick=${erase}>Erase personal data…<//>`}
+      ${may("customers:write") && html`<${Button} kind="danger" icon="trash" onClick=${removeIt}>Delete<//><${Button} kind="main" onClick=${() => setOpen(true)}>Edit<//>`}
+    <//>
+    <div class="split">
+      <div class="stack">
+        ${may("orders:read") && html`<${Card} title="Orders">
+          <${Problem} error=${orders.error} retry=${orders.reload} />
+          <${Table} label="Orders" rows=${orders.data ?? []} busy=${orders.busy && !orders.data} empty="No orders yet." columns=${[
+            { key: "number", label: "Order", cell: (order) => html`<a class="row-link" href=${href(`/orders/${order.id}`)}>${order.number}</a>` },
+            { key: "status", label: "Status", cell: (order) => html`<${Badge} of=${order.status} />` },
+            { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },
+            { key: "total", label: "Total", align: "end", cell: (order) => money(order.total, order.currency) },
+          ]} />
+          ${orders.meta?.pagination?.has_next && html`<p><a href=${href("/orders", { email: customer.email })}>All orders of this address</a></p>`}
+        <//>`}
+      </div>
+      <div class="stack">
+        <${Card} title="Contact"><dl class="facts">
+          <dt>Email</dt><dd>${customer.email}</dd>
+          <dt>Telephone</dt><dd>${customer.telephone ?? "–"}</dd>
+          ${customer.source && html`<dt>Source</dt><dd>${customer.source} <small>${customer.external_id}</small></dd>`}
+        </dl><//>
+        <${Card} title="Addresses">
+          <${Problem} error=${addresses.error} retry=${addresses.reload} />
+          ${addresses.data?.length === 0 && html`<p class="hint">No addresses yet.</p>`}
+          <ul class="stack">${addresses.data?.map((a) => html`<li key=${a.id}>${a.street} ${a.number}<br />${a.postal_code} ${a.city}<br /><small>${[a.region, a.country].filter(Boolean).join(", ")}</small></li>`)}</ul>
+        <//>
+      </div>
+    </div>
+    ${isOpen && html`<${Edit} customer=${customer} onClose=${() => setOpen(false)} onDone=${(saved) => { read.set(saved); setOpen(false); }} reload=${read.reload} />`}`;
+}
+
+function Edit({ customer, onClose, onDone, reload }) {
+  const start = () => Object.fromEntries(FIELDS.map(([name]) => [name, customer?.[name] ?? ""]));
+  const [base, setBase] = useState(start);
+  const [values, setValues] = useState(start);
+  const [error, setError] = useState(null);
+  // After a conflict the customer is read again: fields that only the other side has changed are taken over.
+  useEffect(() => {
+    const latest = start();
+    setValues((old) => Object.fromEntries(FIELDS.map(([name]) => [name, old[name] === base[name] ? latest[name] : old[name]])));
+    setBase(latest);
+  }, [customer?.version]);
+  const submit = async () => {
+    setError(null);
+    const input = Object.fromEntries(FIELDS.map(([name]) => [name, values[name] || (name === "telephone" ? null : "")]));
+    try {
+      const { data } = customer ? await patch(`/customers/${customer.id}`, input, customer.version) : await post("/customers", input, { once: true });
+      note("Saved.");
+      onDone(data);
+    } catch (reason) {
+      setError(reason);
+      if (reason.isConflict) await reload?.();
+    }
+  };
+  return html`<${Dialog} title=${customer ? "Edit the customer" : "New customer"} onClose=${onClose}>
+    <${Form} class="form" onSubmit=${submit}>
+      ${FIELDS.map(([name, label, auto]) => html`<${Field} key=${name} label=${label} value=${values[name]} autocomplete=${auto} error=${error?.of(name)} onInput=${(value) => setValues({ ...values, [name]: value })}
+        hint=${error?.isConflict && base[name] !== values[name] ? `Now stored: ${base[name] || "(empty)"}` : undefined} />`)}
+      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this customer. What they changed is shown; save again to keep yours.</p></div>`
+        : error && error.details.length === 0 && html`<${Problem} error=${error} />`}
+      <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
+    <//>
+  <//>`;
+}
