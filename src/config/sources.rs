@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 126] = [
+pub(super) const NAMES: [&str; 127] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
