@@ -32,7 +32,6 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use crate::view::Link;
 use crate::web::{CART, CartKey, Failure};
@@ -257,8 +256,8 @@ async fn load_sample(shop: &Shop) -> ecom::Result<()> {
 
 async fn run() -> Result<(), AnyError> {
     let config = ServerConfig::load()?;
-    let filter = EnvFilter::try_new(&config.log)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Dropped at the end, which writes the lines that still wait.
+    let _log = ecom::logging::start(&config.log, config.traces.as_ref())?;
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(&address).await.map_err(|e| format!("cannot listen on {address}: {e}"))?;
     let shop = config.shop_builder().build().await?;

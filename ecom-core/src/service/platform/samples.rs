@@ -16,7 +16,7 @@ use crate::health::Health;
 use crate::metrics::{self, Sample};
 use crate::paging::Paging;
 use crate::port::search::NoSearch;
-use crate::port::storage::{Connection, Repositories as _};
+use crate::port::storage::Connection;
 use crate::service::platform::job_queue::JobQueue;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
