@@ -58,6 +58,9 @@ const DENY: HeaderValue = HeaderValue::from_static("DENY");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 const NOTHING_ELSE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+/// How long a scrape of the metrics waits until its caller is known. Prometheus gives up after 10 s by default, of which
+/// the page may take six.
+const SCRAPE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The layer that puts [`Front`] around a router.
 #[derive(Clone)]
@@ -163,7 +166,12 @@ where
                     return ready.limited(request, frame, limit).await;
                 }
             }
-            match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
+            let known = if is_of_metrics(&request) {
+                guard(soon(frame.app.shop.auth().authenticate(&credential)), &frame.app).await
+            } else {
+                guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await
+            };
+            match known {
                 Ok(Ok(principal)) => {
                     remember_reader(&request, &frame.app, &credential, &principal);
                     request.extensions_mut().insert(principal);
@@ -386,6 +394,12 @@ async fn within<T>(limit: Duration, value: impl Future<Output = T>) -> ApiResult
             Err(error.into())
         }
     }
+}
+
+/// Waits for a value for a scrape of the metrics, which must end although a database hangs.
+async fn soon<T>(value: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let found = tokio::time::timeout(SCRAPE_LIMIT, value).await;
+    found.unwrap_or_else(|elapsed| Err(Error::unavailable(Dependency::Database, elapsed)))
 }
 
 struct LogLine {
