@@ -21,8 +21,9 @@ use crate::service::platform::job_queue::JobQueue;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
-/// A consumer whose lease ended longer ago than this is at work no longer.
-const GONE_AFTER: Duration = Duration::from_secs(600);
+/// A consumer whose lease ended longer ago than this is at work no longer. The alert of its lag fires ten minutes after
+/// its end, so it is shown for longer.
+const GONE_AFTER: Duration = Duration::from_secs(1_800);
 /// The maximum number of webhooks that are counted by their state.
 const WEBHOOKS: u32 = 1_000;
 /// The states of jobs that are counted. Those of the other states are history.
@@ -62,8 +63,8 @@ pub(crate) fn of_health(health: &Health) -> Vec<Sample> {
 /// Returns what the database and the indices know. It leaves out what cannot be read within `limit`.
 pub(crate) async fn of_state(cx: &Arc<Context>, limit: Duration) -> Vec<Sample> {
     let (mut samples, mut head) = (Vec::new(), None);
-    match tokio::time::timeout(limit, of_database(cx, &mut samples)).await {
-        Ok(Ok(found)) => head = Some(found),
+    match tokio::time::timeout(limit, of_database(cx, &mut samples, &mut head)).await {
+        Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(error = %WithCauses(&error), "the metrics lack the state of the shop"),
         Err(_) => tracing::debug!("the metrics lack a part of the state of the shop, which took too long to read"),
     }
@@ -77,10 +78,12 @@ pub(crate) async fn of_state(cx: &Arc<Context>, limit: Duration) -> Vec<Sample> 
     samples
 }
 
-/// Adds the lag of the consumers of the outbox, the jobs and the webhooks, and returns the end of the outbox.
-async fn of_database(cx: &Arc<Context>, samples: &mut Vec<Sample>) -> Result<OutboxPosition> {
+/// Adds the lag of the consumers of the outbox, the jobs and the webhooks. It sets the end of the outbox first, because
+/// the lag of the indices needs nothing else.
+async fn of_database(cx: &Arc<Context>, samples: &mut Vec<Sample>, end: &mut Option<OutboxPosition>) -> Result<()> {
     // The events that have committed get their positions first, so that all of them count.
     let head = EventLog::new(cx, Principal::system()).head().await?;
+    *end = Some(head);
     let mut db = cx.storage.connect().await?;
     let now = cx.now();
     let cursors = db.outbox().cursors(now - GONE_AFTER).await?;
@@ -95,7 +98,7 @@ async fn of_database(cx: &Arc<Context>, samples: &mut Vec<Sample>) -> Result<Out
     samples.extend(of_jobs(cx.queues.all().iter().map(JobQueue::kind), &tally, known));
     let webhooks = db.webhooks().list(&Paging::first(WEBHOOKS)).await?;
     samples.extend(of_webhooks(&webhooks.items));
-    Ok(head)
+    Ok(())
 }
 
 /// Adds the lag of the indices.
