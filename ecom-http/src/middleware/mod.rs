@@ -58,8 +58,8 @@ const DENY: HeaderValue = HeaderValue::from_static("DENY");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 const NOTHING_ELSE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-/// How long a scrape of the metrics waits until its caller is known. Prometheus gives up after 10 s by default, of which
-/// the page may take six.
+/// How long a scrape of the metrics waits until its caller is known. Prometheus gives up after 10 s by default, and the
+/// page may take six.
 const SCRAPE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The layer that puts [`Front`] around a router.
