@@ -318,7 +318,7 @@ async fn serve(
     say!("Look at");
     for (is_there, path, what) in [
         (true, "/".to_owned(), "everything there is"),
-        (cfg!(feature = "admin"), "/admin".to_owned(), "the shop, for its staff"),
+        (cfg!(feature = "admin") && config.http.admin_page, "/admin".to_owned(), "the shop, for its staff"),
         (true, "/docs".to_owned(), "the API, to try"),
         (true, "/redoc".to_owned(), "the API, to read"),
         (catalog, format!("{api}/products?include=filters"), "products"),
