@@ -154,6 +154,16 @@ fn r20_a_shopper_buys_in_the_storefront_and_a_double_click_places_one_order() {
         let (mut storefront, address) = start(dir.path());
         let mut browser = Browser::new(&address);
         browse(&browser).await;
+        // As the reference server stores an upload.
+        let uploaded = format!("media/{}", "a0".repeat(32));
+        std::fs::create_dir_all(dir.path().join(&uploaded)).unwrap();
+        std::fs::write(dir.path().join(&uploaded).join("640.jpg"), "an upload").unwrap();
+        let file = browser.get(&format!("/{uploaded}/640.jpg")).await;
+        assert_eq!((file.status, file.headers["content-type"].to_str().unwrap()), (200, "image/jpeg"));
+        assert_eq!(file.text, "an upload");
+        for absent in [format!("/{uploaded}/320.jpg"), "/media/..%2fecom.db".to_owned()] {
+            assert_eq!(browser.get(&absent).await.status, 404, "{absent}");
+        }
         let cart = fill_cart(&mut browser).await;
 
         let mut form = vec![
