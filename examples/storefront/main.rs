@@ -83,8 +83,8 @@ const SECURITY: [(&str, &str); 3] = [
     ("referrer-policy", "same-origin"),
 ];
 
-/// The largest form, in bytes.
-const BODY_LIMIT: usize = 16 * 1024;
+/// The largest form, in bytes: the one with the new prices of a cart of 500 lines has some 30 KiB.
+const BODY_LIMIT: usize = 64 * 1024;
 /// How many forms an address may send.
 const FORMS: Quota = Quota::new(120, Duration::from_secs(60));
 
