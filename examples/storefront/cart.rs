@@ -72,6 +72,8 @@ struct Input {
 struct CheckoutPage {
     /// The cart, which the form names, so that a second submission finds the order of the first one.
     cart: String,
+    /// The version of the cart that the page shows.
+    version: i64,
     rows: Vec<Row>,
     subtotal: Option<String>,
     buyer: Vec<Input>,
@@ -188,6 +190,7 @@ impl Storefront {
     ) -> Result<Html<String>, Failure> {
         let page = CheckoutPage {
             cart: key.id.to_string(),
+            version: cart.cart.audit.version,
             rows: self.rows(cart).await?,
             subtotal: cart.subtotal.map(price),
             buyer: inputs(&BUYER, form, errors),
@@ -333,6 +336,11 @@ pub async fn place(State(site): Site, headers: HeaderMap, body: String) -> Resul
         let to = ordered.map_or_else(|| "/cart?notice=changed".to_owned(), |key| format!("/order/{}", key.id));
         return Ok(Redirect::to(&to).into_response());
     };
+    // The shopper orders what the page has shown, also if another page has changed the cart since.
+    let open = site.cart(&headers).await?;
+    if open.is_some_and(|(_, cart)| cart.cart.audit.version.to_string() != form.get("version")) {
+        return Ok(Redirect::to("/cart?notice=changed").into_response());
+    }
     // On the heap, because the future is large.
     let placed = Box::pin(site.browser().orders().checkout(key.id, &key.access, &order_of(&form))).await;
     let errors = match placed {
