@@ -122,6 +122,10 @@ async fn file(
     let mut response = if is_known(headers.get(IF_NONE_MATCH), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
+        let Ok(_place) = app.files.try_acquire() else {
+            let message = "too many images are being read at the moment; try again";
+            return Err(ApiError::new(ErrorCode::Unavailable, message));
+        };
         let content = app.shop.media().read(&name).await?.ok_or_else(not_found)?;
         let mut response = Response::new(Body::from(content));
         let content_type = HeaderValue::from_static(name.format().content_type());
