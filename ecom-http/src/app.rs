@@ -176,6 +176,9 @@ pub(crate) struct App {
     pub page: metrics::Page,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,
+    /// A permit for each file of an image that may still be read: half of the requests, so that a store that does not
+    /// answer leaves the others to the API.
+    pub files: Semaphore,
     /// A permit for each live client that may still come.
     pub live: Arc<Semaphore>,
     /// A permit for each live client that may still come without a login. Such a client needs one of both.
@@ -185,6 +188,7 @@ pub(crate) struct App {
 impl App {
     pub fn new(shop: Shop, config: HttpConfig, admission: Admission) -> Self {
         let places = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
+        let files = Semaphore::new(config.max_requests.div_ceil(2).min(Semaphore::MAX_PERMITS));
         let live = Arc::new(Semaphore::new(config.live_clients.min(Semaphore::MAX_PERMITS)));
         let half = config.live_clients.div_ceil(2).min(Semaphore::MAX_PERMITS);
         let live_strangers = Arc::new(Semaphore::new(half));
@@ -196,6 +200,7 @@ impl App {
             page: metrics::Page::new(config.metrics),
             config,
             places,
+            files,
             live,
             live_strangers,
         }

@@ -6,18 +6,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ecom_core::{Error, FieldCode, Result};
 use http_body_util::BodyExt as _;
-use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::path::Path;
+use object_store::{ClientOptions, RetryConfig};
 use url::Url;
 
 /// The time limit of a call, which may send some megabytes.
 const CALL: Duration = Duration::from_secs(30);
 /// The time limit of a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// For how long a call is repeated. The default of `object_store` is three minutes, for which an upload would wait.
+const REPEATED: Duration = Duration::from_secs(10);
 
 /// Opens the bucket of an `s3` URL, and returns it with the prefix of all files.
 pub(crate) fn open(url: &str) -> Result<(AmazonS3, Path)> {
@@ -28,7 +30,8 @@ pub(crate) fn open(url: &str) -> Result<(AmazonS3, Path)> {
         let text = percent_encoding::percent_decode_str(text).decode_utf8();
         text.map(String::from).map_err(|_| bad("must be UTF-8"))
     };
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_http_connector(Connector);
+    let retry = RetryConfig { max_retries: 3, retry_timeout: REPEATED, ..RetryConfig::default() };
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry).with_http_connector(Connector);
     match (url.username(), url.password()) {
         ("", None) => {}
         (key, Some(secret)) if !key.is_empty() => {

@@ -151,7 +151,8 @@ impl MediaStore for ObjectMediaStore {
 
     async fn ping(&self) -> Result<()> {
         let options = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(&Path::from("ping"), options).await {
+        // Below the prefix, because a key may be for these objects only.
+        match self.store.get_opts(&self.prefix.clone().join("ping"), options).await {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(unavailable(error)),
         }

@@ -36,6 +36,8 @@ struct Row {
     tint: u32,
     quantity: i64,
     price: String,
+    /// The price as a form sends it back, such as `149.00 USD`.
+    seen: String,
     total: Option<String>,
     /// What keeps the line from being ordered, in words.
     problem: Option<String>,
@@ -70,6 +72,8 @@ struct Input {
 struct CheckoutPage {
     /// The cart, which the form names, so that a second submission finds the order of the first one.
     cart: String,
+    /// The version of the cart that the page shows.
+    version: i64,
     rows: Vec<Row>,
     subtotal: Option<String>,
     buyer: Vec<Input>,
@@ -138,6 +142,7 @@ impl Row {
             tint: product.map_or(0, tint),
             quantity: line.line.quantity,
             price: price(line.unit_price),
+            seen: line.unit_price.to_string(),
             total: line.line_total.map(price),
             problem,
             price_changed: line.price_changed,
@@ -185,6 +190,7 @@ impl Storefront {
     ) -> Result<Html<String>, Failure> {
         let page = CheckoutPage {
             cart: key.id.to_string(),
+            version: cart.cart.audit.version,
             rows: self.rows(cart).await?,
             subtotal: cart.subtotal.map(price),
             buyer: inputs(&BUYER, form, errors),
@@ -285,17 +291,23 @@ pub async fn change(
     }
 }
 
-/// Accepts the new prices that the page of the cart has shown. If a price has changed again, the shopper sees the cart
-/// once more.
-pub async fn accept_prices(State(site): Site, headers: HeaderMap) -> Result<Redirect, Failure> {
+/// Accepts the new prices that the page of the cart has shown, which the form sends. If a price has changed again, the
+/// shopper sees the cart once more.
+pub async fn accept_prices(State(site): Site, headers: HeaderMap, body: String) -> Result<Redirect, Failure> {
+    let form = Fields::of(&body);
     let Some((key, cart)) = site.cart(&headers).await? else { return Ok(Redirect::to("/cart?notice=changed")) };
     let carts = site.browser().carts();
     let changed: Vec<&PricedLine> = cart.lines.iter().filter(|line| line.price_changed).collect();
     for line in changed {
-        let patch = CartLinePatch::confirm(line.unit_price);
+        let Ok(seen) = form.get(&format!("price-{}", line.line.id)).parse::<Money>() else {
+            return Ok(Redirect::to("/cart?notice=changed"));
+        };
+        let patch = CartLinePatch::confirm(seen);
         match carts.change_line(key.id, &key.access, ExpectedVersion::Unspecified, line.line.id, &patch).await {
             Ok(_) => {}
-            Err(Error::NotFound { .. } | Error::Conflict(_)) => return Ok(Redirect::to("/cart?notice=changed")),
+            Err(Error::NotFound { .. } | Error::Conflict(_) | Error::Validation(_)) => {
+                return Ok(Redirect::to("/cart?notice=changed"));
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -324,6 +336,11 @@ pub async fn place(State(site): Site, headers: HeaderMap, body: String) -> Resul
         let to = ordered.map_or_else(|| "/cart?notice=changed".to_owned(), |key| format!("/order/{}", key.id));
         return Ok(Redirect::to(&to).into_response());
     };
+    // The shopper orders what the page has shown, also if another page has changed the cart since.
+    let open = site.cart(&headers).await?;
+    if open.is_some_and(|(_, cart)| cart.cart.audit.version.to_string() != form.get("version")) {
+        return Ok(Redirect::to("/cart?notice=changed").into_response());
+    }
     // On the heap, because the future is large.
     let placed = Box::pin(site.browser().orders().checkout(key.id, &key.access, &order_of(&form))).await;
     let errors = match placed {

@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use ecom::access::Principal;
-use ecom::catalog::{ImportOptions, ProductListQuery};
+use ecom::catalog::{ImportOptions, MediaFile, ProductListQuery};
 use ecom::config::ServerConfig;
 use ecom::paging::Paging;
 use ecom::port::{Quota, RateKey};
@@ -83,8 +83,8 @@ const SECURITY: [(&str, &str); 3] = [
     ("referrer-policy", "same-origin"),
 ];
 
-/// The largest form, in bytes.
-const BODY_LIMIT: usize = 16 * 1024;
+/// The largest form, in bytes: the one with the new prices of a cart of 500 lines has some 30 KiB.
+const BODY_LIMIT: usize = 64 * 1024;
 /// How many forms an address may send.
 const FORMS: Quota = Quota::new(120, Duration::from_secs(60));
 
@@ -216,6 +216,19 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse + use<> {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=300")], text)
 }
 
+/// A file of an uploaded image, at the URL that products name by default. A file with a name never changes.
+async fn media(State(site): Site, Path(name): Path<String>) -> Result<Response, Failure> {
+    let file = MediaFile::parse(&name).ok_or_else(Failure::no_page)?;
+    let found = match site.browser().media().read(&file).await {
+        // The shop takes no uploads.
+        Err(ecom::Error::Unsupported { .. }) => None,
+        found => found?,
+    };
+    let content = found.ok_or_else(Failure::no_page)?;
+    let kind = file.format().content_type();
+    Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=31536000, immutable")], content).into_response())
+}
+
 fn router(site: Arc<Storefront>) -> Router {
     Router::new()
         .route("/", get(pages::home))
@@ -229,6 +242,7 @@ fn router(site: Arc<Storefront>) -> Router {
         .route("/checkout", get(cart::checkout).post(cart::place))
         .route("/order", get(order::ask).post(order::find))
         .route("/order/{cart}", get(order::show))
+        .route("/media/{*file}", get(media))
         .route("/assets/style.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
         .route("/assets/script.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/assets/icon.svg", get(|| async { asset("image/svg+xml", ICON) }))

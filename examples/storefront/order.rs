@@ -129,10 +129,13 @@ pub async fn find(
     let form = Fields::of(&body);
     let (id, number, email) = (form.get("id"), form.get("number"), form.get("email"));
     site.count("storefront.find", &peer.ip().to_string(), TRIES).await?;
-    site.count("storefront.find.order", &format!("{id} {number}"), TRIES).await?;
+    let named = id.parse::<OrderId>();
+    // Only what leads to the order, so that a try with another value in the other field counts for the same order.
+    let order = named.as_ref().map_or_else(|_| number.to_lowercase(), OrderId::to_string);
+    site.count("storefront.find.order", &order, TRIES).await?;
     // A guest has no permission to read orders by number. The storefront, which has it, compares the address.
     let orders = site.shop.orders();
-    let found = match id.parse::<OrderId>() {
+    let found = match named {
         Ok(id) => orders.get(id, IncludeDeleted::No).await,
         Err(_) => orders.get_by_number(number, IncludeDeleted::No).await,
     };

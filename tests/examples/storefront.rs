@@ -123,8 +123,8 @@ async fn browse(browser: &Browser) {
     assert!(!injected.contains("<script>alert"), "texts are escaped");
 }
 
-/// Adds two headphones to the cart, and returns the fields of the form of the checkout.
-async fn fill_cart(browser: &mut Browser) -> String {
+/// Adds two headphones to the cart, and returns the cart and the version that the form of the checkout names.
+async fn fill_cart(browser: &mut Browser) -> (String, String) {
     let page = browser.get("/p/halcyon-over-ear-wireless-headphones").await.text;
     let sku = between(&page, r#"name="sku" value=""#, "\"");
     let price = format!("price-{sku}");
@@ -144,7 +144,8 @@ async fn fill_cart(browser: &mut Browser) -> String {
     assert_eq!((added.status, added.location()), (303, "/cart?notice=added"));
     assert!(browser.get("/cart").await.text.contains("Subtotal <strong>$298.00</strong>"));
     let checkout = browser.get("/checkout").await.text;
-    between(&checkout, r#"name="cart" value=""#, "\"").to_owned()
+    let named = |name: &str| between(&checkout, &format!(r#"name="{name}" value=""#), "\"").to_owned();
+    (named("cart"), named("version"))
 }
 
 #[test]
@@ -154,10 +155,21 @@ fn r20_a_shopper_buys_in_the_storefront_and_a_double_click_places_one_order() {
         let (mut storefront, address) = start(dir.path());
         let mut browser = Browser::new(&address);
         browse(&browser).await;
-        let cart = fill_cart(&mut browser).await;
+        // As the reference server stores an upload.
+        let uploaded = format!("media/{}", "a0".repeat(32));
+        std::fs::create_dir_all(dir.path().join(&uploaded)).unwrap();
+        std::fs::write(dir.path().join(&uploaded).join("640.jpg"), "an upload").unwrap();
+        let file = browser.get(&format!("/{uploaded}/640.jpg")).await;
+        assert_eq!((file.status, file.headers["content-type"].to_str().unwrap()), (200, "image/jpeg"));
+        assert_eq!(file.text, "an upload");
+        for absent in [format!("/{uploaded}/320.jpg"), "/media/..%2fecom.db".to_owned()] {
+            assert_eq!(browser.get(&absent).await.status, 404, "{absent}");
+        }
+        let (cart, version) = fill_cart(&mut browser).await;
 
         let mut form = vec![
             ("cart", cart.as_str()),
+            ("version", version.as_str()),
             ("first_name", "Ada"),
             ("last_name", "Lovelace"),
             ("email", "ada@example.com"),
@@ -169,6 +181,11 @@ fn r20_a_shopper_buys_in_the_storefront_and_a_double_click_places_one_order() {
         assert!(incomplete.text.contains(r#"id="street-error""#), "{}", incomplete.text);
 
         form.push(("street", "Ockham Lane"));
+        // Another page of the browser has changed the cart since.
+        let mut older = form.clone();
+        older[1].1 = "0";
+        let refused = browser.post("/checkout", &older).await;
+        assert_eq!((refused.status, refused.location()), (303, "/cart?notice=changed"));
         let submit = || answer(browser.form("/checkout", &form).header(ORIGIN, &browser.origin));
         let (first, second) = tokio::join!(submit(), submit());
         let order = format!("/order/{cart}");

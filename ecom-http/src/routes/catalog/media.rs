@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use ecom_core::access::Permission;
 use ecom_core::catalog::{ImageFormat, MediaFile, Product};
 use ecom_core::id::ProductId;
 use ecom_core::{ErrorCode, FieldCode};
@@ -21,7 +23,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::is_known;
 use crate::extract::{ById, IfMatchHeader, Numbers, Query, Received, Version};
 use crate::idempotency::Post;
-use crate::resource::Write;
+use crate::resource::{Write, principal};
 
 /// The path of the files, which does not begin with the prefix of the API.
 pub(crate) const FILES: &str = "/media";
@@ -62,6 +64,18 @@ impl Received for ImageBody {
     }
 }
 
+/// A caller who may upload images. It is extracted before the body, so that nobody else's images are read.
+pub(crate) struct Uploader;
+
+impl FromRequestParts<Arc<App>> for Uploader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        principal(parts, app).require(Permission::ProductsWrite)?;
+        Ok(Self)
+    }
+}
+
 /// The parameters of an image.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -91,6 +105,7 @@ pub(crate) struct ImageParams {
 )]
 pub(crate) async fn add_image(
     w: Write<ProductId>,
+    _: Uploader,
     Query((version, numbers, params)): Query<(Version, Numbers, ImageParams)>,
     Post { body: ImageBody(content), keyed }: Post<ImageBody>,
 ) -> ApiResult {
@@ -122,6 +137,10 @@ async fn file(
     let mut response = if is_known(headers.get(IF_NONE_MATCH), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
+        let Ok(_place) = app.files.try_acquire() else {
+            let message = "too many images are being read at the moment; try again";
+            return Err(ApiError::new(ErrorCode::Unavailable, message));
+        };
         let content = app.shop.media().read(&name).await?.ok_or_else(not_found)?;
         let mut response = Response::new(Body::from(content));
         let content_type = HeaderValue::from_static(name.format().content_type());
