@@ -104,7 +104,9 @@ function Browse() {
   const page = Number(query.get("page") ?? 1);
 
   const found = useRead(isSearch ? "/products/search" : null, { q, ...filters, sort, facets: "all", highlight: true, page, per_page: 25 });
-  const listing = useList(isSearch ? null : "/products", { ...filters, status, sort, include: "filters" });
+  const listing = useList(isSearch ? null : "/products", { ...filters, status, sort });
+  // The counts of the filters take longer than a page of a large catalog, so the page does not wait for them.
+  const counts = useRead(isSearch ? null : "/products", { ...filters, status, include: "filters", per_page: 1, cursor: "" });
   const read = isSearch ? found : listing;
   const search = isSearch ? found.meta?.search : undefined;
   const rows = read.data ?? [];
@@ -135,7 +137,7 @@ function Browse() {
         first: page > 1 ? () => setParams({}) : undefined,
       }
     : listing;
-  const facets = search?.facets ?? facetsOf(listing.meta?.filters);
+  const facets = search?.facets ?? facetsOf(counts.meta?.filters);
   const lastFacets = useRef(null);
   if (facets) lastFacets.current = facets;
 

@@ -76,11 +76,19 @@ function useSetting(path, name, onSaved) {
       setTheirs((await get(path)).data);
     }
   };
+  // The entries of the other side, and those of this one that it lacks.
+  const combine = () => {
+    const isTheirs = (mine) => theirs[name].some((other) => JSON.stringify(other) === JSON.stringify(mine));
+    read.set(theirs);
+    setDraft([...theirs[name], ...draft.filter((mine) => !isTheirs(mine))]);
+    setVersion(theirs.version);
+    setTheirs(null);
+  };
   const bar = html`
     ${theirs && html`<div class="banner warn" role="alert"><${Icon} name="alert" />
       <p class="grow"><b>Somebody else has saved these settings</b> <${When} at=${theirs.updated_at} />: ${number(theirs[name].length)} entries there, ${number(draft.length)} here.</p>
       <${Button} small onClick=${() => show(theirs)}>Use theirs<//>
-      <${Button} small onClick=${() => setDraft([...theirs[name], ...draft.filter((mine) => !theirs[name].some((other) => JSON.stringify(other) === JSON.stringify(mine)))]) || setVersion(theirs.version) || setTheirs(null)}>Combine both<//>
+      <${Button} small onClick=${combine}>Combine both<//>
       <${Button} small onClick=${() => save(theirs.version)}>Keep mine<//></div>`}
     <${Problem} error=${error && error.details.length === 0 ? error : null} />
     ${isDirty && canWrite && html`<div class="savebar" role="status"><p><b>Not saved yet</b></p><${Button} onClick=${() => { setError(null); show(read.data); }}>Discard<//><${Button} kind="main" onClick=${() => save()}>Save<//></div>`}`;
