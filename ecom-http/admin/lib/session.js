@@ -70,6 +70,8 @@ async function auth(path, json) {
     method: "POST",
     headers: { "content-type": "application/json", "x-requested-with": "ecom-admin" },
     body: JSON.stringify(json),
+  }).catch(() => {
+    throw new ApiError(0);
   });
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
   if (!response.ok) throw new ApiError(response.status, answer, Number(response.headers.get("retry-after")) || undefined);
@@ -153,6 +155,8 @@ export async function logout() {
     if (kind === "cookie") await auth("logout", {});
   } finally {
     localStorage.removeItem(COOKIE);
+    // Edits that were not saved are not for whoever logs in next.
+    Object.keys(sessionStorage).filter((key) => key.startsWith("ecom-admin.draft.")).forEach((key) => sessionStorage.removeItem(key));
     tabs.postMessage({ kind: "ended", family: family(token) });
     ended();
   }
