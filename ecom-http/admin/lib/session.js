@@ -115,10 +115,11 @@ credentials.renew = async () => {
 
 /** Reads who the caller is and what it may do. */
 async function identify() {
-  const caller = (await get("/permissions")).data;
-  if (caller.anonymous && caller.permissions.length === 0) return false;
+  // Before both requests, so that neither is sent with a token that has expired.
+  await credentials.header();
   const isUser = session && session.kind !== "key";
-  const user = isUser ? (await get("/auth/me")).data : null;
+  const [{ data: caller }, { data: user }] = await Promise.all([get("/permissions"), isUser ? get("/auth/me") : { data: null }]);
+  if (caller.anonymous && caller.permissions.length === 0) return false;
   me.value = { ...caller, user, kind: session?.kind ?? "open" };
   return true;
 }
