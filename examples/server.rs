@@ -4,31 +4,29 @@
 //! and listens on 127.0.0.1:8000. The first start prints an API key that may do everything. `-- --import FILE` loads a
 //! file of products, categories, customers or carts instead of the sample. `-- --demo` adds customers and some weeks of
 //! orders to a shop without orders. `-- audit` checks stock and amounts, and ends with status 1 if something is wrong.
-//! `-- move-search --to URL` moves to another search engine while servers go on. `ecom::config` describes the settings.
+//! `-- move-search --to URL` moves to another search engine while servers go on. `-- migrate` brings the schema of the
+//! database up to this release, `-- migrate --check` looks at it, and `-- smoke URL` checks a running server from
+//! outside. `-- --only catalog,search` has the routes of some areas only. `ecom::config` describes the settings.
 //! At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then stops. A second signal ends it at once,
 //! unless it comes within a second of the first.
 
 use std::error::Error;
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use ecom::access::Secret;
 use ecom::catalog::{ImportKind, ImportOptions, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
 use ecom::common::IncludeDeleted;
-use ecom::config::{LogFormat, ServerConfig};
+use ecom::config::ServerConfig;
 use ecom::paging::Paging;
 use ecom::platform::AuditFinding;
 use ecom::{Shop, WithCauses};
+use ecom_http::RouteGroup;
 use tokio::net::TcpListener;
-#[cfg(unix)]
-use tokio::signal::unix;
 use tokio::sync::watch;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 
 /// Prints to standard output, which may be closed.
 macro_rules! say {
@@ -41,8 +39,16 @@ mod admin_key;
 mod demo;
 #[path = "server/import.rs"]
 mod import;
+#[path = "server/migrate.rs"]
+mod migrate;
 #[path = "server/move_search.rs"]
 mod move_search;
+#[path = "server/pictures.rs"]
+mod pictures;
+#[path = "server/signals.rs"]
+mod signals;
+#[path = "server/smoke.rs"]
+mod smoke;
 
 const SAMPLE_CATEGORIES: &str = include_str!("../sample/categories.json");
 const SAMPLE_PRODUCTS: &str = include_str!("../sample/products.ndjson");
@@ -79,8 +85,21 @@ struct Arguments {
     /// Add customers and six weeks of orders, which end yesterday, to a shop without orders.
     #[arg(long)]
     demo: bool,
+    /// Have the routes of these areas or resources only (ECOM_ONLY), so that areas run as services of their own.
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
+    only: Vec<RouteGroup>,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+impl Arguments {
+    /// Returns the status with which the program ends after an error.
+    fn failure(&self) -> ExitCode {
+        match &self.command {
+            Some(Command::Migrate(options)) => options.failure(),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -94,35 +113,54 @@ enum Command {
     /// Runs beside servers on the same database, which use the old engine until they are restarted. If the new engine
     /// is not good enough, it ends with status 1 and leaves SEARCH_URL as it is.
     MoveSearch(move_search::MoveSearch),
+    /// Bring the schema of the database up to this release, and end.
+    ///
+    /// Servers do so when they start, unless ECOM_MIGRATE is false. Servers of the release before go on meanwhile.
+    Migrate(migrate::Migrate),
+    /// Check a running server from outside: health, a read, a search, and a write that is undone.
+    ///
+    /// Says what is wrong, and ends with status 1 if anything is. It needs no settings.
+    Smoke(smoke::Smoke),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(run(Arguments::parse())).await {
+    let arguments = Arguments::parse();
+    let failure = arguments.failure();
+    match Box::pin(run(arguments)).await {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}", WithCauses(&*error));
-            ExitCode::FAILURE
+            failure
         }
     }
 }
 
+/// Returns the status of a check.
+fn status(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let config = ServerConfig::load()?;
-    // Dropped at the end, which writes what is still in the buffer.
-    let _log = start_log(&config)?;
+    if let Some(Command::Smoke(options)) = &arguments.command {
+        return smoke::run(options).await.map(status);
+    }
+    let mut config = ServerConfig::load()?;
+    if !arguments.only.is_empty() {
+        config.http.route_groups.clone_from(&arguments.only);
+    }
+    // Dropped at the end, which writes the lines and sends the spans that still wait.
+    let _log = ecom::logging::start(&config.log, config.traces.as_ref())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     match &arguments.command {
         Some(Command::Audit) => return audit(&config).await,
-        Some(Command::MoveSearch(options)) => {
-            let is_good = move_search::run(&config, options).await?;
-            return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-        None => {}
+        Some(Command::MoveSearch(options)) => return move_search::run(&config, options).await.map(status),
+        Some(Command::Migrate(options)) => return migrate::run(&config, options).await,
+        Some(Command::Smoke(_)) | None => {}
     }
-    let mut stopped = stop_signal()?;
+    let mut stopped = signals::stop_signal()?;
     // Before the import, so that a port that is in use is reported at once.
     let listener = if arguments.exit { None } else { Some(listen(&config).await?) };
     let shop = config.shop_builder().build().await?;
@@ -150,127 +188,13 @@ async fn audit(config: &ServerConfig) -> Result<ExitCode> {
         say!("{entity} {id}: {message}");
     }
     say!("{} SKUs and {} orders checked, {} findings", report.skus, report.orders, report.findings.len());
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(status(report.is_clean()))
 }
 
 async fn listen(config: &ServerConfig) -> Result<TcpListener> {
     let (host, port) = (config.host.as_str(), config.port);
     let bound = TcpListener::bind((host, port)).await;
     bound.map_err(|e| format!("cannot listen on {host}:{port} ({e}); set ECOM_LISTEN or PORT").into())
-}
-
-/// How many lines of the log wait to be written at most.
-const LOG_LINES: usize = 50_000;
-/// How long its thread lets lines gather after it has written all that there were.
-const LOG_PAUSE: Duration = Duration::from_millis(5);
-/// How often the lines that were dropped are counted.
-const DROPPED_EVERY: Duration = Duration::from_secs(10);
-
-/// A writer that pauses after it was flushed, which the thread of the log does when no line is waiting. Without the
-/// pause, that thread would wait for the next line, and each request would have to wake it.
-struct Paced<W>(W);
-
-impl<W: Write> Write for Paced<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()?;
-        std::thread::sleep(LOG_PAUSE);
-        Ok(())
-    }
-}
-
-/// Logs go to standard error. A thread of its own writes them, so that no request waits for a slow terminal or a full
-/// pipe. If too many lines wait, further ones are dropped, and a line says how many.
-fn start_log(config: &ServerConfig) -> Result<WorkerGuard> {
-    // Tantivy warns of merges that a later commit made obsolete, which needs no action; a directive can turn the
-    // warning on.
-    let filter = EnvFilter::try_new(format!("tantivy=error,{}", config.log)).map_err(|e| format!("ECOM_LOG: {e}"))?;
-    let stderr = Paced(BufWriter::with_capacity(1 << 16, std::io::stderr()));
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).thread_name("log").finish(stderr);
-    let dropped = writer.error_counter();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match config.log_format {
-        LogFormat::Pretty => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
-        other => return Err(format!("ECOM_LOG_FORMAT: this server does not write {other:?}").into()),
-    }
-    tokio::spawn(async move {
-        let mut known = 0;
-        loop {
-            tokio::time::sleep(DROPPED_EVERY).await;
-            let total = dropped.dropped_lines();
-            if total > known {
-                let lines = total - known;
-                tracing::warn!(lines, total, "log lines were dropped: standard error is read too slowly");
-                known = total;
-            }
-        }
-    });
-    Ok(guard)
-}
-
-/// The signals that stop the server.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: unix::Signal,
-    #[cfg(unix)]
-    terminate: unix::Signal,
-    #[cfg(unix)]
-    hang_up: unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            interrupt: unix::signal(unix::SignalKind::interrupt())?,
-            #[cfg(unix)]
-            terminate: unix::signal(unix::SignalKind::terminate())?,
-            #[cfg(unix)]
-            hang_up: unix::signal(unix::SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-    }
-}
-
-/// A second signal that comes this soon after the first is part of it: a supervisor may signal the process and its
-/// group, and a terminal and a script may both do.
-const ONE_STOP: Duration = Duration::from_secs(1);
-
-/// Becomes true at the first signal. A second one ends the process, unless it comes within [`ONE_STOP`].
-fn stop_signal() -> Result<watch::Receiver<bool>> {
-    let (stop, stopped) = watch::channel(false);
-    let mut signals = Signals::listen()?;
-    tokio::spawn(async move {
-        signals.next().await;
-        // Kept until the process ends, so that its receivers wait for a signal and nothing else wakes them.
-        let _ = stop.send(true);
-        let first = Instant::now();
-        loop {
-            signals.next().await;
-            if first.elapsed() >= ONE_STOP {
-                break;
-            }
-        }
-        let _ = writeln!(std::io::stderr(), "error: stopped by a second signal; open requests were not answered");
-        std::process::exit(1);
-    });
-    Ok(stopped)
 }
 
 /// Loads the files of `--import`, or the sample if the shop is empty and has no feeds, and then the demo data.
@@ -377,7 +301,7 @@ async fn serve(
 ) -> Result<()> {
     let address = listener.local_addr()?;
     let api = &config.http.api_prefix;
-    let app = ecom_http::router(shop.clone(), config.http.clone());
+    let app = ecom_http::router(shop.clone(), config.http.clone()).merge(pictures::router());
     let background = shop.start();
     say!("ecom {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
     say!("  database  {}", config.database_url.shown());
@@ -385,19 +309,26 @@ async fn serve(
     say!("  cache     {}", config.cache_url.shown());
     say!("  limits    {}", limits_shown(shop, config));
     say!("  access    {}", access_shown(config));
+    let has = |group| config.http.route_groups.contains(&group);
+    if !RouteGroup::AREAS.into_iter().all(has) {
+        let groups: Vec<&str> = config.http.route_groups.iter().map(|group| group.name()).collect();
+        say!("  routes    {} only", groups.join(", "));
+    }
+    let (catalog, search) = (has(RouteGroup::CATALOG), has(RouteGroup::SEARCH));
     say!("Look at");
-    for (path, what) in [
-        ("/".to_owned(), "everything there is"),
-        #[cfg(feature = "admin")]
-        ("/admin".to_owned(), "the shop, for its staff"),
-        ("/docs".to_owned(), "the API, to try"),
-        ("/redoc".to_owned(), "the API, to read"),
-        (format!("{api}/products?include=filters"), "products"),
-        (format!("{api}/categories/tree"), "categories"),
-        (format!("{api}/products/search?q=hedphones&sort=price_asc"), "a search, with a typing error"),
-        ("/health".to_owned(), "health"),
+    for (is_there, path, what) in [
+        (true, "/".to_owned(), "everything there is"),
+        (cfg!(feature = "admin"), "/admin".to_owned(), "the shop, for its staff"),
+        (true, "/docs".to_owned(), "the API, to try"),
+        (true, "/redoc".to_owned(), "the API, to read"),
+        (catalog, format!("{api}/products?include=filters"), "products"),
+        (catalog, format!("{api}/categories/tree"), "categories"),
+        (search, format!("{api}/products/search?q=hedphones&sort=price_asc"), "a search, with a typing error"),
+        (true, "/health".to_owned(), "health"),
     ] {
-        say!("  http://{address}{path}  ({what})");
+        if is_there {
+            say!("  http://{address}{path}  ({what})");
+        }
     }
     if let Some(key) = new_key {
         admin_key::show(key, config);

@@ -10,12 +10,13 @@ use ecom_core::catalog::Feed;
 use ecom_core::clock::{SharedClock, SystemClock};
 use ecom_core::config::ShopConfig;
 use ecom_core::id::{IdSource, UuidV7Source};
+use ecom_core::money::Currency;
 use ecom_core::platform::JobQueue;
 use ecom_core::port::{
-    Cache, KeySetSource, MailTemplates, Mailer, NoCache, NoRateLimiter, NoSearch, RateLimiter, SearchProvider, Storage,
-    WebhookSender,
+    Cache, ImageProcessor, KeySetSource, MailTemplates, Mailer, MediaStore, NoCache, NoRateLimiter, NoSearch,
+    RateLimiter, SchemaStatus, SearchProvider, Storage, WebhookSender,
 };
-use ecom_core::{Error, FieldCode, Mailing, Result, Shop, ShopParts, ValidationErrors};
+use ecom_core::{Error, FieldCode, Mailing, Media, Result, Shop, ShopParts, ValidationErrors};
 
 use crate::shops::Place;
 
@@ -123,12 +124,16 @@ pub struct ShopBuilder {
     storage: Choice<dyn Storage>,
     direct: Option<Secret>,
     database: DatabaseSettings,
+    migrates: bool,
     search: Choice<dyn SearchProvider>,
     search_fallback: Choice<dyn SearchProvider>,
     cache: Choice<dyn Cache>,
     rate_limiter: Choice<dyn RateLimiter>,
     mailer: Choice<dyn Mailer>,
     mail_templates: Choice<dyn MailTemplates>,
+    media: Choice<dyn MediaStore>,
+    image_processor: Option<Arc<dyn ImageProcessor>>,
+    media_base_url: String,
     webhooks: Webhooks,
     clock: SharedClock,
     ids: Option<Arc<dyn IdSource>>,
@@ -198,12 +203,16 @@ impl Default for ShopBuilder {
             storage: Choice::Absent,
             direct: None,
             database: DatabaseSettings::default(),
+            migrates: true,
             search: Choice::Absent,
             search_fallback: Choice::Absent,
             cache: Choice::Absent,
             rate_limiter: Choice::Absent,
             mailer: Choice::Absent,
             mail_templates: Choice::Absent,
+            media: Choice::Absent,
+            image_processor: None,
+            media_base_url: "/media".to_owned(),
             webhooks: Webhooks::None,
             clock: Arc::new(SystemClock),
             ids: None,
@@ -242,6 +251,13 @@ impl ShopBuilder {
     /// Sets the URL for migrations, which bypasses a pooler in front of the database.
     pub fn database_direct(mut self, url: impl Into<String>) -> Self {
         self.direct = Some(Secret(url.into()));
+        self
+    }
+
+    /// Sets whether [`Self::build`] migrates the schema of the database. By default it does. Otherwise it refuses an
+    /// older schema, and [`Self::migrate`] must have been called before, possibly by another program with more rights.
+    pub fn migrates(mut self, migrates: bool) -> Self {
+        self.migrates = migrates;
         self
     }
 
@@ -367,6 +383,38 @@ impl ShopBuilder {
         self
     }
 
+    /// Sets the URL of the store of uploaded images. `none`, the default, refuses uploads.
+    ///
+    /// | URL | Files are in | Feature |
+    /// |---|---|---|
+    /// | `file:///directory` | a directory, which is created if it does not exist; all processes of a shop must see the same one | `media` |
+    /// | `s3://id:secret@bucket/prefix` | a bucket of S3, or of a server that speaks its protocol; `ObjectMediaStore::open` lists the parameters | `media-s3` |
+    pub fn media(mut self, url: impl Into<String>) -> Self {
+        self.media.choose(Choice::Url(url.into()));
+        self
+    }
+
+    /// Sets the store of uploaded images, as an alternative to a URL.
+    pub fn with_media_store(mut self, store: Arc<dyn MediaStore>) -> Self {
+        self.media.choose(Choice::Part(store));
+        self
+    }
+
+    /// Sets the processor that makes the files of an uploaded image. Default: `Images` with default options (feature
+    /// `media`).
+    pub fn with_image_processor(mut self, processor: Arc<dyn ImageProcessor>) -> Self {
+        self.image_processor = Some(processor);
+        self
+    }
+
+    /// Sets the beginning of the URLs of uploaded images: a path or the URL of a CDN, without a slash at its end.
+    /// Default `/media`, where the router of `ecom::http` serves the files. If the router is nested at `/shop`, it is
+    /// `/shop/media`. A change applies to later uploads; products keep the URLs that they have.
+    pub fn media_base_url(mut self, url: impl Into<String>) -> Self {
+        self.media_base_url = url.into();
+        self
+    }
+
     /// Sends webhooks over HTTP with these settings (feature `webhooks`). Without this call, or one of
     /// [`Self::with_webhook_sender`], the shop sends none, and refuses to create them.
     #[cfg(feature = "webhooks")]
@@ -440,12 +488,73 @@ impl ShopBuilder {
     ///   or directory that cannot be created.
     /// - `CURRENCY_MISMATCH` if the database was created for another currency.
     /// - `Unavailable` if the database cannot be reached or the search index cannot be opened.
-    /// - `Internal` if a newer release has migrated the database.
+    /// - `Internal` if a later release has migrated the database, and its schema does not serve this release.
     ///
     /// No message shows a URL.
     pub async fn build(self) -> Result<Shop> {
         let names = self.names.clone();
         Box::pin(self.open()).await.map_err(|e| renamed(e, &names))
+    }
+
+    /// Migrates the schema of the database to this release, and opens nothing else. Returns the status of the schema
+    /// before, whose pending migrations are those that were applied.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`] that concern the database.
+    pub async fn migrate(self) -> Result<SchemaStatus> {
+        let (names, currency) = (self.names.clone(), self.config.currency);
+        let is_opened = matches!(self.storage, Choice::Url(_));
+        let migrated = match Box::pin(self.open_database(false)).await {
+            Ok(storage) => {
+                let migrated = migrated(&*storage, currency).await;
+                // A storage of the application stays open.
+                if is_opened {
+                    storage.close().await;
+                }
+                migrated
+            }
+            Err(e) => Err(e),
+        };
+        migrated.map_err(|e| renamed(e, &names))
+    }
+
+    /// Compares the schema of the database with this release. Opens nothing else, and changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`] that concern the database, but none if the schema is older or newer.
+    pub async fn schema_status(self) -> Result<SchemaStatus> {
+        let names = self.names.clone();
+        let is_opened = matches!(self.storage, Choice::Url(_));
+        let status = match Box::pin(self.open_database(true)).await {
+            Ok(storage) => {
+                let status = storage.schema_status().await;
+                if is_opened {
+                    storage.close().await;
+                }
+                status
+            }
+            Err(e) => Err(e),
+        };
+        status.map_err(|e| renamed(e, &names))
+    }
+
+    /// Opens the database. If it is only to be looked at, a file that does not exist is not created, and a new database
+    /// in memory takes its place.
+    async fn open_database(self, only_looks: bool) -> Result<Arc<dyn Storage>> {
+        let Self { storage, direct, database, clock, ids, place, .. } = self;
+        let url = match storage {
+            Choice::Part(storage) => return Ok(storage),
+            Choice::Url(url) => url,
+            Choice::Absent => return Err(missing(DATABASE)),
+            Choice::Twice => return Err(twice(DATABASE)),
+        };
+        if let Some(Secret(url)) = &direct {
+            check_direct(url)?;
+        }
+        database.check()?;
+        let url = if only_looks && is_absent_file(&url)? { "sqlite::memory:".to_owned() } else { url };
+        let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
+        open_storage(&url, direct.as_ref(), &database, &clock, &ids, place.as_ref()).await
     }
 
     /// Makes this the builder of one of several shops: puts its name into the URLs.
@@ -475,6 +584,7 @@ impl ShopBuilder {
         self.rate_limiter.put_in(name);
         self.mailer.put_in(name);
         self.mail_templates.put_in(name);
+        self.media.put_in(name);
         for search in [&mut self.search, &mut self.search_fallback] {
             // The writer of an embedded index allocates its memory for as long as it writes.
             if let Choice::Url(url) = search
@@ -515,7 +625,8 @@ impl ShopBuilder {
         }
         let Self { storage, direct, database, search, search_fallback, cache, rate_limiter, .. } = self;
         let Self { mailer, mail_templates, webhooks, clock, ids, secret_key, oidc, .. } = self;
-        let Self { feeds, job_queues, config, place, .. } = self;
+        let Self { media, image_processor, media_base_url, .. } = self;
+        let Self { feeds, job_queues, config, place, migrates, .. } = self;
         let ids = ids.unwrap_or_else(|| Arc::new(UuidV7Source::new(clock.clone())));
         let storage = match storage {
             Choice::Part(storage) => storage,
@@ -532,6 +643,10 @@ impl ShopBuilder {
             Choice::Url(url) if url != NO_SEARCH => Some(open_search(&url).await.map_err(of_fallback)?),
             Choice::Url(_) | Choice::Absent | Choice::Twice => None,
         };
+        if !migrates {
+            require_migrated(&*storage).await?;
+        }
+        // If nothing is pending, this only reads the currency and the identity of the database.
         storage.migrate(config.currency).await?;
         // The cache is opened after the migration, because the identity of the database separates shops that share a
         // Redis server.
@@ -551,6 +666,7 @@ impl ShopBuilder {
             }
         };
         let mailing = open_mailing(mailer, mail_templates)?;
+        let media = open_media(media, image_processor, media_base_url)?;
         let oidc = match oidc {
             Some((config, Some(keys))) => Some(OidcIssuer { config, keys }),
             Some((config, None)) => Some(open_issuer(config)?),
@@ -566,6 +682,7 @@ impl ShopBuilder {
             ids,
             secret_key,
             mailing,
+            media,
             webhooks: webhooks.open()?,
             oidc,
             feeds,
@@ -636,6 +753,12 @@ impl ShopBuilder {
             Choice::Twice => Err(twice(MAIL_TEMPLATES)),
             Choice::Url(directory) => open_templates(Some(directory)).map(drop),
         })?;
+        note(match &self.media {
+            Choice::Part(_) | Choice::Absent => Ok(()),
+            Choice::Twice => Err(twice(MEDIA)),
+            Choice::Url(url) => check_media(url),
+        })?;
+        note(Media::check_base_url(&self.media_base_url))?;
         errors.into_result()
     }
 
@@ -703,6 +826,7 @@ pub(crate) const CACHE: &str = "cache";
 pub(crate) const RATE_LIMITER: &str = "rate_limiter";
 pub(crate) const MAILER: &str = "mailer";
 pub(crate) const MAIL_TEMPLATES: &str = "mail_templates";
+pub(crate) const MEDIA: &str = "media";
 pub(crate) const OIDC: &str = "oidc_issuer";
 
 /// Returns the error for an adapter that is required and was not chosen.
@@ -727,6 +851,7 @@ fn part(method: &'static str) -> &'static str {
         RATE_LIMITER => "with_rate_limiter",
         MAILER => "with_mailer",
         MAIL_TEMPLATES => "with_mail_templates",
+        MEDIA => "with_media_store",
         _ => "with_cache",
     }
 }
@@ -855,6 +980,39 @@ async fn open_storage(
         let _ = (clock, ids);
         Err(missing(DATABASE))
     }
+}
+
+/// Returns true if a URL names a file that does not exist.
+fn is_absent_file(url: &str) -> Result<bool> {
+    #[cfg(feature = "sqlite")]
+    if scheme(url) == "sqlite" {
+        let options = ecom_storage::SqliteOptions::from_url(url)?;
+        return Ok(options.path().is_some_and(|path| !path.exists()));
+    }
+    check_database(url)?;
+    Ok(false)
+}
+
+/// Migrates a database, and returns the status of its schema before.
+async fn migrated(storage: &dyn Storage, currency: Currency) -> Result<SchemaStatus> {
+    let before = storage.schema_status().await?;
+    storage.migrate(currency).await?;
+    Ok(before)
+}
+
+/// Refuses a database whose schema lacks migrations of this release.
+///
+/// # Errors
+/// `Validation` on the database.
+async fn require_migrated(storage: &dyn Storage) -> Result<()> {
+    let pending = storage.schema_status().await?.pending;
+    let (Some(first), Some(last)) = (pending.first(), pending.last()) else { return Ok(()) };
+    let message = format!(
+        "names a database whose schema lacks migrations of this release ({} of them, {first} to {last}): run `server \
+         migrate` first, or, in an application, call `ShopBuilder::migrate`",
+        pending.len()
+    );
+    Err(Error::invalid(DATABASE, FieldCode::OutOfBounds, message))
 }
 
 /// Returns an issuer whose keys are fetched over HTTP.
@@ -1100,6 +1258,58 @@ fn open_templates(_: Option<&str>) -> Result<Arc<dyn MailTemplates>> {
     Err(not_built_in(MAIL_TEMPLATES, "the language of templates", "mail"))
 }
 
+fn check_media(url: &str) -> Result<()> {
+    match scheme(url) {
+        _ if url == "none" => Ok(()),
+        "file" if !cfg!(feature = "media") => Err(not_built_in(MEDIA, "the store of images", "media")),
+        "s3" if !cfg!(feature = "media-s3") => Err(not_built_in(MEDIA, "the client of S3", "media-s3")),
+        #[cfg(feature = "media")]
+        "file" | "s3" => ecom_media::ObjectMediaStore::check(url),
+        _ => Err(Error::invalid(MEDIA, FieldCode::OutOfBounds, "must be `none`, or start with `file://` or `s3://`")),
+    }
+}
+
+/// Opens the store of images of a shop. Without a store, no processor is used.
+fn open_media(
+    store: Choice<dyn MediaStore>,
+    processor: Option<Arc<dyn ImageProcessor>>,
+    base_url: String,
+) -> Result<Option<Media>> {
+    let store = match store {
+        Choice::Part(store) => store,
+        Choice::Absent | Choice::Twice => return Ok(None),
+        Choice::Url(url) if url == "none" => return Ok(None),
+        Choice::Url(url) => open_media_store(&url)?,
+    };
+    let processor = match processor {
+        Some(processor) => processor,
+        None => own_processor()?,
+    };
+    Ok(Some(Media { store, processor, base_url }))
+}
+
+#[cfg(feature = "media")]
+fn open_media_store(url: &str) -> Result<Arc<dyn MediaStore>> {
+    check_media(url)?;
+    Ok(Arc::new(ecom_media::ObjectMediaStore::open(url)?))
+}
+
+#[cfg(not(feature = "media"))]
+fn open_media_store(url: &str) -> Result<Arc<dyn MediaStore>> {
+    check_media(url)?;
+    Err(not_built_in(MEDIA, "the store of images", "media"))
+}
+
+#[cfg(feature = "media")]
+fn own_processor() -> Result<Arc<dyn ImageProcessor>> {
+    Ok(Arc::new(ecom_media::Images::new(ecom_media::ImageOptions::default())?))
+}
+
+#[cfg(not(feature = "media"))]
+fn own_processor() -> Result<Arc<dyn ImageProcessor>> {
+    Err(not_built_in(MEDIA, "the processor of images", "media"))
+}
+
 /// The rate limiter that a URL selects.
 enum LimiterPlan {
     None,
@@ -1338,6 +1548,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_store_of_images_whose_feature_is_not_built_in_names_the_feature() {
+        for (built_in, url, feature) in [
+            (cfg!(feature = "media"), "file:///var/lib/shop/media", "media"),
+            (cfg!(feature = "media-s3"), "s3://id:hunter2@bucket/shop", "media-s3"),
+        ] {
+            match check_media(url) {
+                Ok(()) => assert!(built_in, "{url}"),
+                Err(error) => {
+                    assert!(error.to_string().contains(&format!("turn on the feature `{feature}`")), "{error}");
+                    assert!(!built_in && !error.to_string().contains("hunter2"), "{error}");
+                }
+            }
+        }
+        check_media("none").unwrap();
+        for bad in ["", "hunter2", "ftp://hunter2", "file"] {
+            let error = check_media(bad).unwrap_err();
+            assert!(fields(&error) == ["media"] && !error.to_string().contains("hunter2"), "{bad}: {error}");
+        }
+        let builder = ShopBuilder::new().database("x").search("none").media("x").media_base_url("media/");
+        assert_eq!(fields(&builder.check_parts().unwrap_err()), ["database", "media", "media_base_url"]);
+    }
+
     #[cfg(all(feature = "sqlite", feature = "mail"))]
     #[tokio::test]
     async fn r17_bad_settings_of_mails_are_named_before_anything_is_opened() {
@@ -1403,6 +1636,20 @@ mod tests {
         let storage = ecom_storage::SqlStorage::open(&url).unwrap();
         let error = Shop::new(ShopParts::new(Arc::new(storage), search().await)).unwrap_err();
         assert!(error.to_string().contains("migrate"), "{error}");
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_schema_is_migrated_apart_from_the_shop() {
+        let storage: Arc<dyn Storage> = Arc::new(ecom_storage::SqlStorage::open("sqlite::memory:").unwrap());
+        let builder = || ShopBuilder::new().with_storage(storage.clone()).search("none").migrates(false);
+        let error = builder().build().await.unwrap_err();
+        assert!(error.to_string().contains("lacks migrations of this release"), "{error}");
+        let pending = builder().schema_status().await.unwrap().pending;
+        assert!(!pending.is_empty());
+        assert_eq!(builder().migrate().await.unwrap().pending, pending);
+        assert!(builder().schema_status().await.unwrap().is_ready());
+        builder().build().await.unwrap();
     }
 
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]

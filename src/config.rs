@@ -18,12 +18,14 @@
 //! | `ECOM_DATA` | `./ecom-data` | a directory, which is created if it does not exist | the directory of the embedded database and index |
 //! | `DATABASE_URL` | `sqlite://<data>/ecom.db` | see [`crate::ShopBuilder::database`] | the database |
 //! | `DATABASE_DIRECT_URL` | none | the same database without a pooler | the database for migrations, if `DATABASE_URL` leads to a pooler such as PgBouncer |
+//! | `ECOM_MIGRATE` | `true` | `true`, `false` | whether the server brings the schema of the database up to its release when it starts; with `false`, it refuses to start on an older schema, and `server migrate` must have run before |
 //! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the search index |
 //! | `SEARCH_FALLBACK_URL` | none | see [`crate::ShopBuilder::search_fallback`] | a second search index, which answers while the first one does not |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
 //! | `RATE_LIMITER_URL` | the Redis of `CACHE_URL`, or `memory://` | see [`crate::ShopBuilder::rate_limiter`] | where requests are counted for the rate limits |
 //! | `MAILER_URL` | `file://<data>/mail`, or `none` without the feature `mail` | see [`crate::ShopBuilder::mailer`] | where mails to users go |
-//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE`, `MAILER_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
+//! | `MEDIA_URL` | `file://<data>/media`, or `none` without the feature `media` | see [`crate::ShopBuilder::media`] | where the files of uploaded images are |
+//! | `DATABASE_URL_FILE`, `DATABASE_DIRECT_URL_FILE`, `SEARCH_URL_FILE`, `SEARCH_FALLBACK_URL_FILE`, `CACHE_URL_FILE`, `RATE_LIMITER_URL_FILE`, `MAILER_URL_FILE`, `MEDIA_URL_FILE` | none | a file that can be read | the file that contains the URL, for secrets; it cannot be combined with the URL itself |
 //! | `ECOM_DATABASE_POOL` | `50` | 1–1,000 | the maximum number of connections to a database server |
 //! | `ECOM_DATABASE_ACQUIRE_TIMEOUT` | `10` | 1–60 s | how long a caller waits for a connection |
 //! | `ECOM_DATABASE_STATEMENT_TIMEOUT` | `5` | 1–600 s | how long a statement may take; on a server, the wait for a lock is a little shorter |
@@ -48,6 +50,7 @@
 //! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
 //! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone of the shop: analytics and the search log count by its days, and a change rebuilds the figures of sales |
 //! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of sales are brought up to date, and how often a process adds the views of products that it has counted to the database |
+//! | `ECOM_MEDIA_BASE_URL` | `/media` | an http or https URL, or a path that starts with a single `/`, of at most 400 characters, without a query, a fragment and a slash at its end | the beginning of the URLs of uploaded images: `/media`, where the server itself serves them, or the URL of a CDN; it applies to later uploads |
 //! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
 //! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
@@ -80,10 +83,12 @@
 //! | `ECOM_WEBHOOKS_RETENTION` | `2592000` | 86,400–31,536,000 s | how long the deliveries of webhooks are kept, whether they have ended or not |
 //! | `ECOM_WEBHOOKS_OFF_AFTER` | `259200` | 60–2,592,000 s | how long the deliveries to a webhook can fail, without a success in between, before it is switched off |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
+//! | `ECOM_ONLY` | all | `catalog`, `stock`, `sales`, `search`, `access`, `platform`, or resources of these areas such as `orders`, separated by commas | the routes that the server has, so that areas of the shop run as services of their own; another path gets a 404. The health, the documentation and the background work are those of a whole server. `--only` of the example server replaces it |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the maximum size of a request body |
 //! | `ECOM_IMPORT_LIMIT` | `1073741824` | 1,024–1,099,511,627,776 bytes | the maximum size of the body of `POST /ingest/products`, after decompression |
+//! | `ECOM_IMAGE_LIMIT` | `10485760` | 1,024–104,857,600 bytes | the maximum size of an uploaded image |
 //! | `ECOM_QUERY_LIMIT` | `8192` | 256–65,536 bytes | the maximum size of a path, and of a query string |
 //! | `ECOM_HEADER_LIMIT` | `32768` | 1,024–262,144 bytes | the maximum size of the names and values of all headers of a request |
 //! | `ECOM_ADMIN_PAGE` | `true` | `true`, `false` | whether the server has the admin page at `/admin`; needs the feature `admin` |
@@ -113,12 +118,21 @@
 //! | `ECOM_PING_INTERVAL` | `20` | 1–3,600 s | after how long the server pings a silent connection of HTTP/2 |
 //! | `ECOM_SHUTDOWN_TIMEOUT` | `30` | 1–600 s | how long a shutdown waits for open requests; connections without a request are closed at once |
 //! | `ECOM_CORS_ORIGINS` | none | `*`, or origins separated by commas | the origins whose pages may call the API from a browser |
+//! | `ECOM_METRICS` | `on`, or `off` without the feature `metrics` | `on`, `open`, `off` | whether metrics are recorded, and `/metrics` shows them to Prometheus: with `on` to callers with the permission `jobs:read`, with `open` to everybody who can reach the server (feature `metrics`) |
 //! | `ECOM_ACCESS_LOG` | `true` | `true`, `false` | whether each request is logged |
 //! | `ECOM_LOG` | `info` | a level, or directives such as `info,ecom_core=debug` | which events are logged |
 //! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | the format of log lines |
+//! | `ECOM_LOG_FILE` | none | a path | the file that lines are written to, in place of standard error; the lines of errors are also written to a second file, `server.error.log` beside `server.log`; each process needs its own |
+//! | `ECOM_LOG_FILE_SIZE` | `10000000` | 65,536–1,099,511,627,776 bytes | the size at which a log file is replaced by a new one |
+//! | `ECOM_LOG_FILES` | `5` | 1–1,000 | how many log files are kept, with the current one; older ones end with `.1`, `.2`, … |
+//! | `ECOM_OTLP_ENDPOINT` | none | a URL with `http` or `https` | the OpenTelemetry collector that gets traces by OTLP over HTTP, such as `http://127.0.0.1:4318`; without it, no traces are recorded (feature `otlp`) |
+//! | `ECOM_OTLP_ENDPOINT_FILE` | none | a file that can be read | the file that contains `ECOM_OTLP_ENDPOINT`, for a URL with a password |
+//! | `ECOM_TRACE_SAMPLE` | `0.01` | 0–1 | the share of traces that are recorded; a request with `traceparent` follows the decision of its caller |
+//! | `ECOM_TRACE_SERVICE` | `ecom` | 1–100 characters | the name of the service in traces |
 //! | `ECOM_FEEDS` | none | a TOML file of [`FeedSettings`] that can be read | the sources that the shop polls, and imports when they have changed (feature `ingest`) |
 
 mod feeds;
+mod logs;
 mod reader;
 mod sources;
 
@@ -133,9 +147,12 @@ use ecom_core::{Error, FieldCode, Result, ValidationErrors};
 use ecom_http::{HttpConfig, IpNet, ServeConfig};
 
 pub use self::feeds::FeedSettings;
+pub use self::logs::{LogConfig, LogFormat, TraceConfig};
 use self::reader::{Reader, host_and_port};
 use self::sources::{NAMES, dot_env, merge, present, toml_values, unknown, unreadable};
-use crate::builder::{CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, OIDC, RATE_LIMITER, SEARCH};
+use crate::builder::{
+    CACHE, DATABASE, DEFAULT_CACHE, FALLBACK, MAIL_TEMPLATES, MAILER, MEDIA, OIDC, RATE_LIMITER, SEARCH,
+};
 use crate::{DatabaseSettings, ShopBuilder};
 
 /// A URL that may contain a password. Its `Debug` shows only the scheme.
@@ -170,17 +187,6 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
-/// The format of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum LogFormat {
-    /// A format for people.
-    #[default]
-    Pretty,
-    /// One JSON object per line.
-    Json,
-}
-
 /// Settings of a server. See the table of the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -195,6 +201,8 @@ pub struct ServerConfig {
     pub database_url: SecretUrl,
     /// The URL for migrations, which bypasses a pooler.
     pub database_direct_url: Option<SecretUrl>,
+    /// Whether a shop migrates the schema of the database when it is opened.
+    pub migrate: bool,
     /// The settings of connections to a database server.
     pub database: DatabaseSettings,
     /// The URL of the search index.
@@ -207,6 +215,10 @@ pub struct ServerConfig {
     pub rate_limiter_url: Option<SecretUrl>,
     /// The URL of the mailer.
     pub mailer_url: SecretUrl,
+    /// The URL of the store of uploaded images.
+    pub media_url: SecretUrl,
+    /// The beginning of the URLs of uploaded images.
+    pub media_base_url: String,
     /// The directory with templates of mails.
     pub mail_templates: Option<String>,
     /// The secret that all processes of the shop share.
@@ -227,10 +239,10 @@ pub struct ServerConfig {
     pub http: HttpConfig,
     /// The limits of connections.
     pub serve: ServeConfig,
-    /// The events to log: a level, or directives of `tracing-subscriber`'s `EnvFilter`.
-    pub log: String,
-    /// The format of log lines.
-    pub log_format: LogFormat,
+    /// The settings of the log.
+    pub log: LogConfig,
+    /// The settings of traces; `None` if none are recorded.
+    pub traces: Option<TraceConfig>,
     /// Variables of the environment and of `.env` that look like settings but have no effect, each in one sentence. A
     /// server logs them at start.
     pub warnings: Vec<String>,
@@ -291,6 +303,7 @@ impl ServerConfig {
         let database_url = r.url("DATABASE_URL", "DATABASE_URL_FILE", &database);
         let database_direct_url = r.url("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE", "");
         let database_direct_url = (!database_direct_url.expose().is_empty()).then_some(database_direct_url);
+        let migrate = r.flag("ECOM_MIGRATE", true);
         let search_url = r.url("SEARCH_URL", "SEARCH_URL_FILE", &search);
         let search_fallback_url = r.url("SEARCH_FALLBACK_URL", "SEARCH_FALLBACK_URL_FILE", "");
         let search_fallback_url = (!search_fallback_url.expose().is_empty()).then_some(search_fallback_url);
@@ -299,6 +312,8 @@ impl ServerConfig {
         let rate_limiter_url = (!rate_limiter_url.expose().is_empty()).then_some(rate_limiter_url);
 
         let mailer_url = r.url("MAILER_URL", "MAILER_URL_FILE", &mail_files(&data));
+        let media_url = r.url("MEDIA_URL", "MEDIA_URL_FILE", &media_files(&data));
+        let media_base_url = r.text("ECOM_MEDIA_BASE_URL", "/media");
         let mail_templates = Some(r.text("ECOM_MAIL_TEMPLATES", "")).filter(|directory| !directory.is_empty());
 
         let currency = r.text("ECOM_CURRENCY", "USD");
@@ -373,18 +388,15 @@ impl ServerConfig {
         };
 
         let http = r.http();
+        #[cfg(feature = "metrics")]
+        let http = http.metrics(r.metrics());
+        #[cfg(not(feature = "metrics"))]
+        r.no_metrics();
         r.check_reach(&http, &host);
         let admin_key = r.admin_key("ECOM_ADMIN_KEY", "ECOM_ADMIN_KEY_FILE");
         let serve = r.serve(&http);
-        let log = r.log("ECOM_LOG", "info");
-        let log_format = match r.text("ECOM_LOG_FORMAT", "pretty").as_str() {
-            "pretty" => LogFormat::Pretty,
-            "json" => LogFormat::Json,
-            _ => {
-                r.bad("ECOM_LOG_FORMAT", "must be `pretty` or `json`");
-                LogFormat::Pretty
-            }
-        };
+        let log = r.log_config();
+        let traces = r.traces();
         let feeds = match present(values, "ECOM_FEEDS") {
             Some(path) => FeedSettings::read(path, &mut errors),
             None => Vec::new(),
@@ -395,12 +407,15 @@ impl ServerConfig {
             data: PathBuf::from(data),
             database_url,
             database_direct_url,
+            migrate,
             database,
             search_url,
             search_fallback_url,
             cache_url,
             rate_limiter_url,
             mailer_url,
+            media_url,
+            media_base_url,
             mail_templates,
             secret_key,
             admin_key,
@@ -412,7 +427,7 @@ impl ServerConfig {
             http,
             serve,
             log,
-            log_format,
+            traces,
             warnings: Vec::new(),
         };
         if let Err(Error::Validation(e)) = config.shop_builder().check() {
@@ -429,9 +444,12 @@ impl ServerConfig {
         let builder = ShopBuilder::new()
             .database(self.database_url.expose())
             .database_settings(self.database.clone())
+            .migrates(self.migrate)
             .search(self.search_url.expose())
             .cache(self.cache_url.expose())
             .mailer(self.mailer_url.expose())
+            .media(self.media_url.expose())
+            .media_base_url(&self.media_base_url)
             .config(self.shop.clone());
         let (database, search) = embedded_urls(&self.data.to_string_lossy());
         let mut names = Vec::with_capacity(SETTINGS.len() + 2);
@@ -492,7 +510,7 @@ impl ServerConfig {
 }
 
 /// The names of settings for the fields in errors of the builder.
-const SETTINGS: [(&str, &str); 21] = [
+const SETTINGS: [(&str, &str); 23] = [
     (DATABASE, "DATABASE_URL"),
     ("database_direct", "DATABASE_DIRECT_URL"),
     (SEARCH, "SEARCH_URL"),
@@ -500,6 +518,8 @@ const SETTINGS: [(&str, &str); 21] = [
     (CACHE, "CACHE_URL"),
     (RATE_LIMITER, "RATE_LIMITER_URL"),
     (MAILER, "MAILER_URL"),
+    (MEDIA, "MEDIA_URL"),
+    ("media_base_url", "ECOM_MEDIA_BASE_URL"),
     (MAIL_TEMPLATES, "ECOM_MAIL_TEMPLATES"),
     ("shop_name", "ECOM_SHOP_NAME"),
     ("public_url", "ECOM_PUBLIC_URL"),
@@ -527,6 +547,11 @@ fn mail_files(data: &str) -> String {
     if cfg!(feature = "mail") { format!("file://{}/mail", escaped(data)) } else { "none".to_owned() }
 }
 
+/// Returns the URL of the store of images by default, which keeps files in a directory.
+fn media_files(data: &str) -> String {
+    if cfg!(feature = "media") { format!("file://{}/media", escaped(data)) } else { "none".to_owned() }
+}
+
 /// Returns a directory as a part of a URL. The adapters percent-decode their URLs.
 fn escaped(data: &str) -> String {
     let escaped = data.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
@@ -539,6 +564,7 @@ mod tests {
 
     use ecom_core::access::{Permission, SignatureAlgorithm};
     use ecom_core::port::Quota;
+    use rust_decimal::Decimal;
 
     use super::*;
 
@@ -561,11 +587,30 @@ mod tests {
         assert_eq!(c.database_url.expose(), "sqlite://ecom-data/ecom.db");
         assert_eq!(c.search_url.expose(), "tantivy://ecom-data/index");
         assert_eq!(c.shop, ShopConfig::default());
-        assert_eq!(c.http, HttpConfig::default());
+        let http = HttpConfig::default();
+        #[cfg(feature = "metrics")]
+        let http = http.metrics(ecom_http::MetricsAccess::Restricted);
+        assert_eq!(c.http, http);
         assert_eq!(c.serve, ServeConfig::default());
         assert_eq!(read(&[("ECOM_API_PREFIX", "/")]).unwrap().http.api_prefix, "");
         // The table in the docs of the module has the default in the major unit.
         assert_eq!(read(&[("ECOM_PRICE_BUCKETS", "0,25,50,100,250,500,1000")]).unwrap().shop, c.shop);
+    }
+
+    #[test]
+    fn who_may_read_the_metrics_is_a_setting() {
+        for value in ["OFF", "true", "public"] {
+            assert_eq!(bad_fields(read(&[("ECOM_METRICS", value)]).unwrap_err()), ["ECOM_METRICS"]);
+        }
+        assert!(read(&[("ECOM_METRICS", "off")]).is_ok());
+        #[cfg(feature = "metrics")]
+        for (value, access) in [
+            ("off", ecom_http::MetricsAccess::Off),
+            ("on", ecom_http::MetricsAccess::Restricted),
+            ("open", ecom_http::MetricsAccess::Open),
+        ] {
+            assert_eq!(read(&[("ECOM_METRICS", value)]).unwrap().http.metrics, access);
+        }
     }
 
     #[test]
@@ -580,6 +625,8 @@ mod tests {
             ("ECOM_MAX_PAGE_SIZE", "0", "must be a whole number, 1 to 1000"),
             ("ECOM_PRICE_BUCKETS", "100,50,25", "in ascending order, such as `0,25,50,100`"),
             ("ECOM_PRICE_BUCKETS", "25,25", "in ascending order"),
+            ("ECOM_ONLY", "catalog,", "which are catalog, stock, sales, search, access, platform, products"),
+            ("ECOM_MIGRATE", "never", "must be `on` or `off`"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             let text = error.to_string();
@@ -587,6 +634,9 @@ mod tests {
             assert_eq!(bad_fields(error), [name]);
         }
         assert_eq!(read(&[("ECOM_HEADER_LIMIT", "2048")]).unwrap().http.header_limit, 2048);
+        let some = read(&[("ECOM_ONLY", "search, orders"), ("ECOM_MIGRATE", "false")]).unwrap();
+        let groups: Vec<&str> = some.http.route_groups.iter().map(|group| group.name()).collect();
+        assert_eq!((groups, some.migrate, read(&[]).unwrap().migrate), (vec!["search", "orders"], false, true));
     }
 
     #[cfg(all(feature = "sqlite", feature = "tantivy"))]
@@ -634,6 +684,17 @@ mod tests {
         let bad = [("ECOM_MAIL_TEMPLATES", "/nowhere"), ("ECOM_VERIFICATION_TTL", "1"), ("ECOM_SHOP_NAME", "a\nb")];
         let bad = bad_fields(read(&bad).unwrap_err());
         assert_eq!(bad, ["ECOM_VERIFICATION_TTL", "ECOM_SHOP_NAME", "ECOM_MAIL_TEMPLATES"]);
+    }
+
+    #[cfg(feature = "media")]
+    #[test]
+    fn images_are_files_in_the_data_directory_by_default() {
+        let c = read(&[]).unwrap();
+        assert_eq!((c.media_url.expose(), c.media_base_url.as_str()), ("file://ecom-data/media", "/media"));
+        let bad = [("MEDIA_URL", "ftp://hunter2"), ("ECOM_MEDIA_BASE_URL", "media"), ("ECOM_IMAGE_LIMIT", "1")];
+        let error = read(&bad).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert_eq!(bad_fields(error), ["ECOM_IMAGE_LIMIT", "MEDIA_URL", "ECOM_MEDIA_BASE_URL"]);
     }
 
     #[test]
@@ -727,12 +788,41 @@ mod tests {
     fn r17_log_levels_are_checked() {
         for good in ["warn", "DEBUG", "info,ecom_core=debug", "off, ecom_http=info", "3", "ecom[span{id=1,n=2}]=trace"]
         {
-            assert_eq!(read(&[("ECOM_LOG", good)]).unwrap().log, good);
+            assert_eq!(read(&[("ECOM_LOG", good)]).unwrap().log.levels, good);
         }
         for bad in ["loud", "info,loud", "ecom_core", "ecom_core=loud", "info ecom_core=debug", "info,,warn", "=info"] {
             let error = read(&[("ECOM_LOG", bad)]).unwrap_err();
             assert!(error.to_string().contains("such as `info,ecom_core=debug`"), "{bad}: {error}");
             assert_eq!(bad_fields(error), ["ECOM_LOG"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn r17_the_settings_of_log_files_and_traces_are_checked() {
+        let file = [("ECOM_LOG_FILE", "/var/log/ecom.log"), ("ECOM_LOG_FILE_SIZE", "65536"), ("ECOM_LOG_FILES", "1")];
+        let log = read(&file).unwrap().log;
+        assert_eq!(log, LogConfig::default().file("/var/log/ecom.log").file_size(65_536_u64).files(1_u32));
+        assert_eq!((read(&[]).unwrap().log, read(&[]).unwrap().traces), (LogConfig::default(), None));
+        let endpoint = ("ECOM_OTLP_ENDPOINT", "http://u:hunter2@collector:4318");
+        if cfg!(feature = "otlp") {
+            let config = read(&[endpoint, ("ECOM_TRACE_SAMPLE", "0.5"), ("ECOM_TRACE_SERVICE", "shop")]).unwrap();
+            assert!(!format!("{config:?}").contains("hunter2"));
+            let expected = TraceConfig::new(SecretUrl::new(endpoint.1)).sample(Decimal::new(5, 1)).service("shop");
+            assert_eq!(config.traces, Some(expected));
+        } else {
+            assert_eq!(bad_fields(read(&[endpoint]).unwrap_err()), ["ECOM_OTLP_ENDPOINT"]);
+        }
+        for (name, bad) in [
+            ("ECOM_LOG_FILE_SIZE", "10MB"),
+            ("ECOM_LOG_FILE_SIZE", "65535"),
+            ("ECOM_LOG_FILES", "0"),
+            ("ECOM_OTLP_ENDPOINT", "collector:4318"),
+            ("ECOM_OTLP_ENDPOINT", "http://"),
+            ("ECOM_TRACE_SAMPLE", "1.01"),
+            ("ECOM_TRACE_SAMPLE", "-0.1"),
+            ("ECOM_TRACE_SAMPLE", "1%"),
+        ] {
+            assert_eq!(bad_fields(read(&[(name, bad)]).unwrap_err()), [name], "{bad}");
         }
     }
 

@@ -102,7 +102,13 @@
 //! # Logs
 //! The library emits events of the crate `tracing` and never installs a subscriber. `tracing_subscriber::fmt::init()`
 //! shows them. Their targets are the names of the crates (`ecom_core`, `ecom_storage`, `ecom_search`, `ecom_http`), and
-//! `ecom::event` for the named events that operators search for ([`log_event`]).
+//! `ecom::event` for the named events that operators search for ([`log_event`]). The spans of traces have the target
+//! `ecom::trace` ([`trace`]). A server installs the subscriber of `ecom::logging` (feature `logging`).
+//!
+//! # Metrics
+//! The library records through the facade of the crate `metrics` and installs no recorder by itself; [`metrics`] lists
+//! what it records. With the feature `metrics`, `HttpConfig::metrics` of the REST layer adds `/metrics` for Prometheus
+//! and installs the recorder. An application with a recorder of its own calls [`metrics::enable`].
 //!
 //! # Stability
 //! Before 1.0, a minor release may change the traits of [`port`]: `Repositories` and the traits of the repositories
@@ -127,9 +133,14 @@
 //! | `meilisearch` | no | Meilisearch 1.18+, tested on 1.50 | `meilisearch+https://…` |
 //! | `mail` | yes | mails to users, written to files or to the log, and their templates | `file:///directory`, `log:` |
 //! | `smtp` | no | mails through a mail server; turns on `mail` | `smtp://…`, `smtps://…` |
+//! | `media` | yes | uploads of images, whose files are in a directory | `file:///directory` |
+//! | `media-s3` | no | the files of uploaded images on S3, or on a server that speaks its protocol; turns on `media` | `s3://…` |
+//! | `metrics` | yes | metrics for Prometheus at `/metrics`, and the recorder of the crate `metrics` that collects them; turns on `http` | `ecom::http::MetricsAccess` |
 //! | `webhooks` | yes | webhooks, which send events to receivers over HTTP; addresses that are not public are refused unless a setting allows them | [`ShopBuilder::webhooks`] |
 //! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `ingest` | no | feeds: files, URLs, and the paged API of DummyJSON, which the shop polls, and imports when they have changed | [`ShopBuilder::feed`] |
+//! | `logging` | yes | the log of a server, with files that are replaced when they are full; turns on `config` | `ecom::logging` |
+//! | `otlp` | no | traces, sent to a collector of OpenTelemetry; turns on `logging` | `ecom::logging` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!
@@ -153,6 +164,8 @@ pub mod config;
 #[cfg(test)]
 #[cfg(all(feature = "sqlite", feature = "mail"))]
 mod log_events;
+#[cfg(feature = "logging")]
+pub mod logging;
 mod shops;
 
 /// The attribute of implementations of the traits of [`port`] and of [`Consumer`](platform::Consumer).
@@ -166,16 +179,17 @@ pub use ecom_core::mocks;
 pub use ecom_core::testkit;
 pub use ecom_core::{
     ActingShop, AfterCommit, BoxError, Conflict, Dependency, DependencyHealth, Entity, Error, ErrorCode, FieldCode,
-    FieldError, Health, Mailing, RefusedServer, Resting, Result, Shop, ShopParts, Tx, ValidationErrors, WithCauses,
-    access, catalog, circuit, clock, common, id, log_event, money, paging, platform, port, sales, search, stock, text,
+    FieldError, Health, Mailing, Media, RefusedServer, Resting, Result, Shop, ShopParts, Tx, ValidationErrors,
+    WithCauses, access, catalog, circuit, clock, common, id, log_event, metrics, money, paging, platform, port, sales,
+    search, stock, text, trace,
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{
     api_key_suite, audit_log_suite, cache_suite, cart_suite, category_suite, customer_suite, feed_suite,
-    idempotency_suite, inventory_suite, job_suite, mailer_suite, offer_suite, order_suite, outbox_suite, product_suite,
-    rate_limiter_suite, review_suite, role_suite, search_log_suite, search_suite, session_suite, setting_suite,
-    shared_cache_suite, shop_search_suite, shop_suite, sku_suite, storage_suite, unit_of_work_suite, user_suite,
-    webhook_suite,
+    idempotency_suite, inventory_suite, job_suite, mailer_suite, media_store_suite, offer_suite, order_suite,
+    outbox_suite, product_suite, rate_limiter_suite, review_suite, role_suite, search_log_suite, search_suite,
+    session_suite, setting_suite, shared_cache_suite, shop_search_suite, shop_suite, sku_suite, storage_suite,
+    unit_of_work_suite, user_suite, webhook_suite,
 };
 /// The crate with [`Decimal`](rust_decimal::Decimal), the type of amounts.
 pub use rust_decimal;
@@ -193,6 +207,8 @@ pub mod adapters {
     pub use ecom_mail::{FileMailer, LogMailer, Templates};
     #[cfg(feature = "smtp")]
     pub use ecom_mail::{SmtpMailer, SmtpOptions, SmtpTls};
+    #[cfg(feature = "media")]
+    pub use ecom_media::{ImageOptions, Images, ObjectMediaStore};
     /// An HTTP client that refuses addresses that are not public.
     #[cfg(any(feature = "ingest", feature = "webhooks"))]
     pub use ecom_outbound as outbound;

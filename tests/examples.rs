@@ -136,6 +136,10 @@ fn an_application_brings_its_own_authentication() {
 }
 
 #[cfg(all(unix, feature = "config"))]
+#[path = "examples/storefront.rs"]
+mod storefront;
+
+#[cfg(all(unix, feature = "config"))]
 mod server {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::TcpStream;
@@ -153,7 +157,13 @@ mod server {
 
     /// Starts a server with its data in a directory, and returns it and its address.
     fn serve(dir: &std::path::Path) -> (Child, String) {
+        serve_with(dir, &[])
+    }
+
+    /// As [`serve`], with further settings.
+    fn serve_with(dir: &std::path::Path, settings: &[(&str, &str)]) -> (Child, String) {
         let mut child = program("server")
+            .envs(settings.iter().copied())
             .arg("--no-sample")
             .env("ECOM_LISTEN", "127.0.0.1:0")
             .env("ECOM_DATA", dir.join("data"))
@@ -362,6 +372,130 @@ mod server {
         }
         signal(&serving, &["TERM"]);
         assert!(ended(&mut serving, LIMIT).is_some_and(|status| status.success()));
+    }
+
+    #[test]
+    fn migrate_applies_what_its_check_lists() {
+        ecom_core::testkit::run(async {
+            use sqlx::Connection as _;
+
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path().join("data");
+            let run = |arguments: &[&str], settings: &[(&str, &str)]| {
+                let mut server = program("server");
+                server.args(arguments).env("ECOM_DATA", &data).env("ECOM_LISTEN", "127.0.0.1:0");
+                let output = server.envs(settings.iter().copied()).output().unwrap();
+                let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+                (output.status.code(), text)
+            };
+            let says = |(status, text): (Option<i32>, String), expected: i32, words: &str| {
+                assert_eq!(status, Some(expected), "{text}");
+                assert!(text.contains(words), "{words}: {text}");
+            };
+            let (check, no_migration) = (["migrate", "--check"], [("ECOM_MIGRATE", "false")]);
+            let start = ["--no-sample", "--exit"];
+            says(run(&check, &[]), 1, "pending 0001_catalog\n");
+            assert!(!data.exists(), "a check creates nothing");
+            says(run(&start, &no_migration), 1, "run `server migrate` first");
+            says(run(&["migrate"], &[]), 0, "applied 0001_catalog\n");
+            says(run(&["migrate"], &no_migration), 0, "nothing to do: the schema is that of this release\n");
+            says(run(&check, &[]), 0, "the schema is that of this release\n");
+            says(run(&start, &no_migration), 0, "");
+            let url = format!("sqlite://{}", data.join("ecom.db").display());
+            let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();
+            let later = "INSERT INTO ecom_migrations VALUES (999, '0999_later', '0', 0)";
+            sqlx::query(later).execute(&mut database).await.unwrap();
+            says(run(&check, &[]), 0, "a later release has made the schema (0999_later), which serves this one\n");
+            says(run(&["migrate"], &[]), 0, "nothing to do: a later release");
+            says(run(&start, &[]), 0, "");
+            let unserved = "UPDATE ecom_meta SET value = '999' WHERE name = 'serves_from'";
+            sqlx::query(unserved).execute(&mut database).await.unwrap();
+            says(run(&check, &[]), 2, "(0999_later), and it does not serve this one: run that release");
+            says(run(&["migrate"], &[]), 1, "does not serve it");
+            says(run(&start, &[]), 1, "does not serve it");
+            let directory = format!("sqlite://{}", dir.path().display());
+            says(run(&check, &[("DATABASE_URL", &*directory)]), 2, "DATABASE_URL");
+        });
+    }
+
+    /// Returns the answer to a GET request with the key.
+    fn get(address: &str, path: &str) -> String {
+        let mut request = TcpStream::connect(address).unwrap();
+        request.set_read_timeout(Some(LIMIT)).unwrap();
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n\r\n");
+        request.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        request.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn smoke_says_what_is_wrong_with_a_server_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (key, wrong) = (file("key", &format!("{KEY}\n")), file("wrong", &KEY.replace('0', "x")));
+        let smoke = |address: &str, arguments: &[&str]| {
+            let mut server = program("server");
+            let output = server.arg("smoke").arg(format!("http://{address}")).args(arguments).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        };
+        let with_key = ["--key-file", &*key];
+
+        let (mut child, address) = serve(dir.path());
+        let (status, text) = smoke(&address, &with_key);
+        assert_eq!(status, Some(0), "{text}");
+        for check in ["health", "read", "search", "write"] {
+            assert!(text.contains(&format!("ok      {check}: ")), "{text}");
+        }
+        for (arguments, expected, words) in [
+            (&["--key-file", &*wrong][..], 1, "does not accept the key of --key-file"),
+            (&[] as &[&str], 1, "give a file with an API key by --key-file"),
+            (&["--read-only"][..], 0, "skipped write\n"),
+        ] {
+            let (status, text) = smoke(&address, arguments);
+            assert_eq!(status, Some(expected), "{text}");
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let all = get(&address, "/api/v1/products?status=any&include_deleted=true");
+        assert!(all.starts_with("HTTP/1.1 200") && all.contains("\"total\":0,"), "nothing is left: {all}");
+        signal(&child, &["TERM"]);
+        assert!(ended(&mut child, LIMIT).is_some_and(|status| status.success()));
+
+        let (status, text) = smoke(&address, &with_key);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(text.contains("FAILED  health: cannot connect to 127.0.0.1:"), "{text}");
+
+        let (mut child, address) = serve_with(dir.path(), &[("SEARCH_URL", "none"), ("ECOM_ONLY", "products,search")]);
+        let (status, text) = smoke(&address, &with_key);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(
+            text.contains("FAILED  search: ") && text.contains("SEARCH_URL=none") && text.contains("ok      write")
+        );
+        assert!(get(&address, "/api/v1/orders").starts_with("HTTP/1.1 404"), "ECOM_ONLY");
+        signal(&child, &["TERM"]);
+        assert!(ended(&mut child, LIMIT).is_some_and(|status| status.success()));
+    }
+
+    #[test]
+    fn an_unknown_group_of_routes_is_refused_with_the_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str], name: &str, value: &str| {
+            let mut server = program("server");
+            let server = server.args(arguments).env("ECOM_DATA", dir.path()).env(name, value);
+            let output = server.output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        for (status, text) in
+            [run(&["--only", "catalog,serch"], "ECOM_LOG", "info"), run(&[], "ECOM_ONLY", "catalog,serch")]
+        {
+            assert!(status == Some(1) || status == Some(2), "{status:?}: {text}");
+            assert!(text.contains("catalog, stock, sales, search, access, platform, products"), "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Measures the figures of `docs/figures.md`. Each is the ratio of two rates or times that one run measures in turn.
 //!
-//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `import`, `http`, `jobs`, `access`,
-//! `logins`, `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start it.
+//! `cargo bench --bench figures` runs `read`, `list`, `stock`, `orders`, `search`, `import`, `http`, `jobs`, `live`,
+//! `access`, `logins`, `slow-clients`, `shipped`, `memory` and `gap`; `shipped` and `memory` build the server and start
+//! it.
 //! `cargo bench --bench figures -- read list` runs only those two. With `--features postgres,mysql,redis,elasticsearch`
 //! it also runs `postgres`, `table-postgres`, `orders-postgres`, `jobs-postgres`, `orders-mysql`, `redis`, `engines`
 //! (or one of them, such as `engines-opensearch`), `size`, `orders-size` and `analytics`, on servers that it starts
@@ -25,6 +26,7 @@ mod jobs;
 #[cfg(feature = "elasticsearch")]
 mod keeper;
 mod list;
+mod live;
 mod orders;
 #[cfg(feature = "postgres")]
 mod pgbench;
@@ -115,6 +117,9 @@ fn main() {
     }
     if is("jobs") {
         runtime.block_on(jobs::on_sqlite());
+    }
+    if is("live") {
+        runtime.block_on(live::run());
     }
     #[cfg(feature = "postgres")]
     if is("jobs-postgres") {

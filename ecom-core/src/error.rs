@@ -39,6 +39,24 @@ pub enum Dependency {
     Logins,
     /// The issuer of OpenID Connect behind [`crate::port::KeySetSource`].
     Issuer,
+    /// The store of image files behind [`crate::port::MediaStore`].
+    Media,
+}
+
+impl Dependency {
+    /// Returns the word for the dependency, as responses and metrics contain it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Search => "search",
+            Self::SearchFallback => "search_fallback",
+            Self::Cache => "cache",
+            Self::RateLimiter => "rate_limiter",
+            Self::Logins => "logins",
+            Self::Issuer => "issuer",
+            Self::Media => "media",
+        }
+    }
 }
 
 impl fmt::Display for Dependency {
@@ -51,6 +69,7 @@ impl fmt::Display for Dependency {
             Self::RateLimiter => "the rate limiter",
             Self::Logins => "the queue of password hashes",
             Self::Issuer => "the issuer of tokens",
+            Self::Media => "the store of images",
         })
     }
 }

@@ -23,6 +23,7 @@ mod domain {
     pub(crate) mod catalog {
         pub(crate) mod category;
         pub(crate) mod feed;
+        pub(crate) mod media;
         pub(crate) mod product;
         pub(crate) mod review;
         pub(crate) mod sku;
@@ -73,6 +74,7 @@ mod error;
 mod health;
 pub mod id;
 pub mod log_event;
+pub mod metrics;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 pub mod money;
@@ -103,6 +105,7 @@ mod service {
         pub(crate) mod export;
         pub(crate) mod feed;
         pub(crate) mod import;
+        pub(crate) mod media;
         pub(crate) mod product;
         pub(crate) mod resolver;
         pub(crate) mod review;
@@ -120,6 +123,7 @@ mod service {
         pub(crate) mod live;
         pub(crate) mod mail;
         pub(crate) mod outbox;
+        pub(crate) mod samples;
         pub(crate) mod search_log;
         pub(crate) mod webhook;
     }
@@ -155,6 +159,7 @@ pub mod stream;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+pub mod trace;
 
 pub use error::{
     BoxError, Conflict, Dependency, Entity, Error, ErrorCode, FieldCode, FieldError, RefusedServer, Resting, Result,
@@ -163,7 +168,7 @@ pub use error::{
 pub use health::{DependencyHealth, Health};
 pub use service::run::after_commit::AfterCommit;
 pub use service::run::transaction::Tx;
-pub use shop::{ActingShop, Mailing, Shop, ShopParts};
+pub use shop::{ActingShop, Mailing, Media, Shop, ShopParts};
 
 /// Access: principals and their permissions, users with their roles, API keys, and sessions.
 pub mod access {
@@ -196,13 +201,14 @@ pub mod common {
     pub use crate::service::run::read_through::{Cacheable, Cached, Lookup};
 }
 
-/// The catalog: products with their SKUs, the tree of categories, reviews, imports (also of customers and carts), and
-/// feeds, which are sources that the shop imports again and again.
+/// The catalog: products with their SKUs, the files of their images, the tree of categories, reviews, imports (also of
+/// customers and carts), and feeds, which are sources that the shop imports again and again.
 pub mod catalog {
     pub use crate::domain::catalog::category::{
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
     };
     pub use crate::domain::catalog::feed::{FeedState, FeedVersion};
+    pub use crate::domain::catalog::media::{ImageFormat, MediaFile, ProcessedImage, StoredImage};
     pub use crate::domain::catalog::product::{
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
         ProductStatus, RatingSource, RatingSummary,
@@ -223,6 +229,7 @@ pub mod catalog {
         ImportService, MetaRecord, ProductRecord, RecordOutcome, RecordResult, RecordSource, Rejection, SkuRecord,
         SourceRecord, Transform,
     };
+    pub use crate::service::catalog::media::MediaService;
     pub use crate::service::catalog::product::{ProductFilterValues, ProductList, ProductListQuery, ProductService};
     pub use crate::service::catalog::review::ReviewService;
     pub use crate::service::catalog::sku::{MAX_SKUS, SkuService};

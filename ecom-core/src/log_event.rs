@@ -113,6 +113,14 @@ log_events! {
     };
     /// A bill of an order was paid.
     PAYMENT_RECORDED = "payment_recorded", INFO, { "order": "the order", "number": "its number" };
+    /// Most connections of the pool of the database are in use. Each process logs it at most once a minute for each
+    /// percentage.
+    POOL_HIGH = "pool_high", WARN, {
+        "percent": "80 or 90",
+        "in_use": "how many connections are in use",
+        "max": "how many there can be",
+        "waiting": "how many callers wait for one",
+    };
     /// An order, a checkout or a change of a cart was refused, because the request has another price than the current
     /// one.
     PRICE_MISMATCH = "price_mismatch", WARN, {
@@ -126,6 +134,11 @@ log_events! {
     SEARCH_RESTORED = "search_restored", INFO, { "engine": "the search engine" };
     /// A refresh token was used a second time, so that somebody else may have it. Its session has ended.
     SESSION_REUSED = "session_reused", WARN, { "session": "the session", "user": "its user" };
+    /// A statement has taken longer than a second.
+    SLOW_STATEMENT = "slow_statement", WARN, {
+        "statement": "its verb and its first table, such as `select products`",
+        "took_ms": "how many milliseconds it took",
+    };
     /// A SKU has become low: its availability was `in_stock`, and is `limited` or `out_of_stock` now.
     STOCK_LOW = "stock_low", INFO, {
         "sku": "the SKU",

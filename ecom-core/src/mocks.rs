@@ -12,6 +12,7 @@
 pub use crate::clock::MockClock;
 pub use crate::id::MockIdSource;
 pub use crate::port::cache::MockCache;
+pub use crate::port::catalog::media::MockMediaStore;
 pub use crate::port::mailer::MockMailer;
 pub use crate::port::rate_limiter::MockRateLimiter;
 pub use crate::port::search::MockSearchProvider;

@@ -13,7 +13,9 @@ use crate::domain::platform::job::JobKind;
 use crate::error::{Conflict, Dependency, Error, FieldCode, RefusedServer, Result};
 use crate::health::{DependencyHealth, Health};
 use crate::id::{EventId, IdSource, UuidV7Source};
+use crate::metrics::Sample;
 use crate::port::cache::{Cache, NoCache};
+use crate::port::catalog::media::{ImageProcessor, MediaStore};
 use crate::port::mailer::{MailTemplates, Mailer};
 use crate::port::rate_limiter::{NoRateLimiter, RateLimiter};
 use crate::port::search::SearchProvider;
@@ -32,10 +34,11 @@ use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::export::ExportService;
 use crate::service::catalog::feed::{Feed, FeedService};
 use crate::service::catalog::import::ImportService;
+use crate::service::catalog::media::{self, MediaService};
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
-use crate::service::platform::analytics::{self, AnalyticsService, ViewCounts};
+use crate::service::platform::analytics::{self, AnalyticsService};
 use crate::service::platform::audit::AuditService;
 use crate::service::platform::audit_log::AuditLogService;
 use crate::service::platform::idempotency::IdempotencyService;
@@ -44,9 +47,11 @@ use crate::service::platform::job_queue::{Handler, JobQueue, Queues, Runner};
 use crate::service::platform::live::{Live, LiveService};
 use crate::service::platform::mail;
 use crate::service::platform::outbox::EventLog;
+use crate::service::platform::samples;
 use crate::service::platform::search_log::{SearchCounts, SearchLogService};
 use crate::service::platform::webhook::WebhookService;
 use crate::service::run::context::{Context, Shared};
+use crate::service::run::counts::Counts;
 use crate::service::run::queue::Queue;
 use crate::service::run::read_through::ReadThrough;
 use crate::service::run::transaction::Tx;
@@ -85,6 +90,8 @@ pub struct ShopParts {
     pub secret_key: Option<SecretKey>,
     /// How the shop sends mails; `None` if it sends none.
     pub mailing: Option<Mailing>,
+    /// How the shop stores uploaded images; `None` if it refuses uploads.
+    pub media: Option<Media>,
     /// The sender of webhooks; `None` if the shop sends none.
     pub webhooks: Option<Arc<dyn WebhookSender>>,
     /// The sources that the shop imports again and again.
@@ -106,9 +113,41 @@ pub struct Mailing {
     pub templates: Arc<dyn MailTemplates>,
 }
 
+/// How a shop stores uploaded images.
+#[derive(Debug, Clone)]
+pub struct Media {
+    /// The store of their files.
+    pub store: Arc<dyn MediaStore>,
+    /// The processor, which makes these files.
+    pub processor: Arc<dyn ImageProcessor>,
+    /// The beginning of the URLs of all files, without a slash at its end, as browsers see it: `/media` for the files
+    /// that `ecom-http` serves, or the URL of a CDN in front of them.
+    pub base_url: String,
+}
+
+impl Media {
+    /// Checks a base URL.
+    ///
+    /// # Errors
+    /// `Validation` on `media_base_url`.
+    pub fn check_base_url(url: &str) -> Result<()> {
+        let is_absolute = url::Url::parse(url).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+        });
+        let is_path = url.len() > 1 && url.starts_with('/') && !url.starts_with("//") && !url.contains(['?', '#']);
+        // With the name of a file, the URL still fits into an image.
+        if (is_absolute || is_path) && !url.ends_with('/') && url.chars().count() <= 400 {
+            return Ok(());
+        }
+        let message = "must be an http or https URL, or a path that starts with a single /, of at most 400 characters, \
+                       without a query, a fragment and a slash at its end";
+        Err(Error::invalid("media_base_url", FieldCode::OutOfBounds, message))
+    }
+}
+
 impl ShopParts {
     /// Returns parts with the clock of the machine, UUIDv7 ids, no cache, no rate limiter, no mails, no webhooks, no
-    /// feeds, no queues of the application and default settings.
+    /// uploads of images, no feeds, no queues of the application and default settings.
     pub fn new(storage: Arc<dyn Storage>, search: Arc<dyn SearchProvider>) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
         let ids = Arc::new(UuidV7Source::new(clock.clone()));
@@ -124,6 +163,7 @@ impl ShopParts {
             ids,
             secret_key: None,
             mailing: None,
+            media: None,
             webhooks: None,
             feeds: Vec::new(),
             job_queues: Vec::new(),
@@ -171,6 +211,11 @@ impl<'a> ActingShop<'a> {
     /// Returns the service of products.
     pub const fn products(&self) -> ProductService<'a> {
         ProductService::new(self.cx, self.who)
+    }
+
+    /// Returns the service of image files.
+    pub const fn media(&self) -> MediaService<'a> {
+        MediaService::new(self.cx, self.who)
     }
 
     /// Returns the service of categories.
@@ -324,6 +369,7 @@ impl Shop {
         parts.config.check()?;
         Feed::check_all(&parts.feeds)?;
         JobQueue::check_all(&parts.job_queues)?;
+        parts.media.as_ref().map_or(Ok(()), |media| Media::check_base_url(&media.base_url))?;
         if let Some(issuer) = &parts.oidc {
             issuer.config.check()?;
             if issuer.config.issuer == parts.config.token_issuer {
@@ -361,6 +407,8 @@ impl Shop {
                 clock: parts.clock,
                 ids: parts.ids,
                 mailing: parts.mailing,
+                media: parts.media,
+                image_slots: Arc::new(tokio::sync::Semaphore::new(media::AT_A_TIME)),
                 webhooks: parts.webhooks,
                 feeds: parts.feeds,
                 config: parts.config,
@@ -369,7 +417,7 @@ impl Shop {
                 search_settings: crate::service::search::settings::Ready::default(),
                 indices: Indices::new(parts.search, parts.search_fallback),
                 searches: SearchCounts::default(),
-                views: ViewCounts::default(),
+                views: Counts::default(),
                 forgotten: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 live: Live::default(),
@@ -439,6 +487,11 @@ impl Shop {
     /// Returns the service of products.
     pub fn products(&self) -> ProductService<'_> {
         self.trusted().products()
+    }
+
+    /// Returns the service of image files.
+    pub fn media(&self) -> MediaService<'_> {
+        self.trusted().media()
     }
 
     /// Returns the service of categories.
@@ -662,7 +715,7 @@ impl Shop {
     /// Closes the shop and all its clones. It ends the live subscriptions and the background work, as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log and
     /// to the views of products, and then closes the connections to the database, the index, the cache, the rate
-    /// limiter and the mail server. Open transactions can still be committed or rolled back. Later calls that need a
+    /// limiter, the mail server and the store of images. Open transactions can still be committed or rolled back. Later calls that need a
     /// connection fail with `Unavailable`.
     pub async fn close(&self) {
         self.cx.live.close();
@@ -677,6 +730,9 @@ impl Shop {
         self.cx.rate_limiter.close().await;
         if let Some(mailing) = &self.cx.mailing {
             mailing.mailer.close().await;
+        }
+        if let Some(media) = &self.cx.media {
+            media.store.close().await;
         }
     }
 
@@ -707,15 +763,20 @@ impl Shop {
             let limiter = Some(&cx.rate_limiter).filter(|limiter| limiter.is_shared())?;
             Some(probe(Dependency::RateLimiter, limiter.name(), limit, limiter.ping()).await)
         };
-        let (database, search, fallback, cache, limiter) = futures::join!(
+        let media = async {
+            let store = &cx.media.as_ref()?.store;
+            Some(probe(Dependency::Media, store.name(), limit, store.ping()).await)
+        };
+        let (database, search, fallback, cache, limiter, media) = futures::join!(
             probe(Dependency::Database, cx.storage.name(), limit, cx.storage.ping()),
             probe(Dependency::Search, main.name(), limit, main.ping()),
             fallback,
             probe(Dependency::Cache, cx.cache.name(), limit, cx.cache.ping()),
             limiter,
+            media,
         );
         Health {
-            dependencies: [Some(database), Some(search), fallback, Some(cache), limiter]
+            dependencies: [Some(database), Some(search), fallback, Some(cache), limiter, media]
                 .into_iter()
                 .flatten()
                 .collect(),
@@ -723,5 +784,24 @@ impl Shop {
             cache: cx.cache.stats(),
             searches_by_fallback: cx.indices.by_fallback.load(Ordering::Relaxed),
         }
+    }
+
+    /// Returns the metrics of the shop that this process knows without asking anybody: those of the pool of connections
+    /// and of the cache ([`metrics`](crate::metrics)).
+    pub fn samples(&self) -> Vec<Sample> {
+        samples::of_process(&self.cx)
+    }
+
+    /// Returns the metrics of the shop that are read from its dependencies: whether each responds, and, from the
+    /// database and the indices, the lag of the outbox and of the index, the jobs and the webhooks. What cannot be read
+    /// within `limit` is left out. It makes about ten statements, of which one counts all jobs, so do not call it more
+    /// often than every few seconds.
+    pub async fn state_samples(&self, limit: Duration) -> Vec<Sample> {
+        let health = self.health(limit).await;
+        let mut samples = samples::of_health(&health);
+        if health.can_serve() {
+            samples.extend(samples::of_state(&self.cx, limit).await);
+        }
+        samples
     }
 }

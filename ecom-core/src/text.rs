@@ -1,5 +1,6 @@
-//! Texts: the keys by which every database compares and sorts texts in the same way, and slugs.
+//! Texts: the keys by which every database compares and sorts texts in the same way, slugs, and cells of tables.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use icu_casemap::CaseMapper;
@@ -210,9 +211,48 @@ impl fmt::Debug for Slug {
     }
 }
 
+/// Returns whether a spreadsheet would take the text of a cell for a formula.
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+}
+
+/// Guards a cell of a table against spreadsheets that would take it for a formula, with an apostrophe before it, as
+/// WooCommerce does. A cell that begins with apostrophes before a formula gets one more, so that [`unguard_formula`]
+/// returns it as it was.
+///
+/// ```
+/// use ecom_core::text::{guard_formula, unguard_formula};
+///
+/// assert_eq!(guard_formula("=1+1"), "'=1+1");
+/// assert_eq!(unguard_formula("'=1+1".to_owned()), "=1+1");
+/// assert_eq!(guard_formula("desk lamp"), "desk lamp");
+/// ```
+pub fn guard_formula(text: &str) -> Cow<'_, str> {
+    if is_formula(text.trim_start_matches('\'')) { format!("'{text}").into() } else { text.into() }
+}
+
+/// Removes the guard of [`guard_formula`] from a cell, if it has one.
+pub fn unguard_formula(mut text: String) -> String {
+    if text.starts_with('\'') && is_formula(text.trim_start_matches('\'')) {
+        text.remove(0);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_guarded_cell_is_read_as_it_was(text in "['=+@-]{0,3}.{0,3}") {
+            let written = guard_formula(&text).into_owned();
+            prop_assert!(!is_formula(&written));
+            prop_assert_eq!(unguard_formula(written), text);
+        }
+    }
 
     #[test]
     fn keys_fold_case_and_width_but_keep_accents() {

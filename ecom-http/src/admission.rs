@@ -58,6 +58,11 @@ impl Admission {
         Self(routes)
     }
 
+    /// Returns true if there is a route with this path.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// Refuses a request of a principal who has not logged in, unless the route admits it. It admits requests for
     /// routes that it does not know: the services decide.
     pub(crate) fn check(&self, parts: &Parts, principal: &Principal) -> ApiResult<()> {

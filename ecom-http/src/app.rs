@@ -10,7 +10,9 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::admission::Admission;
+use crate::metrics;
 use crate::middleware::RateLimits;
+use crate::routes::RouteGroup;
 
 /// The longest duration of a stream of live events.
 const LONGEST_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,6 +35,8 @@ pub struct HttpConfig {
     pub body_limit: usize,
     /// The maximum size of the body of an import, after decompression, in bytes. Default 1 GiB.
     pub import_limit: u64,
+    /// The maximum size of an uploaded image, in bytes. Default 10 MiB.
+    pub image_limit: usize,
     /// The maximum size of the path, and of the query string, in bytes. Default 8 KiB.
     /// [`ServeConfig::head_limit`](crate::ServeConfig::head_limit) must exceed it, because the responses of the server
     /// to larger heads are not in the envelope of errors.
@@ -47,7 +51,7 @@ pub struct HttpConfig {
     /// The time limit of a request. For an import, it is the longest time between two parts of its body. Default 30 s.
     pub request_timeout: Duration,
     /// The maximum number of requests at a time. A request beyond it gets a 503 with `Retry-After`, except for the
-    /// routes of health. Default 1,000.
+    /// routes of health and of metrics. Default 1,000.
     pub max_requests: usize,
     /// The maximum number of live clients (`/events`) at a time. Callers who have not logged in get at most half of
     /// these places, so that they cannot keep out those who have. A client beyond it gets a 503 with `Retry-After`.
@@ -67,10 +71,20 @@ pub struct HttpConfig {
     pub rate_limits: Option<RateLimits>,
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
-    /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs` and
-    /// `/redoc`. Set it to false to merge the router into one that already has some of these paths or a fallback.
-    /// Default true.
+    /// Who may read the metrics of the shop and of the process at `/metrics`, which is one of the root routes. Unless it
+    /// is [`MetricsAccess::Off`](crate::MetricsAccess), the first router of the process installs the recorder of the
+    /// crate `metrics`. If the application has installed another one, that one gets what is recorded, and the page has
+    /// the rest. Default `Off`.
+    #[cfg(feature = "metrics")]
+    pub metrics: metrics::MetricsAccess,
+    /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`,
+    /// `/redoc` and `/media/…`. Set it to false to merge the router into one that already has some of these paths or a
+    /// fallback. Default true.
     pub root_routes: bool,
+    /// The groups of routes that the router has under its prefix. A path of another group gets a 404 like an unknown
+    /// one, and neither the links at `/` nor the OpenAPI document contain it. Links in other responses can lead to
+    /// routes that another service has. Default: all areas.
+    pub route_groups: Vec<RouteGroup>,
     /// Whether the router has the admin page at `/admin`, a web page on this API for the staff of the shop. The page
     /// needs the feature `admin` and [`Self::root_routes`]; without them, this setting has no effect. Anybody can load
     /// its files, and what they show comes from the API, which checks who calls. Default true.
@@ -108,6 +122,7 @@ impl Default for HttpConfig {
             max_page_size: 100,
             body_limit: 2 * 1024 * 1024,
             import_limit: 1 << 30,
+            image_limit: 10 * 1024 * 1024,
             query_limit: 8 * 1024,
             header_limit: 32 * 1024,
             access_log: true,
@@ -119,7 +134,10 @@ impl Default for HttpConfig {
             live_heartbeat: Duration::from_secs(15),
             rate_limits: Some(RateLimits::default()),
             numbers: false,
+            #[cfg(feature = "metrics")]
+            metrics: metrics::MetricsAccess::default(),
             root_routes: true,
+            route_groups: RouteGroup::AREAS.to_vec(),
             admin_page: true,
             authentication: true,
             refresh_cookie: false,
@@ -151,6 +169,11 @@ pub(crate) struct App {
     pub config: HttpConfig,
     /// Which routes refuse callers who have not logged in.
     pub admission: Admission,
+    /// The metrics of requests.
+    pub requests: metrics::Requests,
+    /// The page of the metrics.
+    #[cfg(feature = "metrics")]
+    pub page: metrics::Page,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,
     /// A permit for each live client that may still come.
@@ -165,7 +188,17 @@ impl App {
         let live = Arc::new(Semaphore::new(config.live_clients.min(Semaphore::MAX_PERMITS)));
         let half = config.live_clients.div_ceil(2).min(Semaphore::MAX_PERMITS);
         let live_strangers = Arc::new(Semaphore::new(half));
-        Self { shop, config, admission, places, live, live_strangers }
+        Self {
+            shop,
+            admission,
+            requests: metrics::Requests::default(),
+            #[cfg(feature = "metrics")]
+            page: metrics::Page::new(config.metrics),
+            config,
+            places,
+            live,
+            live_strangers,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Lists and reports as CSV, for spreadsheets.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
@@ -7,6 +8,7 @@ use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
+use ecom_core::text::guard_formula;
 use ecom_core::{Error, ValidationErrors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -124,18 +126,15 @@ pub(crate) fn table<V: Serialize>(
 }
 
 /// Adds a cell with a text, in quotes if it needs them (RFC 4180). A spreadsheet would run a text that begins like a
-/// formula, and strangers type what the search log contains, so that such a text gets an apostrophe in front. Where the
+/// formula, and strangers type what the search log contains, so such a text gets an apostrophe in front. Where the
 /// comma is the decimal mark, a spreadsheet separates cells by semicolons, so a text with one is in quotes, too:
 /// otherwise its second half would be a cell of its own.
 fn put(to: &mut String, cell: &str) {
-    let is_formula =
-        cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<rust_decimal::Decimal>().is_err();
+    let is_number = cell.parse::<rust_decimal::Decimal>().is_ok();
+    let cell = if is_number { Cow::Borrowed(cell) } else { guard_formula(cell) };
     let needs_quotes = cell.contains([',', ';', '\t', '"', '\n', '\r']);
     if needs_quotes {
         to.push('"');
-    }
-    if is_formula {
-        to.push('\'');
     }
     for c in cell.chars() {
         if c == '"' {

@@ -13,6 +13,7 @@
 //! request, in a layer around the router. The router calls the services of the shop as that principal, and as
 //! [`HttpConfig::anonymous`] if the request has none.
 //!
+//! With the feature `metrics`, `HttpConfig::metrics` adds `/metrics` for Prometheus.
 //! With the feature `admin`, the router has a web page for the staff of the shop, at `/admin`.
 //!
 //! With the feature `oidc`, `HttpKeySet` fetches the keys of an issuer of OpenID Connect, whose tokens a shop accepts.
@@ -28,6 +29,7 @@ mod extract;
 mod headers;
 mod idempotency;
 mod live;
+mod metrics;
 mod middleware;
 #[cfg(feature = "oidc")]
 mod oidc;
@@ -40,8 +42,11 @@ mod serve;
 pub use app::HttpConfig;
 /// The network of a trusted proxy.
 pub use ipnet::IpNet;
+#[cfg(feature = "metrics")]
+pub use metrics::MetricsAccess;
 pub use middleware::{ProxyHeader, RateLimits, UnknownProxyHeader};
 #[cfg(feature = "oidc")]
 pub use oidc::HttpKeySet;
 pub use router::{openapi_json, router};
+pub use routes::{RouteGroup, UnknownRouteGroup};
 pub use serve::{ServeConfig, Stopped, serve};

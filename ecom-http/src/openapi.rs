@@ -18,7 +18,7 @@ use utoipa::{IntoParams as _, Modify, OpenApi};
 use crate::app::HttpConfig;
 use crate::error::status_of;
 use crate::extract::IfMatchHeader;
-use crate::routes::{self, Tag};
+use crate::routes::{self, RouteGroup, Tag};
 
 /// The envelope of an error response.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -116,10 +116,11 @@ fn describe_access(operation: &mut Operation) {
     operation.description = Some(before.map_or_else(|| text.clone(), |before| format!("{before}\n\n{text}")));
 }
 
-/// Returns the document without paths, with the table of all error codes (R16).
-pub(crate) fn frame() -> Document {
+/// Returns the document of these groups without paths, with the table of all error codes (R16).
+pub(crate) fn frame(groups: &[RouteGroup]) -> Document {
     let mut document = Frame::openapi();
-    let areas = routes::tags().map(|tag| TagBuilder::new().name(tag.name).description(Some(tag.text)).build());
+    let areas = routes::tags_in(groups).into_iter();
+    let areas = areas.map(|tag| TagBuilder::new().name(tag.name).description(Some(tag.text)).build());
     let operations = document.tags.take().unwrap_or_default();
     document.tags = Some(areas.chain(operations).collect());
     let mut text = document.info.description.take().unwrap_or_default();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::{MatchedPath, OriginalUri, Request};
 use axum::http::{HeaderValue, Method, Uri, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use ecom_core::Shop;
@@ -18,14 +19,16 @@ use crate::app::{App, HttpConfig};
 use crate::error::ApiError;
 use crate::headers::X_LAST_EVENT_ID;
 use crate::idempotency::IDEMPOTENCY_REPLAYED;
+use crate::metrics::{Rerouted, UNKNOWN};
 use crate::middleware::{FrontLayer, X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 use crate::{openapi, routes};
 
 /// Returns the REST API of a shop, as a router that an application serves, nests or merges.
 ///
 /// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router
-/// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, with the feature `admin` also
-/// `/admin`, and `/`, which links to all others.
+/// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, `/metrics` if the settings
+/// turn it on, `/admin` with the feature `admin`, `/`, which links to all others, and `/media/…`, which serves the files
+/// of uploaded images.
 ///
 /// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is
 /// nested:
@@ -39,6 +42,16 @@ use crate::{openapi, routes};
 /// Router::new()
 ///     .route("/health", get(|| async { "mine" }))
 ///     .nest("/shop", router(shop, HttpConfig::default()))
+/// # }
+/// ```
+///
+/// [`HttpConfig::route_groups`] leaves out routes, so that areas of the shop can run as services of their own, each with
+/// a part of the API over the same database:
+///
+/// ```no_run
+/// # fn app(shop: ecom_core::Shop) -> axum::Router {
+/// # use ecom_http::{HttpConfig, RouteGroup, router};
+/// router(shop, HttpConfig::default().route_groups(vec![RouteGroup::CATALOG, RouteGroup::SEARCH]))
 /// # }
 /// ```
 ///
@@ -69,7 +82,8 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     let app = Arc::new(App::new(shop, config, Admission::of(&document)));
     let root_routes = app.config.root_routes;
     let routes = if root_routes {
-        routes.merge(routes::docs::pages(openapi::Text::of(document, &app.config).into()))
+        let pages = routes::docs::pages(openapi::Text::of(document, &app.config).into());
+        routes.merge(pages).merge(routes::catalog::media::files())
     } else {
         routes
     };
@@ -78,13 +92,13 @@ pub fn router(shop: Shop, config: HttpConfig) -> Router {
     let routes = routes.with_state(app.clone());
 
     // A path that matches no route is routed again without its trailing slash. This does not slow down known paths.
-    let again = routes.clone();
+    let again = routes.clone().layer(from_fn(noting_route));
     let unknown = move |request: Request| {
         let again = again.clone();
         async move { without_slash(again, request).await }
     };
     let routes = match app.config.api_prefix.as_str() {
-        prefix if !root_routes && !prefix.is_empty() => routes.route(&format!("{prefix}/{{*unknown}}"), any(unknown)),
+        prefix if !root_routes && !prefix.is_empty() => routes.route(&format!("{prefix}/{UNKNOWN}"), any(unknown)),
         _ => routes.fallback(unknown),
     };
     let routes = routes.layer(FrontLayer(app.clone()));
@@ -100,13 +114,13 @@ pub fn openapi_json(config: &HttpConfig, base: &str) -> String {
 
 /// Returns the routes with their documentation.
 fn documented(config: &HttpConfig) -> OpenApiRouter<Arc<App>> {
-    let mut api = OpenApiRouter::with_openapi(openapi::frame());
+    let mut api = OpenApiRouter::with_openapi(openapi::frame(&config.route_groups));
     if config.root_routes {
-        for routes in routes::operational() {
+        for routes in routes::operational(config) {
             api = api.routes(routes);
         }
     }
-    for routes in routes::api() {
+    for routes in routes::api(&config.route_groups) {
         api = api.routes(under(&config.api_prefix, routes));
     }
     api
@@ -117,6 +131,16 @@ fn under(prefix: &str, (schemas, mut paths, methods): UtoipaMethodRouter<Arc<App
     let own = std::mem::take(&mut paths.paths);
     paths.paths = own.into_iter().map(|(path, item)| (format!("{prefix}{path}"), item)).collect();
     (schemas, paths, methods)
+}
+
+/// Adds the route of a request to its response, for the metrics.
+async fn noting_route(request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(matched) = matched {
+        response.extensions_mut().insert(Rerouted(matched));
+    }
+    response
 }
 
 async fn without_slash(routes: Router, mut request: Request) -> Response {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derive_setters::Setters;
-use ecom_core::{Error, FieldCode, Result};
+use ecom_core::{Error, FieldCode, Result, trace};
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
@@ -182,7 +182,7 @@ impl OutboundClient {
     /// error is a refusal.
     pub fn get(&self, url: &Url) -> Result<RequestBuilder, Refusal> {
         self.rules.check(url)?;
-        Ok(self.http.get(url.clone()))
+        Ok(traced(self.http.get(url.clone())))
     }
 
     /// As [`Self::get`], for a request with the method POST.
@@ -191,8 +191,13 @@ impl OutboundClient {
     /// As [`Self::get`].
     pub fn post(&self, url: &Url) -> Result<RequestBuilder, Refusal> {
         self.rules.check(url)?;
-        Ok(self.http.post(url.clone()))
+        Ok(traced(self.http.post(url.clone())))
     }
+}
+
+/// Adds the headers that continue the trace of the current span, if it belongs to one.
+fn traced(request: RequestBuilder) -> RequestBuilder {
+    trace::headers().into_iter().fold(request, |request, (name, value)| request.header(name, value))
 }
 
 impl Rules {

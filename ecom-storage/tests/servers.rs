@@ -143,8 +143,11 @@ async fn a_newer_schema_and_an_edited_migration_are_refused(database: TestDataba
     let e = s.migrate(Currency::USD).await.unwrap_err();
     assert!(e.code() == ErrorCode::Internal && e.to_string().contains("does not know"), "{e}");
     raw(&database.url, "INSERT INTO ecom_migrations VALUES (999, 'later', '0', 0)").await?;
+    raw(&database.url, "UPDATE ecom_meta SET value = '999' WHERE name = 'serves_from'").await?;
     let e = s.migrate(Currency::USD).await.unwrap_err();
     assert!(e.code() == ErrorCode::Internal && e.to_string().contains("newer"), "{e}");
+    let status = storage(&database.url).schema_status().await?;
+    assert!(!status.is_served && status.pending.is_empty() && status.newer == ["later"], "{status:?}");
     Ok(())
 }
 

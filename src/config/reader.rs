@@ -14,9 +14,13 @@ use ecom_core::platform::MailAddress;
 use ecom_core::port::Quota;
 use ecom_core::search::Language;
 use ecom_core::{FieldCode, ValidationErrors};
-use ecom_http::{HttpConfig, IpNet, RateLimits, ServeConfig};
+#[cfg(feature = "metrics")]
+use ecom_http::MetricsAccess;
+use ecom_http::{HttpConfig, IpNet, RateLimits, RouteGroup, ServeConfig, UnknownRouteGroup};
+use rust_decimal::Decimal;
 
 use super::SecretUrl;
+use super::logs::{LogConfig, LogFormat, TraceConfig};
 use super::sources::{present, unreadable};
 
 /// Splits `host:port` or `[v6]:port`.
@@ -194,6 +198,59 @@ impl Reader<'_> {
         text
     }
 
+    /// Reads the settings of the log.
+    pub fn log_config(&mut self) -> LogConfig {
+        let defaults = LogConfig::default();
+        let levels = self.log("ECOM_LOG", &defaults.levels);
+        let format = match self.text("ECOM_LOG_FORMAT", "pretty").as_str() {
+            "pretty" => LogFormat::Pretty,
+            "json" => LogFormat::Json,
+            _ => {
+                self.bad("ECOM_LOG_FORMAT", "must be `pretty` or `json`");
+                LogFormat::Pretty
+            }
+        };
+        let file_size: u64 = self.size("ECOM_LOG_FILE_SIZE", defaults.file_size, 65_536..=1 << 40);
+        let files: u32 = self.size("ECOM_LOG_FILES", defaults.files, 1..=1_000);
+        let log = defaults.levels(levels).format(format).file_size(file_size).files(files);
+        match present(self.values, "ECOM_LOG_FILE") {
+            Some(path) => log.file(path),
+            None => log,
+        }
+    }
+
+    /// Reads the settings of traces; `None` if there is no collector.
+    pub fn traces(&mut self) -> Option<TraceConfig> {
+        let bounds = "a number from 0 to 1, such as 0.01";
+        let is_share = |share: &Decimal| (Decimal::ZERO..=Decimal::ONE).contains(share);
+        let sample = self.parsed("ECOM_TRACE_SAMPLE", is_share, bounds);
+        let service = self.text("ECOM_TRACE_SERVICE", "ecom");
+        if service.chars().count() > 100 || service.chars().any(char::is_control) {
+            self.bad("ECOM_TRACE_SERVICE", "must have 1 to 100 characters");
+        }
+        let name = "ECOM_OTLP_ENDPOINT";
+        let endpoint = self.url(name, "ECOM_OTLP_ENDPOINT_FILE", "");
+        let text = endpoint.expose();
+        if text.is_empty() {
+            return None;
+        }
+        if !cfg!(feature = "otlp") {
+            self.bad(name, "needs the feature `otlp`, which this program was built without");
+            return None;
+        }
+        let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let is_url = |host: &str| !host.starts_with('/') && host.chars().all(|c| c.is_ascii_graphic());
+        if !host.is_some_and(|host| !host.is_empty() && is_url(host)) {
+            self.bad(name, "must be a URL such as `http://127.0.0.1:4318`");
+            return None;
+        }
+        let traces = TraceConfig::new(endpoint).service(service);
+        Some(match sample {
+            Some(sample) => traces.sample(sample),
+            None => traces,
+        })
+    }
+
     /// Reads prices in the major unit, in ascending order, and returns them in minor units.
     pub fn prices(&mut self, name: &str, currency: Currency, default: &[i64]) -> Vec<i64> {
         let Some(text) = present(self.values, name) else { return default.to_vec() };
@@ -235,6 +292,7 @@ impl Reader<'_> {
         let page_size = defaults.page_size.min(max_page_size);
         let page_size = self.size("ECOM_PAGE_SIZE", page_size, 1..=u64::from(max_page_size));
         let body_limit = self.bytes("ECOM_BODY_LIMIT", defaults.body_limit, 1024..=100 * 1024 * 1024);
+        let image_limit = self.bytes("ECOM_IMAGE_LIMIT", defaults.image_limit, 1024..=100 << 20);
         let import_limit = self.size("ECOM_IMPORT_LIMIT", defaults.import_limit, 1024..=1 << 40);
         let query_limit = self.bytes("ECOM_QUERY_LIMIT", defaults.query_limit, 256..=64 * 1024);
         let header_limit = self.bytes("ECOM_HEADER_LIMIT", defaults.header_limit, 1024..=256 * 1024);
@@ -268,6 +326,7 @@ impl Reader<'_> {
         }
         let admin_page = self.flag("ECOM_ADMIN_PAGE", defaults.admin_page);
         let access_log = self.flag("ECOM_ACCESS_LOG", defaults.access_log);
+        let route_groups = self.route_groups("ECOM_ONLY", &defaults.route_groups);
         let refresh_cookie = self.flag("ECOM_REFRESH_COOKIE", defaults.refresh_cookie);
         let secure = self.flag("ECOM_REFRESH_COOKIE_SECURE", defaults.refresh_cookie_secure);
         defaults
@@ -276,11 +335,13 @@ impl Reader<'_> {
             .max_page_size(max_page_size)
             .body_limit(body_limit)
             .import_limit(import_limit)
+            .image_limit(image_limit)
             .query_limit(query_limit)
             .header_limit(header_limit)
             .admin_page(admin_page)
             .access_log(access_log)
             .cors_origins(cors_origins)
+            .route_groups(route_groups)
             .request_timeout(timeout)
             .max_requests(max_requests)
             .live_clients(live_clients)
@@ -293,6 +354,39 @@ impl Reader<'_> {
             .refresh_cookie(refresh_cookie)
             .refresh_cookie_secure(secure)
             .anonymous(anonymous)
+    }
+
+    /// Reads who may read the metrics.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&mut self) -> MetricsAccess {
+        match present(self.values, "ECOM_METRICS") {
+            None | Some("on") => MetricsAccess::Restricted,
+            Some("open") => MetricsAccess::Open,
+            Some("off") => MetricsAccess::Off,
+            Some(_) => {
+                self.bad("ECOM_METRICS", "must be `on`, `open` or `off`");
+                MetricsAccess::Off
+            }
+        }
+    }
+
+    /// Refuses metrics, which this build does not have.
+    #[cfg(not(feature = "metrics"))]
+    pub fn no_metrics(&mut self) {
+        if present(self.values, "ECOM_METRICS").is_some_and(|value| value != "off") {
+            self.bad("ECOM_METRICS", "must be `off`, or the server must be built with the feature `metrics`");
+        }
+    }
+
+    /// Reads names of groups of routes.
+    fn route_groups(&mut self, name: &str, default: &[RouteGroup]) -> Vec<RouteGroup> {
+        let Some(text) = present(self.values, name) else { return default.to_vec() };
+        let groups: Result<Vec<RouteGroup>, UnknownRouteGroup> =
+            text.split(',').map(|group| group.trim().parse()).collect();
+        groups.unwrap_or_else(|unknown| {
+            self.bad(name, &format!("{unknown}; several are separated by commas"));
+            default.to_vec()
+        })
     }
 
     /// Refuses to open a server to everybody in the network without authentication, unless a setting allows it.

@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 112] = [
+pub(super) const NAMES: [&str; 127] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -14,6 +14,7 @@ pub(super) const NAMES: [&str; 112] = [
     "DATABASE_URL_FILE",
     "DATABASE_DIRECT_URL",
     "DATABASE_DIRECT_URL_FILE",
+    "ECOM_MIGRATE",
     "SEARCH_URL",
     "SEARCH_URL_FILE",
     "SEARCH_FALLBACK_URL",
@@ -24,6 +25,9 @@ pub(super) const NAMES: [&str; 112] = [
     "RATE_LIMITER_URL_FILE",
     "MAILER_URL",
     "MAILER_URL_FILE",
+    "MEDIA_URL",
+    "MEDIA_URL_FILE",
+    "ECOM_MEDIA_BASE_URL",
     "ECOM_DATABASE_POOL",
     "ECOM_DATABASE_ACQUIRE_TIMEOUT",
     "ECOM_DATABASE_STATEMENT_TIMEOUT",
@@ -81,10 +85,12 @@ pub(super) const NAMES: [&str; 112] = [
     "ECOM_WEBHOOKS_RETENTION",
     "ECOM_WEBHOOKS_OFF_AFTER",
     "ECOM_API_PREFIX",
+    "ECOM_ONLY",
     "ECOM_PAGE_SIZE",
     "ECOM_MAX_PAGE_SIZE",
     "ECOM_BODY_LIMIT",
     "ECOM_IMPORT_LIMIT",
+    "ECOM_IMAGE_LIMIT",
     "ECOM_QUERY_LIMIT",
     "ECOM_HEADER_LIMIT",
     "ECOM_NUMBERS",
@@ -115,9 +121,17 @@ pub(super) const NAMES: [&str; 112] = [
     "ECOM_PING_INTERVAL",
     "ECOM_SHUTDOWN_TIMEOUT",
     "ECOM_CORS_ORIGINS",
+    "ECOM_METRICS",
     "ECOM_ACCESS_LOG",
     "ECOM_LOG",
     "ECOM_LOG_FORMAT",
+    "ECOM_LOG_FILE",
+    "ECOM_LOG_FILE_SIZE",
+    "ECOM_LOG_FILES",
+    "ECOM_OTLP_ENDPOINT",
+    "ECOM_OTLP_ENDPOINT_FILE",
+    "ECOM_TRACE_SAMPLE",
+    "ECOM_TRACE_SERVICE",
     "ECOM_FEEDS",
     "ECOM_CONFIG",
 ];

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
 use ecom::catalog::ImportKind;
 use ecom::catalog::{Category, RatingSource};
 use ecom::paging::Paging;
 use ecom::stock::StockReason;
 use ecom::{Shop, ShopBuilder};
 use serde_json::Value;
+use tower::ServiceExt as _;
 
 use crate::support::{
     all_products, assert_balanced, counts, data, fields, find, import, import_categories, outbox_head, sample, shop,
@@ -200,4 +203,64 @@ async fn the_sample_catalog_imports_without_a_rejection() {
     let (c, _) = import_categories(&shop, sample("categories.json")).await;
     assert_eq!((c.unchanged, c.inserted + c.updated), (c.read, 0));
     assert_eq!(outbox_head(&shop).await, head);
+}
+
+/// Returns the status, the headers and the text of a picture of the sample.
+async fn picture(path: &str, known: Option<&str>) -> (StatusCode, axum::http::HeaderMap, String) {
+    let mut request = Request::builder().uri(path);
+    if let Some(tag) = known {
+        request = request.header(header::IF_NONE_MATCH, tag);
+    }
+    let response = crate::pictures::router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let text = String::from_utf8(to_bytes(body, 100_000).await.unwrap().to_vec()).unwrap();
+    (parts.status, parts.headers, text)
+}
+
+/// The reference server draws them.
+#[tokio::test]
+async fn each_product_of_the_sample_has_a_picture_with_a_size_and_a_text() {
+    let text = String::from_utf8(sample("products.ndjson")).unwrap();
+    let images = text.lines().flat_map(|line| {
+        let product: Value = serde_json::from_str(line).unwrap();
+        product["images"].as_array().unwrap().clone()
+    });
+    let mut kinds = HashSet::new();
+    for image in images {
+        let url = image["url"].as_str().unwrap();
+        assert!(image["alt"].as_str().is_some_and(|alt| !alt.is_empty()), "{url}");
+        assert_eq!((&image["width"], &image["height"]), (&Value::from(800), &Value::from(800)), "{url}");
+        let (status, headers, svg) = picture(url, None).await;
+        assert_eq!(status, StatusCode::OK, "{url}");
+        assert_eq!(headers[header::CONTENT_TYPE], "image/svg+xml");
+        let color = url.rsplit('/').next().unwrap().strip_suffix(".svg").unwrap();
+        assert!(svg.contains(&format!("width=\"800\" height=\"800\" color=\"#{color}\"")), "{url}: {svg}");
+        kinds.insert(url.split('/').nth(2).unwrap().to_owned());
+    }
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sample/images")).unwrap();
+    let files: HashSet<String> =
+        files.filter_map(|file| Some(file.unwrap().file_name().to_str()?.strip_suffix(".svg")?.to_owned())).collect();
+    assert_eq!(kinds, files, "each drawing is that of a product");
+}
+
+#[tokio::test]
+async fn a_picture_is_cached_and_runs_nothing() {
+    let (_, headers, _) = picture("/images/headphones/474a51.svg", None).await;
+    let tag = headers[header::ETAG].to_str().unwrap();
+    assert_eq!(headers[header::CACHE_CONTROL], "public, max-age=86400");
+    assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("sandbox"), "{policy}");
+    for known in [tag.to_owned(), format!("\"x\", W/{tag}"), "*".to_owned()] {
+        let (status, headers, body) = picture("/images/headphones/474a51.svg", Some(&known)).await;
+        assert_eq!(
+            (status, headers[header::ETAG].to_str().unwrap(), body.as_str()),
+            (StatusCode::NOT_MODIFIED, tag, "")
+        );
+    }
+    let (status, other, _) = picture("/images/headphones/ffffff.svg", Some(tag)).await;
+    assert!(status == StatusCode::OK && other[header::ETAG] != headers[header::ETAG]);
+    for absent in ["headphones/474a51", "headphones/474A51.svg", "headphones/12345.svg", "unknown/474a51.svg"] {
+        assert_eq!(picture(&format!("/images/{absent}"), None).await.0, StatusCode::NOT_FOUND, "{absent}");
+    }
 }

@@ -44,7 +44,7 @@ fn difficult() -> Vec<Value> {
             "source": "erp", "external_id": format!("d{i}"), "title": format!("{text} {i}"), "description": whole,
             "brand": text, "tags": [text, "plain"], "categories": [format!("deep/path-{i}")],
             "images": [{"url": "https://img.example/a.jpg?x=1|2"},
-                {"url": "/b.jpg", "alt": text, "primary": i % 2 == 0}],
+                {"url": "/b.jpg", "alt": text, "primary": i % 2 == 0, "width": 640, "height": 480 + i}],
             "attributes": {"text": whole, "number": 1.5, "list": [1, null], "a.b": {"c": false}},
             "discount_percentage": "12.5", "warranty_information": text, "rating": "4.25", "review_count": 7,
             "status": status[i % 3],
@@ -67,7 +67,8 @@ async fn an_export_is_imported_as_it_was() {
         "columns": {
             "System": "source", "Id": "external_id", "Name": "title", "Address": "slug", "Text": "description",
             "Maker": "brand", "State": "status", "Groups": "categories", "Words": "tags", "Pictures": "images",
-            "Alt": "image_alts", "Main picture": "primary_image", "More": "attributes", "Less": "discount_percentage",
+            "Alt": "image_alts", "Sizes": "image_sizes", "Main picture": "primary_image", "More": "attributes",
+            "Less": "discount_percentage",
             "Warranty": "warranty_information", "Shipping": "shipping_information", "Stars": "rating",
             "Reviews": "review_count", "Code": "sku", "Options": "option_values", "Price": "price", "Stock": "stock",
             "Counted": "track_stock", "Few": "low_stock_threshold", "Weight": "weight", "W": "width", "H": "height",

@@ -12,6 +12,8 @@ mod concurrency;
 mod exports;
 mod load;
 mod outages;
+#[path = "../../examples/server/pictures.rs"]
+mod pictures;
 mod products;
 mod rejections;
 mod sales;

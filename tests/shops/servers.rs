@@ -42,9 +42,13 @@ impl Ground {
             let mut c = MySqlConnection::connect(&database.url).await.unwrap();
             sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(&mut c).await.unwrap()
         } else {
-            let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> \
-                        pg_backend_pid()";
-            let mut c = PgConnection::connect(&database.url).await.unwrap();
+            // Neither autovacuum nor this connection and the earlier ones of its kind, whose ends the server may not
+            // have noticed yet.
+            let text = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND \
+                        backend_type = 'client backend' AND application_name <> 'counting'";
+            let mut options: sqlx::postgres::PgConnectOptions = database.url.parse().unwrap();
+            options = options.application_name("counting");
+            let mut c = PgConnection::connect_with(&options).await.unwrap();
             sqlx::query_scalar(text).fetch_one(&mut c).await.unwrap()
         };
         usize::try_from(count).unwrap()

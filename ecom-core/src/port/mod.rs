@@ -48,10 +48,11 @@ pub(crate) mod access {
     pub(crate) mod user;
 }
 pub(crate) mod cache;
-/// The repositories of the catalog.
+/// The repositories of the catalog, and the store of image files.
 pub(crate) mod catalog {
     pub(crate) mod category;
     pub(crate) mod feed;
+    pub(crate) mod media;
     pub(crate) mod product;
     pub(crate) mod review;
     pub(crate) mod sku;
@@ -93,6 +94,7 @@ pub use self::access::user::{ForwardUsers, UserRepository};
 pub use self::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken, ForwardCache, NoCache};
 pub use self::catalog::category::{CategoryRepository, CategoryUsage, ForwardCategories};
 pub use self::catalog::feed::{FeedContent, FeedError, FeedRepository, Fetched, ForwardFeed, ForwardFeeds, ImportFeed};
+pub use self::catalog::media::{ForwardMediaStore, ImageProcessor, MediaStore};
 pub use self::catalog::product::{ForwardProducts, ProductRepository};
 pub use self::catalog::review::{ForwardReviews, ReviewRepository, ReviewedProduct};
 pub use self::catalog::sku::{ForwardSkus, SkuRepository};
@@ -120,7 +122,7 @@ pub use self::search::{
 };
 pub use self::stock::inventory::{ForwardInventory, InventoryRepository, TouchedProduct};
 pub use self::storage::{
-    Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, SharedCommitFailed, Storage, UnitOfWork,
+    Connection, ForwardStorage, ForwardUnitOfWork, PoolStatus, SchemaStatus, SharedCommitFailed, Storage, UnitOfWork,
 };
 pub use self::webhook_sender::{ForwardWebhookSender, WebhookAnswer, WebhookError, WebhookMessage, WebhookSender};
 

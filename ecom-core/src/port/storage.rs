@@ -34,12 +34,20 @@ port! {
         async fn begin(&self) -> Result<Box<dyn UnitOfWork>>;
 
         /// Brings the schema up to this release and stores the shop's currency in the database, in one transaction.
-        /// Safe to call from many processes at once.
+        /// Safe to call from many processes at once. If a later release has migrated the database, and its schema
+        /// serves this release too, nothing is changed.
         ///
         /// # Errors
-        /// `CURRENCY_MISMATCH` if the database is in another currency: nothing is written then. `Internal` if the
-        /// schema is newer than this release or a migration fails.
+        /// `CURRENCY_MISMATCH` if the database is in another currency: nothing is written then. `Internal` if a later
+        /// release has made the schema and it does not serve this release, or if a migration fails.
         async fn migrate(&self, currency: Currency) -> Result<()>;
+
+        /// Compares the schema with this release, and changes nothing.
+        ///
+        /// # Errors
+        /// `Internal` if a migration of the database has the name of one of this release and another text;
+        /// `Unavailable`.
+        async fn schema_status(&self) -> Result<SchemaStatus>;
 
         /// Returns the currency of the database, in whose minor units it stores prices; `None` before
         /// [`Storage::migrate`].
@@ -101,6 +109,34 @@ port! {
         async fn restore_indexes(&self) -> Result<()> {
             Ok(())
         }
+    }
+}
+
+/// The schema of a database, compared with the migrations of this release.
+#[derive(Debug, Clone, PartialEq, Eq, derive_setters::Setters)]
+#[non_exhaustive]
+pub struct SchemaStatus {
+    /// The names of the migrations of this release that the database does not have, oldest first.
+    pub pending: Vec<String>,
+    /// The names of the migrations that the database has and this release does not know, oldest first. A later release
+    /// has made them.
+    pub newer: Vec<String>,
+    /// Whether this release can use the database, once the pending migrations are applied. It is false if a later
+    /// release has made the schema, and the schema does not serve this release.
+    pub is_served: bool,
+}
+
+impl SchemaStatus {
+    /// Returns true if this release can use the database as it is.
+    pub const fn is_ready(&self) -> bool {
+        self.is_served && self.pending.is_empty()
+    }
+}
+
+impl Default for SchemaStatus {
+    /// Returns the status of a schema that is that of this release.
+    fn default() -> Self {
+        Self { pending: Vec::new(), newer: Vec::new(), is_served: true }
     }
 }
 

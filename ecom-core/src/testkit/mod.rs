@@ -32,8 +32,8 @@
 //! [`webhook_suite!`](crate::webhook_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
-//! [`rate_limiter_suite!`](crate::rate_limiter_suite), and mailers [`mailer_suite!`](crate::mailer_suite). Search
-//! engines run [`search_suite!`](crate::search_suite).
+//! [`rate_limiter_suite!`](crate::rate_limiter_suite), mailers [`mailer_suite!`](crate::mailer_suite), and stores of
+//! image files [`media_store_suite!`](crate::media_store_suite). Search engines run [`search_suite!`](crate::search_suite).
 //! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters, and [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite
 //! can be used once per module. The function is passed by its name or by a `crate::` path.
@@ -92,6 +92,7 @@ use rand::Rng as _;
 
 use crate::error::{Conflict, Error, ErrorCode, Result};
 use crate::port::cache::Cache;
+use crate::port::catalog::media::MediaStore;
 use crate::port::mailer::Mailer;
 use crate::port::rate_limiter::RateLimiter;
 use crate::port::search::NoSearch;
@@ -141,6 +142,7 @@ mod contract {
     pub mod catalog {
         pub mod category;
         pub mod feed;
+        pub mod media;
         pub mod product;
         pub mod review;
         pub mod sku;
@@ -178,6 +180,7 @@ pub mod relevance;
 mod rules;
 mod running;
 pub mod sample;
+pub mod shelf;
 
 /// The contract of [`ApiKeyRepository`](crate::port::ApiKeyRepository).
 pub use self::contract::access::api_key::listed as api_key;
@@ -193,6 +196,8 @@ pub use self::contract::cache::listed as cache;
 pub use self::contract::catalog::category::listed as category;
 /// The contract of [`FeedRepository`](crate::port::FeedRepository).
 pub use self::contract::catalog::feed::listed as feed;
+/// The contract of [`MediaStore`].
+pub use self::contract::catalog::media::listed as media_store;
 /// The contract of [`ProductRepository`](crate::port::ProductRepository).
 pub use self::contract::catalog::product::listed as product;
 /// The contract of [`ReviewRepository`](crate::port::ReviewRepository).
@@ -388,6 +393,27 @@ impl MailerFixture {
 impl fmt::Debug for MailerFixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MailerFixture").field("mailer", &self.mailer).finish_non_exhaustive()
+    }
+}
+
+/// An empty store of image files, for one test.
+pub struct MediaStoreFixture {
+    /// The store.
+    pub store: Arc<dyn MediaStore>,
+    /// A value that must be dropped after the store.
+    pub guard: Box<dyn Any + Send>,
+}
+
+impl MediaStoreFixture {
+    /// Returns the fixture of a store, which keeps `guard` until the test has ended.
+    pub fn new(store: impl MediaStore + 'static, guard: impl Any + Send) -> Self {
+        Self { store: Arc::new(store), guard: Box::new(guard) }
+    }
+}
+
+impl fmt::Debug for MediaStoreFixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaStoreFixture").field("store", &self.store).finish_non_exhaustive()
     }
 }
 

@@ -894,5 +894,5 @@ pub fn attributes() -> Attributes {
 }
 
 fn image(url: &str, alt: Option<&str>, primary: bool) -> Image {
-    Image { url: url.to_owned(), alt: alt.map(str::to_owned), primary }
+    Image { url: url.to_owned(), alt: alt.map(str::to_owned), primary, width: None, height: None }
 }

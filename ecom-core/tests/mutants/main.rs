@@ -1,21 +1,24 @@
-//! The suites of search engines, caches and mailers catch bugs that are planted on purpose.
+//! The suites of search engines, caches, mailers and stores of images catch bugs that are planted on purpose.
 //!
 //! A plain reference adapter passes its whole suite. Each mutant is the reference with one bug, and at least one test
-//! of the suite must fail on it. By default those of mailers and ten others run; `ECOM_MUTANTS=all` runs all of them,
-//! and `ECOM_MUTANTS=LimitClamped,OffsetIgnored` those. The run prints which test has caught which mutant.
+//! of the suite must fail on it. By default those of mailers and of stores of images, and ten others, run;
+//! `ECOM_MUTANTS=all` runs all of them, and `ECOM_MUTANTS=LimitClamped,OffsetIgnored` those. The run prints which test
+//! has caught which mutant.
 
 mod cache;
 mod limited;
 mod mailer;
+mod media;
 mod runner;
 mod search;
 mod search_mutants;
 mod words;
 
-use ecom_core::testkit::{CacheFixture, MailerFixture, SearchFixture, Test};
+use ecom_core::testkit::{CacheFixture, MailerFixture, MediaStoreFixture, SearchFixture, Test};
 
 use self::cache::{CacheMutant, cache_fixture};
 use self::mailer::mailer_fixture;
+use self::media::media_fixture;
 use self::runner::{Planted, mutants_are_caught, reference_passes};
 use self::search::search_fixture;
 use self::search_mutants::SearchMutant;
@@ -30,6 +33,20 @@ fn cache_tests() -> Vec<Test<CacheFixture>> {
 
 fn mailer_tests() -> Vec<Test<MailerFixture>> {
     ecom_core::mailer_suite!(@tests)
+}
+
+fn media_store_tests() -> Vec<Test<MediaStoreFixture>> {
+    ecom_core::media_store_suite!(@tests)
+}
+
+#[test]
+fn the_reference_store_of_images_passes() {
+    reference_passes(&media_store_tests(), media_fixture);
+}
+
+#[test]
+fn bugs_of_a_store_of_images_are_caught() {
+    mutants_are_caught("media", &media_store_tests(), media_fixture);
 }
 
 #[test]

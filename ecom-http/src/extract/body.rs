@@ -1,4 +1,4 @@
-//! JSON bodies of requests.
+//! Bodies of requests, which are JSON unless a type of body says otherwise.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAcce
 use serde_json::Value;
 
 use super::explain::explain;
-use crate::app::App;
+use crate::app::{App, HttpConfig};
 use crate::error::{ApiError, ApiResult};
 
 /// A JSON body of at most [`crate::HttpConfig::body_limit`] bytes.
@@ -24,6 +24,25 @@ pub(crate) struct Json<T>(pub T);
 pub(crate) trait Received: Sized {
     /// Returns the value for a request without a body, or `None` if a body is required.
     fn absent() -> Option<Self>;
+
+    /// Returns the maximum size of a body, in bytes.
+    fn limit(config: &HttpConfig) -> usize {
+        config.body_limit
+    }
+
+    /// Refuses a body whose `Content-Type` is not the one that is required. It is JSON by default.
+    fn check_type(content_type: &str) -> ApiResult<()> {
+        let unsupported = |message| Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
+        if !is_json(content_type) {
+            return unsupported("the body must be JSON, with `Content-Type: application/json`");
+        }
+        if !is_utf8(content_type) {
+            return unsupported(
+                "the body must be JSON in UTF-8: send it in UTF-8, with `Content-Type: application/json`",
+            );
+        }
+        Ok(())
+    }
 
     /// Reads a body.
     fn parse(bytes: &[u8]) -> ApiResult<Self>;
@@ -36,7 +55,7 @@ pub(crate) async fn receive<T: Received>(request: Request, app: &App) -> ApiResu
     {
         return Ok((Bytes::new(), value));
     }
-    let limit = app.config.body_limit;
+    let limit = T::limit(&app.config);
     let too_large = || {
         ApiError::new(ErrorCode::PayloadTooLarge, format!("the body exceeds the limit of {limit} bytes"))
             .at("body", FieldCode::OutOfBounds)
@@ -49,18 +68,7 @@ pub(crate) async fn receive<T: Received>(request: Request, app: &App) -> ApiResu
         ));
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if !is_json(content_type) {
-        return Err(ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            "the body must be JSON, with `Content-Type: application/json`",
-        ));
-    }
-    if !is_utf8(content_type) {
-        return Err(ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            "the body must be JSON in UTF-8: send it in UTF-8, with `Content-Type: application/json`",
-        ));
-    }
+    T::check_type(content_type)?;
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     // A client that expects `100 Continue`, or announces more than is drained, gets the error at once.
     if announced.is_some_and(|n| n > limit && (n > DRAINED || headers.contains_key(EXPECT))) {

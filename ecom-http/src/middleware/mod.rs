@@ -13,23 +13,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::extract::Request;
+use axum::body::{Body, HttpBody};
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
     VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use ecom_core::access::{ApiKey, Principal, Secret};
 use ecom_core::port::RateDecision;
-use ecom_core::{Dependency, Error, ErrorCode, FieldCode, log_event};
+use ecom_core::trace::{self, InRequest};
+use ecom_core::{Dependency, Error, ErrorCode, FieldCode, log_event, metrics};
 use futures::FutureExt as _;
+use hyper::body::{Frame as BodyFrame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
 use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
-use tracing::Level;
+use tracing::instrument::{Instrument as _, Instrumented};
+use tracing::{Level, Span, field};
 
 use self::rate_limit::{Limit, address_limit, limit, with_limit};
 use crate::app::{App, HttpConfig};
@@ -37,13 +41,17 @@ use crate::error::{ApiError, ApiResult};
 use crate::etag::weaken;
 use crate::extract::X_CART_TOKEN;
 use crate::headers::with_event;
+use crate::metrics::{Rerouted, method_label};
 use crate::resource::Recording;
+use crate::routes::catalog::media::FILES;
 
 pub use self::client::{ProxyHeader, UnknownProxyHeader};
 pub use self::rate_limit::RateLimits;
 pub(crate) use self::rate_limit::{X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const DENY: HeaderValue = HeaderValue::from_static("DENY");
@@ -77,22 +85,53 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = InRequest<Instrumented<Answer>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let app = self.app.clone();
+    fn call(&mut self, request: Request) -> Self::Future {
+        let id = request_id(&request, &self.app);
+        let shown: Arc<str> = id.to_str().unwrap_or_default().into();
+        let span = span_of(&request, &shown);
+        let answer = trace::in_request_now(shown.clone(), || span.in_scope(|| self.answer(request, id)));
+        trace::in_request(shown, answer.instrument(span))
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+impl<S> Front<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Answers a request whose id is known.
+    fn answer(&mut self, mut request: Request, id: HeaderValue) -> Answer {
+        let (app, start) = (self.app.clone(), Instant::now());
         let line = (app.config.access_log && tracing::enabled!(target: "ecom_http::access", Level::INFO))
-            .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone(), start: Instant::now() });
+            .then(|| LogLine { method: request.method().clone(), uri: request.uri().clone() });
+        let measured = metrics::is_enabled().then(|| {
+            let route = request.extensions().get::<MatchedPath>().cloned();
+            Measured { method: method_label(request.method()), route }
+        });
         let recording = (!request.method().is_safe()).then(|| Recording(app.shop.recording()));
         if let Some(recording) = &recording {
             request.extensions_mut().insert(recording.clone());
         }
-        let id = request_id(&request, &app);
-        let mut frame = Frame { id, app, line, recording, decision: None, refusal: None, place: None, is_timed: true };
+        let mut frame = Frame {
+            id,
+            app,
+            start,
+            line,
+            measured,
+            recording,
+            decision: None,
+            refusal: None,
+            place: None,
+            is_timed: true,
+        };
         let checked = too_large(&request, &frame.app.config)
             .and_then(|()| unambiguous(&request, &frame.app.config))
             .and_then(|()| loopback::check(&request, &frame.app.config));
@@ -100,12 +139,13 @@ where
             return frame.refuse(error);
         }
         frame.place = frame.app.places.clone().try_acquire_owned().ok();
-        if frame.place.is_none() && !is_of_health(&request) {
+        if frame.place.is_none() && !is_of_health(&request) && !is_of_metrics(&request) {
             let message = "the server has too many requests at the moment; try again";
             return frame.refuse(ApiError::new(ErrorCode::Unavailable, message));
         }
         let Some(credential) = bearer(&request, &frame.app.config) else { return self.limit(request, frame) };
         if let Some(principal) = frame.app.shop.auth().authenticate_now(&credential) {
+            remember_reader(&request, &frame.app, &credential, &principal);
             request.extensions_mut().insert(principal);
             return self.limit(request, frame);
         }
@@ -125,12 +165,21 @@ where
             }
             match guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await {
                 Ok(Ok(principal)) => {
+                    remember_reader(&request, &frame.app, &credential, &principal);
                     request.extensions_mut().insert(principal);
                     // The request counts for the principal, and the response shows the quota of the principal.
                     frame.decision = None;
                 }
                 // A client that renews its tokens may send the old one too.
                 Ok(Err(Error::Unauthenticated)) if is_of_logins(&request, &frame.app) => {}
+                // The metrics show that the database is down.
+                #[cfg(feature = "metrics")]
+                Ok(Err(error @ Error::Unavailable { .. })) if is_of_metrics(&request) => {
+                    match frame.app.page.remembered(&credential) {
+                        Some(principal) => drop(request.extensions_mut().insert(principal)),
+                        None => frame.refusal = Some(error.into()),
+                    }
+                }
                 // A request with an invalid credential counts for the client's address.
                 Ok(Err(error)) => frame.refusal = Some(error.into()),
                 Err(error) => frame.refusal = Some(error),
@@ -138,15 +187,7 @@ where
             ready.limit(request, frame).await
         })
     }
-}
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-impl<S> Front<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
     /// Takes the service that `poll_ready` has prepared, and leaves a clone.
     fn ready(&mut self) -> Self {
         let clone = self.clone();
@@ -155,11 +196,9 @@ where
 
     /// Answers a request within its rate limit.
     fn limit(&mut self, request: Request, mut frame: Frame) -> Answer {
-        let limited = if is_of_health(&request) || is_of_page(&request, &frame.app.config) {
-            None
-        } else {
-            limit(&request, &frame.app.config)
-        };
+        let config = &frame.app.config;
+        let is_free = is_of_health(&request) || is_of_files(&request, config) || is_of_page(&request, config);
+        let limited = if is_free { None } else { limit(&request, config) };
         let Some(limit) = limited else { return self.admit(request, frame) };
         if limit.counts_address && frame.decision.is_some() {
             // The request has counted before its credential was looked up.
@@ -182,6 +221,7 @@ where
             None => self.admit(request, frame),
             Some(retry_after) => {
                 let (event, quota) = (log_event::LIMIT_HIT, limit.name);
+                metrics::count(metrics::RATE_LIMITED_TOTAL, &[("quota", quota)], 1);
                 tracing::info!(target: log_event::TARGET, event, quota, "rate limit hit");
                 frame.refuse(Error::RateLimited { retry_after }.into())
             }
@@ -231,9 +271,30 @@ fn noting(mut response: Response, recording: Option<&Recording>) -> Response {
     response
 }
 
+/// Returns true for the route of metrics, which is answered also while the server has too many requests.
+fn is_of_metrics(request: &Request) -> bool {
+    cfg!(feature = "metrics") && request.uri().path().trim_end_matches('/') == "/metrics"
+}
+
+/// Remembers who reads the metrics, for the time in which the database is down.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "no metrics"))]
+fn remember_reader(request: &Request, app: &App, credential: &Secret, principal: &Principal) {
+    #[cfg(feature = "metrics")]
+    if is_of_metrics(request) && principal.may(ecom_core::access::Permission::JobsRead) {
+        app.page.remember(credential, principal);
+    }
+}
+
 /// Returns true for the routes of health, which no limit of requests applies to.
 fn is_of_health(request: &Request) -> bool {
     matches!(request.uri().path().trim_end_matches('/'), "/health" | "/health/live" | "/health/ready")
+}
+
+/// Returns true for the files of images. They have no quota, because a page shows dozens of them, which browsers and
+/// CDNs keep.
+fn is_of_files(request: &Request, config: &HttpConfig) -> bool {
+    let path = request.uri().path().strip_prefix(FILES);
+    config.root_routes && path.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Returns true for the files of the admin page. They cost almost nothing and are some dozens, so that they would use up
@@ -330,14 +391,22 @@ async fn within<T>(limit: Duration, value: impl Future<Output = T>) -> ApiResult
 struct LogLine {
     method: axum::http::Method,
     uri: axum::http::Uri,
-    start: Instant,
+}
+
+/// What the metrics need of a request.
+struct Measured {
+    method: &'static str,
+    route: Option<MatchedPath>,
 }
 
 /// The state of a request while it is answered.
 struct Frame {
     id: HeaderValue,
     app: Arc<App>,
+    start: Instant,
     line: Option<LogLine>,
+    /// `None` if metrics are not recorded.
+    measured: Option<Measured>,
     recording: Option<Recording>,
     /// The decision of the rate limiter, if the request is limited.
     decision: Option<RateDecision>,
@@ -365,10 +434,20 @@ impl Frame {
         Box::pin(std::future::ready(Ok(self.finish(error.into_response()))))
     }
 
-    /// Completes a response, and logs the request.
+    /// Completes a response, and logs and measures the request.
     fn finish(self, mut response: Response) -> Response {
-        let Self { id, app, line, recording: _, decision, refusal: _, place: _place, is_timed: _ } = self;
+        let Self { id, app, start, line, measured, recording: _, decision, refusal: _, place: _place, is_timed: _ } =
+            self;
         let status = response.status();
+        let span = Span::current();
+        span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            span.record("otel.status_code", "ERROR");
+        }
+        if let Some(Measured { method, route }) = measured {
+            let rerouted = response.extensions_mut().remove::<Rerouted>().map(|Rerouted(route)| route);
+            app.requests.record(method, rerouted.or(route).as_ref(), status, start.elapsed());
+        }
         if status.is_client_error() || status.is_server_error() {
             response = in_envelope(response, id.to_str().unwrap_or_default(), &app);
         }
@@ -393,11 +472,42 @@ impl Frame {
                 method = line.method.as_str(),
                 path = line.uri.path(),
                 status = response.status().as_u16(),
-                took_us = u64::try_from(line.start.elapsed().as_micros()).unwrap_or(u64::MAX),
+                took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
             );
         }
         response.headers_mut().insert(X_REQUEST_ID, id);
-        response
+        if response.body().size_hint().exact().is_some() {
+            return response;
+        }
+        // The body is written while it is sent.
+        match trace::request_id() {
+            Some(id) => response.map(|body| Body::new(Sending { body, id })),
+            None => response,
+        }
+    }
+}
+
+/// A body that is written while it is sent, for the request with this id.
+struct Sending {
+    body: Body,
+    id: Arc<str>,
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<BodyFrame<Bytes>, axum::Error>>> {
+        let Self { body, id } = self.get_mut();
+        trace::in_request_now(id.clone(), || Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -427,6 +537,28 @@ fn request_id(request: &Request, app: &App) -> HeaderValue {
     let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
     let text = app.shop.ids().next().hyphenated().encode_lower(&mut buffer);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// Returns the span of a request. It continues the trace of the caller, if the headers contain one.
+fn span_of(request: &Request, id: &str) -> Span {
+    let text = |name: HeaderName| request.headers().get(name)?.to_str().ok();
+    let parent = text(TRACEPARENT);
+    trace::continuing(parent, parent.and_then(|_| text(TRACESTATE)), || {
+        let method = request.method().as_str();
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        tracing::debug_span!(
+            target: trace::TARGET,
+            "request",
+            otel.kind = "server",
+            otel.name = %format_args!("{method} {route}"),
+            otel.status_code = field::Empty,
+            http.request.method = method,
+            http.response.status_code = field::Empty,
+            http.route = route,
+            url.path = request.uri().path(),
+            request_id = id,
+        )
+    })
 }
 
 /// Returns true if a response to a request with this Accept-Encoding is compressed.

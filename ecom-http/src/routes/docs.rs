@@ -41,7 +41,10 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> Ap
     let mut links = Map::new();
     links.insert("self".to_owned(), Value::String(if base.is_empty() { "/".to_owned() } else { base.to_owned() }));
     for (name, path) in super::links() {
-        links.insert(name.to_owned(), Value::String(format!("{base}{api}{path}")));
+        let path = format!("{api}{path}");
+        if app.admission.has(&path) {
+            links.insert(name.to_owned(), Value::String(format!("{base}{path}")));
+        }
     }
     for (name, path) in [
         ("health", "/health"),
@@ -52,6 +55,10 @@ pub(super) async fn root(State(app): State<Arc<App>>, here: RequestTarget) -> Ap
         ("redoc", "/redoc"),
     ] {
         links.insert(name.to_owned(), Value::String(format!("{base}{path}")));
+    }
+    #[cfg(feature = "metrics")]
+    if app.config.metrics != crate::MetricsAccess::Off {
+        links.insert("metrics".to_owned(), Value::String(format!("{base}/metrics")));
     }
     if cfg!(feature = "admin") && app.config.admin_page {
         links.insert("admin".to_owned(), Value::String(format!("{base}/admin")));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use ecom_core::{Dependency, Health};
+use ecom_core::Health;
 use serde::Serialize;
 
 use crate::app::App;
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// The health of the shop.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct HealthView {
-    /// `healthy`; `degraded` if the cache, the search index or its fallback is down; `unhealthy` if the database is
+    /// `healthy`; `degraded` if another dependency than the database is down; `unhealthy` if the database is
     /// down.
     #[schema(example = "healthy")]
     status: &'static str,
@@ -29,8 +29,8 @@ pub(super) struct HealthView {
     version: &'static str,
     /// When the health was checked (RFC 3339, UTC).
     timestamp: DateTime<Utc>,
-    /// The health of each dependency: `database`, `search`, `search_fallback` if the shop has one, `cache`, and
-    /// `rate_limiter` if several processes share one.
+    /// The health of each dependency: `database`, `search`, `search_fallback` if the shop has one, `cache`,
+    /// `rate_limiter` if several processes share one, and `media` if the shop takes uploads of images.
     dependencies: BTreeMap<String, DependencyView>,
     /// The pool of database connections.
     pool: PoolView,
@@ -97,21 +97,13 @@ impl HealthView {
             .dependencies
             .iter()
             .map(|d| {
-                let name = match d.dependency {
-                    Dependency::Database => "database",
-                    Dependency::Search => "search",
-                    Dependency::SearchFallback => "search_fallback",
-                    Dependency::Cache => "cache",
-                    Dependency::RateLimiter => "rate_limiter",
-                    _ => "other",
-                };
                 let view = DependencyView {
                     status: if d.up { "up" } else { "down" },
                     adapter: d.name,
                     latency_ms: (d.latency.as_secs_f64() * 100_000.0).round() / 100.0,
                     refused: d.refused,
                 };
-                (name.to_owned(), view)
+                (d.dependency.as_str().to_owned(), view)
             })
             .collect();
         let in_use = h.pool.size.saturating_sub(h.pool.idle);
@@ -149,8 +141,8 @@ async fn report(app: &App) -> ApiResult {
 
 /// Read the health of the shop
 ///
-/// The status is also 200 if only the cache, the search index or its fallback is down (`degraded`), because the shop
-/// can still serve requests.
+/// The status is also 200 if only other dependencies than the database are down (`degraded`), because the shop can
+/// still serve requests.
 #[utoipa::path(
     get, path = "/health", tag = "operations", security(()),
     responses(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ecom_core::catalog::{Feed, FeedVersion, ImportKind};
 use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed};
+use ecom_core::testkit::shelf::Shelf;
 use ecom_http::HttpConfig;
 use ecom_search::{TantivyOptions, TantivySearch};
 use serde_json::{Value, json};
@@ -44,10 +45,14 @@ pub fn feed() -> Feed {
     Feed::new(FEED, ImportKind::Products, Arc::new(OneProduct)).every(Duration::from_secs(60))
 }
 
-/// Returns an API whose shop has a feed.
+/// Returns an API whose shop has a feed, and takes uploads of images.
 pub async fn with_feed(config: HttpConfig) -> Api {
     let search = TantivySearch::open(TantivyOptions::memory()).await.unwrap();
-    Api::changed(config, Arc::new(search), |parts| parts.feeds = vec![feed()]).await
+    Api::changed(config, Arc::new(search), |parts| {
+        parts.feeds = vec![feed()];
+        parts.media = Some(Shelf::new().media());
+    })
+    .await
 }
 
 /// Waits until the feed is as it should be, and returns it.

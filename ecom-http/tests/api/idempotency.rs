@@ -72,6 +72,13 @@ async fn r12_every_kind_of_post_is_answered_once() {
     kind("/products");
     let product = twice(&api, "/products?numbers=true", 201, lamp()).await;
     assert_eq!(product["price"], 19.99);
+    kind("/products/{id}/images");
+    let path = format!("/products/{}/images?version=1", id(&product));
+    let key = [("idempotency-key", "key:image"), ("content-type", "image/png")];
+    let first = api.call("POST", &format!("{API}{path}"), &key, Some("800x600")).await.ok(200);
+    let again = api.call("POST", &format!("{API}{path}"), &key, Some("800x600")).await.ok(200);
+    assert_eq!((again.header("idempotency-replayed"), &again.bytes), ("true", &first.bytes));
+    assert_eq!(first.data()["images"].as_array().unwrap().len(), 1);
     kind("/products/{id}/skus");
     let path = format!("/products/{}/skus", id(&product));
     let sku = twice(&api, &path, 201, json!({"code": "LAMP-2", "price": "30.00", "stock": 2})).await;

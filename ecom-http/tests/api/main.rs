@@ -22,6 +22,9 @@ mod job;
 mod live;
 mod login;
 mod mail;
+mod media;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod operations;
@@ -30,6 +33,7 @@ mod permissions;
 mod product;
 mod rate_limit;
 mod review;
+mod route_groups;
 mod search;
 mod search_log;
 mod search_outage;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use ::elasticsearch::auth::Credentials;
 use ::elasticsearch::cert::{Certificate, CertificateValidation};
 use ::elasticsearch::http::Method;
-use ::elasticsearch::http::headers::HeaderMap;
+use ::elasticsearch::http::headers::{HeaderMap, HeaderValue};
 use ::elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use bytes::Bytes;
-use ecom_core::{Error, Result};
+use ecom_core::{Error, Result, trace};
 use serde_json::Value;
 use url::Url;
 
@@ -69,14 +69,13 @@ impl Client {
     }
 
     async fn once(&self, call: &Call<'_>) -> Result<Value, Failure> {
-        let send = self.transport.send(
-            call.method,
-            call.path,
-            HeaderMap::new(),
-            Some(call.parameters),
-            call.body.clone(),
-            None,
-        );
+        let mut headers = HeaderMap::new();
+        for (name, value) in trace::headers() {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+        let send = self.transport.send(call.method, call.path, headers, Some(call.parameters), call.body.clone(), None);
         let response = send.await.map_err(Failure::unreachable)?;
         // A redirection makes a GET without a body of every call.
         let (asked, answered) = (&self.server, response.url());

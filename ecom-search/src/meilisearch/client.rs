@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ecom_core::{Error, FieldCode, Result};
+use ecom_core::{Error, FieldCode, Result, trace};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method};
@@ -111,6 +111,9 @@ impl Client {
         let mut request = self.http.request(call.method.clone(), url);
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        for (name, value) in trace::headers() {
+            request = request.header(name, value);
         }
         let lost = |e: reqwest::Error| Failure::unreachable(e.without_url());
         let response = request.send().await.map_err(lost)?;

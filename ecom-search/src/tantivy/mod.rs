@@ -36,7 +36,7 @@ use ecom_core::port::{
     SearchResults,
 };
 use ecom_core::search::SearchRequest;
-use ecom_core::{Error, Result};
+use ecom_core::{Error, Result, trace};
 use parking_lot::{Mutex, RwLock};
 use tantivy::{Executor, IndexWriter, TantivyDocument, Term};
 use tokio::sync::Semaphore;
@@ -149,7 +149,8 @@ impl fmt::Debug for TantivySearch {
 
 /// Runs work on an index on a blocking thread. Nothing reads or writes an index on the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal("working on the search index", e)))
+    let work = tokio::task::spawn_blocking(trace::carry_blocking(work));
+    work.await.unwrap_or_else(|e| Err(Error::internal("working on the search index", e)))
 }
 
 #[async_trait]

@@ -79,6 +79,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(20, "0020_shop_jobs"),
 ];
 
+/// The last migration of the latest release, whose processes the schema of the next one serves too
+/// (`docs/upgrades.md`); `None` before the first release.
+pub(crate) const RELEASED_BEFORE: Option<i64> = None;
+
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a
 /// row, its table determines the `DUPLICATE` to return.
 pub(crate) static TABLES: &[&dyn Described] = &[

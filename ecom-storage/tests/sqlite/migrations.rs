@@ -39,11 +39,56 @@ async fn a_newer_schema_and_an_edited_migration_are_refused() -> TestResult {
         ("UPDATE ecom_migrations SET checksum = 'x'", "does not know"),
     ] {
         let (dir, s) = file().await;
+        raw(&dir, "UPDATE ecom_meta SET value = '999' WHERE name = 'serves_from'").await?;
         raw(&dir, sql).await?;
         let e = s.migrate(Currency::USD).await.unwrap_err();
         assert_eq!(e.code(), ErrorCode::Internal);
         assert!(e.to_string().contains(word), "{e}");
     }
+    Ok(())
+}
+
+/// The next release has migrated the database, and its schema serves this release too.
+#[tokio::test]
+async fn a_newer_schema_that_serves_this_release_is_used_and_left_as_it_is() -> TestResult {
+    let (dir, s) = file().await;
+    assert!(s.schema_status().await?.is_ready());
+    raw(&dir, "INSERT INTO ecom_migrations VALUES (999, 'later', '0', 0)").await?;
+    let of = "SELECT name, value FROM ecom_meta ORDER BY name";
+    let before = rows(&dir, of).await?;
+    let other = at(&dir);
+    other.migrate(Currency::USD).await?;
+    let status = other.schema_status().await?;
+    assert!(status.is_ready() && status.newer == ["later"], "{status:?}");
+    assert!(other.connect().await?.products().get_by_slug("pen").await?.is_none());
+    assert_eq!(rows(&dir, of).await?, before);
+    // A later release again, which no longer serves this one.
+    raw(&dir, "UPDATE ecom_meta SET value = '998' WHERE name = 'serves_from'").await?;
+    assert!(!other.schema_status().await?.is_ready());
+    other.migrate(Currency::USD).await.unwrap_err();
+    // A migration of this release is missing.
+    raw(&dir, "UPDATE ecom_meta SET value = '1' WHERE name = 'serves_from'").await?;
+    raw(&dir, "DELETE FROM ecom_migrations WHERE version = 1").await?;
+    let status = other.schema_status().await?;
+    assert!(!status.is_served && status.pending == ["0001_catalog"], "{status:?}");
+    other.migrate(Currency::USD).await.unwrap_err();
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_of_an_older_schema_lists_what_is_pending_and_changes_nothing() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let s = at(&dir);
+    let new = s.schema_status().await?;
+    assert!(new.is_served && !new.is_ready() && new.pending[0] == "0001_catalog", "{new:?}");
+    assert!(rows(&dir, "SELECT name, value FROM ecom_meta").await.is_err(), "no table was made");
+    s.migrate(Currency::USD).await?;
+    raw(&dir, "DELETE FROM ecom_migrations WHERE name = '0018_webhooks'").await?;
+    let old = at(&dir).schema_status().await?;
+    assert_eq!((old.pending, old.newer, old.is_served), (vec!["0018_webhooks".to_owned()], Vec::new(), true));
+    raw(&dir, "UPDATE ecom_migrations SET checksum = 'x'").await?;
+    let e = at(&dir).schema_status().await.unwrap_err();
+    assert!(e.to_string().contains("does not know"), "{e}");
     Ok(())
 }
 

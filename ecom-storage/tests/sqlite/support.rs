@@ -91,7 +91,7 @@ pub fn product(title: &str, categories: &[&Category], cents: i64, skus: i32) -> 
         status: ProductStatus::Active,
         categories: categories.iter().map(|c| CategorySummary::from(*c)).collect(),
         tags: vec!["New".to_owned(), "Paper".to_owned()],
-        images: vec![Image { url: "/a.png".to_owned(), alt: None, primary: true }],
+        images: vec![Image { url: "/a.png".to_owned(), alt: None, primary: true, width: None, height: None }],
         attributes: Attributes::default(),
         discount: Percentage::default(),
         warranty_information: None,

@@ -241,7 +241,7 @@ pub struct CreatedCarts {
     pub carts: u64,
 }
 
-/// What led to sales on one day, or on several.
+/// The steps from a view to an order, counted over one day or over several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Funnel {
     /// How often products were viewed.

@@ -46,6 +46,13 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, `NotFound` if it does not exist.
         async fn update(&mut self, before: &Job, after: &Job) -> Result<()>;
 
+        /// As [`Self::update`], for several jobs, each as it is and as it becomes. Changes that are equal should share a
+        /// statement, because workers take and end many jobs at once.
+        ///
+        /// # Errors
+        /// As [`Self::update`], for the first job that has an error.
+        async fn update_all(&mut self, changes: &[(Job, Job)]) -> Result<()>;
+
         /// Returns a page of jobs, newest first: one statement whatever the limit.
         async fn list(&mut self, filter: &JobFilter, paging: &Paging) -> Result<Page<Job>>;
 

@@ -30,6 +30,7 @@ use crate::domain::platform::outbox::EventKind;
 use crate::error::{Entity, Error, FieldCode, Result, ValidationErrors};
 use crate::id::{ApiKeyId, CustomerId, RoleId, SessionId, UserId};
 use crate::log_event;
+use crate::metrics;
 use crate::port::cache::CacheKey;
 use crate::port::storage::{Connection, Repositories as _};
 use crate::service::run::context::Context;
@@ -37,6 +38,7 @@ use crate::service::run::notice::Notice;
 use crate::service::run::read_through::Cached;
 use crate::service::run::transaction::{Change, Tx};
 use crate::text::fold_key;
+use crate::trace;
 
 /// How long what a session or an API key may do is cached. If a shared cache fails while one of them ends, the end may
 /// count this much later in other processes.
@@ -408,7 +410,7 @@ impl<'a> AuthService<'a> {
         }
         uses.insert(id, now);
         let cx = self.cx.clone();
-        let noted = tokio::spawn(async move {
+        let noted = tokio::spawn(trace::carry(async move {
             let note = |mut tx: Tx<'static>| async move {
                 tx.api_keys().note_uses(&[(id, now)]).await?;
                 Ok(((), tx))
@@ -416,7 +418,7 @@ impl<'a> AuthService<'a> {
             if let Err(error) = cx.write(note).await {
                 tracing::warn!(%error, key = %id, "the last use of an API key could not be recorded");
             }
-        });
+        }));
         // If other writes are in the way, the request does not wait for them.
         let _ = tokio::time::timeout(NOTING, noted).await;
     }
@@ -807,8 +809,9 @@ pub(super) fn address(email: &str) -> Result<(&str, SecretHash)> {
     Ok((email, SecretHash::of(fold_key(email).as_bytes())))
 }
 
-/// Logs that a login was refused.
+/// Logs and counts a login that was refused.
 fn log_failure(user: Option<UserId>) {
+    metrics::count(metrics::LOGINS_REFUSED_TOTAL, &[], 1);
     let (event, user) = (log_event::LOGIN_FAILED, user.map(tracing::field::display));
     tracing::info!(target: log_event::TARGET, event, user, "a login was refused");
 }

@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::{Instrument as _, field};
 use url::Url;
 use uuid::Uuid;
 
@@ -31,12 +32,14 @@ use crate::domain::platform::webhook::{
 use crate::error::{BoxError, Result, WithCauses};
 use crate::id::{EventId, WebhookDeliveryId, WebhookId};
 use crate::log_event;
+use crate::metrics;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::port::webhook_sender::{WebhookMessage, WebhookSender};
 use crate::service::platform::webhook::unseal;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Change, Tx};
+use crate::trace;
 
 /// The error of an attempt whose message cannot be signed.
 const UNREADABLE_SECRET: &str = "the secret of the webhook cannot be decrypted, because the secret key of the shop has \
@@ -281,8 +284,18 @@ async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Clai
         Err(error) => attempt.error = Some(error.to_owned()),
         Ok(message) => {
             let limit = cx.config.webhook_timeout;
-            match tokio::time::timeout(limit, sender.send(&message)).await {
+            let span = tracing::debug_span!(
+                target: trace::TARGET,
+                "webhook",
+                otel.kind = "client",
+                webhook = %claimed.webhook.id,
+                delivery = %claimed.delivery.id,
+                http.response.status_code = field::Empty,
+            );
+            let sent = tokio::time::timeout(limit, sender.send(&message)).instrument(span.clone()).await;
+            match sent {
                 Ok(Ok(answer)) => {
+                    span.record("http.response.status_code", answer.status);
                     attempt.status = Some(answer.status);
                     attempt.response = answer.excerpt;
                 }
@@ -299,6 +312,7 @@ async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Clai
         }
     }
     attempt.duration = start.elapsed();
+    measure(&attempt);
     loop {
         match record(&cx, &claimed, &attempt).await {
             Err(error) if error.is_retryable() && Instant::now() < claimed.until => {
@@ -316,6 +330,19 @@ async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Clai
             }
             Ok(()) => return,
         }
+    }
+}
+
+/// Records the time and the outcome of an attempt in the metrics.
+fn measure(attempt: &WebhookAttempt) {
+    if metrics::is_enabled() {
+        let outcome = match attempt.status {
+            _ if attempt.is_success() => "succeeded",
+            Some(_) => "refused",
+            None => "failed",
+        };
+        let took = metrics::histogram(metrics::WEBHOOK_ATTEMPT_DURATION_SECONDS, &[("outcome", outcome)]);
+        took.record(attempt.duration.as_secs_f64());
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::lease::keep_by;
@@ -27,6 +28,7 @@ use crate::domain::common::Audit;
 use crate::domain::platform::job::{Job, JobCounters, JobKind, JobLease, JobState};
 use crate::error::{BoxError, Error, Result, WithCauses};
 use crate::id::JobId;
+use crate::metrics;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::job_queue::{
@@ -35,6 +37,7 @@ use crate::service::platform::job_queue::{
 use crate::service::run::context::Context;
 use crate::service::run::notice::Notice;
 use crate::service::run::transaction::Tx;
+use crate::trace;
 
 /// How long a job waits for another process after one that could not run it has given it back.
 pub(crate) const GIVEN_BACK: Duration = Duration::from_secs(1);
@@ -276,7 +279,15 @@ async fn run_held(cx: Arc<Context>, queue: JobQueue, mut held: Held, mut stopped
     let progress = Arc::new(Progress::default());
     let run = JobRun { cx: cx.clone(), job: held.job.clone(), progress: progress.clone() };
     let holder = held.holder;
-    let work = AssertUnwindSafe(perform(&queue, &run, holder)).catch_unwind();
+    let span = tracing::debug_span!(
+        target: trace::TARGET,
+        "job",
+        otel.kind = "consumer",
+        otel.name = %format_args!("job {kind}"),
+        job = %id,
+        attempt = held.job.attempts,
+    );
+    let work = AssertUnwindSafe(perform(&queue, &run, holder)).catch_unwind().instrument(span);
     let renews = !matches!(queue.handler, Handler::Transactional(_));
     let lost = async {
         if renews {
@@ -516,19 +527,18 @@ async fn try_settle(cx: &Arc<Context>, ended: &[Ended], free: &[(&JobQueue, u32)
     let ids = &ids;
     let settled = cx.write(|mut tx| async move {
         let now = cx.now();
-        let mut recorded = Vec::with_capacity(ids.len());
+        let mut changes = Vec::with_capacity(ids.len());
         let locked = tx.jobs().lock_many(ids).await?;
         for before in locked {
             let of = ended.iter().find(|ended| ended.held.job.id == before.id);
             let Some(of) = of.filter(|of| before.is_held_by(of.held.holder)) else { continue };
             if let Some(after) = of.after(cx, &before, now) {
-                tx.jobs().update(&before, &after).await?;
-                if after.state == JobState::Failed {
-                    tx.note(Notice::parked(&after));
-                }
-                recorded.push(after);
+                changes.push((before, after));
             }
         }
+        tx.jobs().update_all(&changes).await?;
+        let recorded: Vec<Job> = changes.into_iter().map(|(_, after)| after).collect();
+        recorded.iter().filter(|job| job.state == JobState::Failed).for_each(|job| tx.note(Notice::parked(job)));
         let mut taken = Vec::new();
         for (queue, slots) in free {
             taken.extend(take(&mut tx, queue, *slots, holder, ttl, now).await?);
@@ -562,6 +572,7 @@ async fn take(
         if due.is_empty() {
             return Ok(taken);
         }
+        let mut changes = Vec::with_capacity(due.len());
         for before in due {
             let after = if before.attempts >= queue.retry.max_attempts {
                 let why = if queue.runner == Runner::Creator { ABANDONED } else { DIED };
@@ -569,7 +580,10 @@ async fn take(
             } else {
                 before.claimed(JobLease { holder, expires_at: now + queue.lease(ttl) }, now)
             };
-            tx.jobs().update(&before, &after).await?;
+            changes.push((before, after));
+        }
+        tx.jobs().update_all(&changes).await?;
+        for (_, after) in changes {
             if after.is_held_by(holder) {
                 taken.push(after);
             } else {
@@ -600,9 +614,22 @@ impl Ended {
         })
     }
 
-    /// Logs the end of the run. `recorded` is the job after it, if this process has recorded that.
+    /// Returns what has become of the run, as metrics name it. `recorded` is the job after it, if this process has
+    /// recorded that.
+    const fn outcome(&self, recorded: Option<&Job>) -> &'static str {
+        match (&self.end, recorded) {
+            (End::Succeeded, Some(_)) | (End::Recorded, _) => "succeeded",
+            (End::GivenBack { .. }, Some(_)) => "postponed",
+            (End::Failed { .. }, Some(job)) if matches!(job.state, JobState::Failed) => "parked",
+            (End::Failed { .. }, Some(_)) => "retried",
+            (End::Lost, _) | (_, None) => "lost",
+        }
+    }
+
+    /// Logs and counts the end of the run. `recorded` is the job after it, if this process has recorded that.
     fn log(&self, recorded: Option<&Job>) {
         let (id, kind) = (self.held.job.id, self.held.job.kind.as_str());
+        metrics::count(metrics::JOB_RUNS_TOTAL, &[("kind", kind), ("outcome", self.outcome(recorded))], 1);
         match (&self.end, recorded) {
             (End::Recorded, _) => {
                 tracing::info!(job = %id, kind, state = "succeeded", counters = ?self.counters, "a job has ended");

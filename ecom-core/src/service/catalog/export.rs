@@ -9,15 +9,14 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::catalog::product::{Product, ProductStatus, RatingSource};
+use crate::domain::catalog::product::{Image, Product, ProductStatus, RatingSource};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::IncludeDeleted;
 use crate::error::{Error, FieldCode, Result, ValidationErrors};
 use crate::id::ProductId;
-use crate::service::catalog::import::{
-    Column, ColumnMap, Field, ImportKind, Level, PRODUCT_FIELDS, Type, guarded, joined,
-};
+use crate::service::catalog::import::{Column, ColumnMap, Field, ImportKind, Level, PRODUCT_FIELDS, Type, joined};
 use crate::service::run::context::Context;
+use crate::text::guard_formula;
 
 /// Products that are read at a time.
 const PAGE: u32 = 500;
@@ -176,7 +175,7 @@ fn document(p: &Product) -> Value {
     for (name, _, _) in PRODUCT_FIELDS.iter().filter(|(_, level, _)| *level == Level::Product) {
         match *name {
             "images" => set(name, images(p)),
-            "image_alts" | "primary_image" => {}
+            "image_alts" | "image_sizes" | "primary_image" => {}
             name => set(name, product_value(p, name)),
         }
     }
@@ -185,9 +184,16 @@ fn document(p: &Product) -> Value {
 }
 
 fn images(p: &Product) -> Value {
-    let image = |i: &crate::domain::catalog::product::Image| match &i.alt {
-        Some(alt) => json!({ "url": i.url, "primary": i.primary, "alt": alt }),
-        None => json!({ "url": i.url, "primary": i.primary }),
+    let image = |i: &Image| {
+        let mut record = json!({ "url": i.url, "primary": i.primary });
+        if let Some(alt) = &i.alt {
+            record["alt"] = alt.as_str().into();
+        }
+        if let (Some(width), Some(height)) = (i.width, i.height) {
+            record["width"] = width.into();
+            record["height"] = height.into();
+        }
+        record
     };
     p.images.iter().map(image).collect()
 }
@@ -237,6 +243,10 @@ fn product_value(p: &Product, field: &str) -> Value {
         "image_alts" => {
             let alts = p.images.iter().filter_map(|i| Some((i.url.clone(), Value::from(i.alt.as_deref()?))));
             object(&alts.collect())
+        }
+        "image_sizes" => {
+            let size = |i: &Image| Some((i.url.clone(), json!({ "width": i.width?, "height": i.height? })));
+            object(&p.images.iter().filter_map(size).collect())
         }
         "primary_image" => p.images.iter().skip(1).find(|i| i.primary).map(|i| i.url.as_str()).into(),
         "attributes" => object(&p.attributes.0),
@@ -314,7 +324,7 @@ impl Table {
                 let text = if matches!(field, Field::Known(_, _, Type::Decimal | Type::Integer)) {
                     Cow::from(text)
                 } else {
-                    Cow::from(guarded(&text).into_owned())
+                    Cow::from(guard_formula(&text).into_owned())
                 };
                 self.put(&mut rows, i, &text)?;
             }

@@ -6,14 +6,12 @@
 //! nothing waits for it, and then claim the version of the state that they have read before: if another one has
 //! replaced figures meanwhile, they compute again.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::clock::{TimeZone, Timestamp};
@@ -24,7 +22,7 @@ use crate::domain::platform::analytics::{
 };
 use crate::domain::platform::job::{Job, JobKind, JobState};
 use crate::domain::sales::order::{ChangeKind, Order, OrderCancellation, OrderChange};
-use crate::error::{Error, Result, WithCauses};
+use crate::error::{Error, Result};
 use crate::id::{OrderId, OrderLineId, ProductId};
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories;
@@ -33,6 +31,7 @@ use crate::service::catalog::product::ProductService;
 use crate::service::platform::job::JobService;
 use crate::service::platform::job_queue::{Handler, JobError, JobHandler, JobQueue, JobRun, NewJob, Runner};
 use crate::service::run::context::Context;
+use crate::service::run::counts::Count;
 use crate::service::run::transaction::Tx;
 
 /// How often figures are computed again, because others were replaced meanwhile.
@@ -51,101 +50,25 @@ const RECORDED_AT_ONCE: u32 = 100;
 /// The unique key of the jobs that rebuild the figures.
 const REBUILD_KEY: &str = "sales";
 
-/// The views of products in this process that the database does not have yet. The number of products is bounded, as
-/// that of texts in [`SearchCounts`](crate::service::platform::search_log::SearchCounts) is.
-#[derive(Debug, Default)]
-pub(crate) struct ViewCounts(Mutex<Pending>);
+impl Count for ProductViews {
+    type Key = (ProductId, NaiveDate);
 
-#[derive(Debug, Default)]
-struct Pending {
-    views: HashMap<(NaiveDate, ProductId), u64>,
-    /// How many views were not counted, because there were too many products.
-    lost: u64,
-}
+    const WHAT: &'static str = "views of products";
 
-impl Pending {
-    fn add(&mut self, of: ProductViews) {
-        let is_full = self.views.len() >= ViewCounts::CAPACITY;
-        match self.views.entry((of.day, of.product_id)) {
-            Entry::Occupied(mut here) => *here.get_mut() = here.get().saturating_add(of.views),
-            Entry::Vacant(_) if is_full => self.lost = self.lost.saturating_add(of.views),
-            Entry::Vacant(free) => drop(free.insert(of.views)),
-        }
-    }
-}
-
-/// The views that a call has taken and not written. They are put back when the call ends, also if it is abandoned.
-struct Rest<'a> {
-    counts: &'a ViewCounts,
-    left: &'a [ProductViews],
-}
-
-impl Drop for Rest<'_> {
-    fn drop(&mut self) {
-        let mut pending = self.counts.0.lock();
-        self.left.iter().for_each(|of| pending.add(*of));
-    }
-}
-
-impl ViewCounts {
-    /// The most products and days that wait for the next write.
-    const CAPACITY: usize = 10_000;
-    /// The most products that one transaction writes, so that other writes need not wait for long.
-    const AT_ONCE: usize = 1_000;
-
-    fn note(&self, day: NaiveDate, product_id: ProductId) {
-        self.0.lock().add(ProductViews { day, product_id, views: 1 });
+    fn key(&self) -> Self::Key {
+        (self.product_id, self.day)
     }
 
-    fn take(&self) -> Vec<ProductViews> {
-        let Pending { views, lost } = std::mem::take(&mut *self.0.lock());
-        if lost > 0 {
-            tracing::warn!(lost, "views of products were not counted, because too many products wait for the database");
-        }
-        let mut all: Vec<ProductViews> =
-            views.into_iter().map(|((day, product_id), views)| ProductViews { day, product_id, views }).collect();
-        all.sort_unstable_by_key(|of| (of.product_id, of.day));
-        all
+    fn times(&self) -> u64 {
+        self.views
     }
 
-    /// Adds all views of this process to the database. Those of a transaction that was certainly not written are kept
-    /// for the next call. If the answer to a commit was lost, its views are not written again.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn flush(&self, cx: &Arc<Context>) -> Result<()> {
-        let views = self.take();
-        let mut rest = Rest { counts: self, left: &views };
-        for chunk in views.chunks(Self::AT_ONCE) {
-            let done = cx.write(|mut tx| async move {
-                tx.analytics().add_views(chunk).await?;
-                Ok(((), tx))
-            });
-            // If this call is dropped now, the transaction may be written or not.
-            let before = rest.left;
-            rest.left = &before[chunk.len()..];
-            if let Err(error) = done.await {
-                if !error.outcome_unknown() {
-                    rest.left = before;
-                }
-                return Err(error);
-            }
-        }
-        Ok(())
+    fn add(&mut self, later: Self) {
+        self.views = self.views.saturating_add(later.views);
     }
 
-    /// [`Self::flush`] before the database is closed. It does not wait long for a database that is down.
-    pub async fn flush_last(&self, cx: &Arc<Context>) {
-        const LIMIT: Duration = Duration::from_secs(5);
-        match tokio::time::timeout(LIMIT, self.flush(cx)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = %WithCauses(&error), "the last views of products were not counted");
-            }
-            Err(_) => {
-                tracing::warn!("the last views of products were not counted: the database did not answer in time");
-            }
-        }
+    async fn write(tx: &mut Tx<'_>, counts: &[Self]) -> Result<()> {
+        tx.analytics().add_views(counts).await
     }
 }
 
@@ -280,7 +203,8 @@ impl<'a> AnalyticsService<'a> {
     /// `NotFound`, `Unavailable`.
     pub async fn note_view(&self, product: ProductId) -> Result<()> {
         ProductService::new(self.cx, self.who).get(product).await?;
-        self.cx.views.note(self.cx.config.time_zone.day_of(self.cx.now()), product);
+        let day = self.cx.config.time_zone.day_of(self.cx.now());
+        self.cx.views.note(ProductViews { day, product_id: product, views: 1 });
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use crate::domain::sales::order::OrderRecord;
 use crate::error::{Entity, Result, WithCauses};
 use crate::id::{OrderId, OrderLineId, SkuId};
 use crate::log_event;
+use crate::metrics;
 use crate::port::sales::order::OrderTrace;
 use crate::port::storage::Connection;
 use crate::service::run::context::Context;
@@ -55,6 +56,8 @@ impl<'a> AuditService<'a> {
         let mut report = AuditReport::default();
         self.audit_stock(&mut report).await?;
         self.audit_orders(&mut report).await?;
+        metrics::count(metrics::AUDITS_TOTAL, &[], 1);
+        metrics::count(metrics::AUDIT_FINDINGS_TOTAL, &[], report.findings.len() as u64);
         let event = log_event::AUDIT_FINDING;
         for AuditFinding { entity, id, message } in report.findings.iter().take(LOGGED_AT_ONCE) {
             tracing::error!(target: log_event::TARGET, event, %entity, %id, finding = message, "an audit has a finding");

@@ -1,9 +1,7 @@
 //! The search log: counts them in memory, and adds the counts to the database from time to time.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::NaiveDate;
 use parking_lot::Mutex;
@@ -12,130 +10,82 @@ use uuid::Uuid;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::platform::analytics::DayRange;
 use crate::domain::platform::search_log::{SearchCount, SearchTerm, SearchTermSort};
-use crate::error::{Result, WithCauses};
+use crate::error::Result;
 use crate::paging::{Page, Paging, Total};
 use crate::port::storage::Repositories as _;
 use crate::service::run::context::Context;
+use crate::service::run::counts::{Count, Counts};
+use crate::service::run::transaction::Tx;
 
-/// The searches of this process that the database does not have yet.
-///
-/// A search takes the lock for a moment and waits for nothing else. The number of terms is bounded, so that neither a
-/// database that is down nor a flood of different texts fills the memory.
-#[derive(Debug, Default)]
-pub(crate) struct SearchCounts(Mutex<Pending>);
+impl Count for SearchCount {
+    type Key = (NaiveDate, Uuid);
 
-#[derive(Debug, Default)]
-struct Pending {
-    terms: HashMap<(NaiveDate, Uuid), SearchTerm>,
-    /// How many searches were not counted, because there were too many terms.
-    lost: u64,
-    /// The terms of the last day, so that the number of different terms per day is bounded.
-    day: Option<NaiveDate>,
-    of_day: HashSet<Uuid>,
+    const WHAT: &'static str = "searches";
+
+    fn key(&self) -> Self::Key {
+        (self.day, self.term.id)
+    }
+
+    fn times(&self) -> u64 {
+        self.term.searches
+    }
+
+    fn add(&mut self, later: Self) {
+        self.term.add(later.term);
+    }
+
+    async fn write(tx: &mut Tx<'_>, counts: &[Self]) -> Result<()> {
+        tx.search_log().add(counts).await
+    }
 }
 
-impl Pending {
+/// The searches of this process that the database does not have yet.
+#[derive(Debug, Default)]
+pub(crate) struct SearchCounts {
+    counts: Counts<SearchCount>,
+    today: Mutex<Today>,
+}
+
+/// The different terms of the last day, so that their number per day is bounded.
+#[derive(Debug, Default)]
+struct Today {
+    day: Option<NaiveDate>,
+    terms: HashSet<Uuid>,
+}
+
+impl Today {
     /// Returns whether one of the terms of a day may be counted.
     fn has_room(&mut self, day: NaiveDate, term: Uuid) -> bool {
         if self.day != Some(day) {
             self.day = Some(day);
-            self.of_day.clear();
+            self.terms.clear();
         }
-        self.of_day.contains(&term) || (self.of_day.len() < SearchCounts::CAPACITY && self.of_day.insert(term))
-    }
-
-    /// Adds a count. `is_later` is whether it is later than what is here.
-    fn add(&mut self, day: NaiveDate, term: SearchTerm, is_later: bool) {
-        let is_full = self.terms.len() >= SearchCounts::CAPACITY;
-        match self.terms.entry((day, term.id)) {
-            Entry::Occupied(mut here) if is_later => here.get_mut().add(term),
-            Entry::Occupied(mut here) => {
-                let later = std::mem::replace(here.get_mut(), term);
-                here.get_mut().add(later);
-            }
-            Entry::Vacant(_) if is_full => self.lost = self.lost.saturating_add(term.searches),
-            Entry::Vacant(free) => drop(free.insert(term)),
-        }
-    }
-}
-
-/// The counts that a call has taken and not written. They are put back when the call ends, also if it is abandoned.
-struct Rest<'a> {
-    counts: &'a SearchCounts,
-    left: &'a [SearchCount],
-}
-
-impl Drop for Rest<'_> {
-    fn drop(&mut self) {
-        let mut pending = self.counts.0.lock();
-        self.left.iter().cloned().for_each(|count| pending.add(count.day, count.term, false));
+        self.terms.contains(&term) || (self.terms.len() < Counts::<SearchCount>::CAPACITY && self.terms.insert(term))
     }
 }
 
 impl SearchCounts {
-    /// The most terms that wait for the next write, and the most different ones that a process counts on a day.
-    const CAPACITY: usize = 10_000;
-    /// The most counts that one transaction writes, so that other writes need not wait for long.
-    const AT_ONCE: usize = 1_000;
-
-    /// Counts a search.
+    /// Counts a search, unless this process has counted too many different texts on that day.
     pub fn note(&self, day: NaiveDate, term: SearchTerm) {
-        let mut pending = self.0.lock();
-        if pending.has_room(day, term.id) {
-            pending.add(day, term, true);
+        let has_room = self.today.lock().has_room(day, term.id);
+        if has_room {
+            self.counts.note(SearchCount { day, term });
         } else {
-            pending.lost = pending.lost.saturating_add(1);
+            self.counts.lose(1);
         }
     }
 
-    /// Takes all counts, in the order in which transactions lock their rows.
-    fn take(&self) -> Vec<SearchCount> {
-        let (terms, lost) = {
-            let mut pending = self.0.lock();
-            (std::mem::take(&mut pending.terms), std::mem::take(&mut pending.lost))
-        };
-        if lost > 0 {
-            tracing::warn!(lost, "searches for new texts were not counted, because there were too many texts");
-        }
-        let mut counts: Vec<_> = terms.into_iter().map(|((day, _), term)| SearchCount { day, term }).collect();
-        counts.sort_unstable_by_key(|count| (count.day, count.term.id));
-        counts
-    }
-
-    /// Adds all counts of this process to the database. Those of a transaction that was certainly not written are kept
-    /// for the next call. If the answer to a commit was lost, its counts are not written again.
+    /// [`Counts::flush`].
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn flush(&self, cx: &Arc<Context>) -> Result<()> {
-        let counts = self.take();
-        let mut rest = Rest { counts: self, left: &counts };
-        for chunk in counts.chunks(Self::AT_ONCE) {
-            let done = cx.write(|mut tx| async move {
-                tx.search_log().add(chunk).await?;
-                Ok(((), tx))
-            });
-            // If this call is dropped now, the transaction may be written or not.
-            let before = rest.left;
-            rest.left = &before[chunk.len()..];
-            if let Err(error) = done.await {
-                if !error.outcome_unknown() {
-                    rest.left = before;
-                }
-                return Err(error);
-            }
-        }
-        Ok(())
+        self.counts.flush(cx).await
     }
 
-    /// [`Self::flush`] before the database is closed. It does not wait long for a database that is down.
+    /// [`Counts::flush_last`].
     pub async fn flush_last(&self, cx: &Arc<Context>) {
-        const LIMIT: Duration = Duration::from_secs(5);
-        match tokio::time::timeout(LIMIT, self.flush(cx)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = %WithCauses(&error), "the last searches were not counted"),
-            Err(_) => tracing::warn!("the last searches were not counted, because the database did not answer in time"),
-        }
+        self.counts.flush_last(cx).await;
     }
 }
 

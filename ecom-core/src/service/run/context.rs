@@ -11,6 +11,7 @@ use super::queue::Queue;
 use super::read_through::ReadThrough;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::ShopConfig;
+use crate::domain::platform::analytics::ProductViews;
 use crate::domain::platform::audit_log::Import;
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::Result;
@@ -24,15 +25,15 @@ use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
 use crate::service::catalog::feed::Feed;
-use crate::service::platform::analytics::ViewCounts;
 use crate::service::platform::job_queue::Queues;
 use crate::service::platform::live::Live;
 use crate::service::platform::search_log::SearchCounts;
+use crate::service::run::counts::Counts;
 use crate::service::sales::order::place::Placing;
 use crate::service::search::settings::Ready;
 use crate::service::search::state::Indices;
 use crate::service::stock::inventory::Posting;
-use crate::shop::Mailing;
+use crate::shop::{Mailing, Media};
 
 /// What the services of a [`Shop`](crate::Shop) are made from: the state that they share with those of its clones, the
 /// place where [`Shop::recording`](crate::Shop::recording) notes the last event, and the import that they work for.
@@ -54,6 +55,10 @@ pub(crate) struct Shared {
     pub ids: Arc<dyn IdSource>,
     /// How mails are sent; `None` if none are.
     pub mailing: Option<Mailing>,
+    /// Where the files of uploaded images are; `None` if uploads are refused.
+    pub media: Option<Media>,
+    /// A permit for each image that may still be decoded.
+    pub image_slots: Arc<tokio::sync::Semaphore>,
     /// The sender of webhooks; `None` if none are sent.
     pub webhooks: Option<Arc<dyn WebhookSender>>,
     /// The secret key of the shop, which encrypts the secrets of webhooks; `None` if it has none.
@@ -74,7 +79,7 @@ pub(crate) struct Shared {
     /// The searches that the log in the database does not have yet.
     pub searches: SearchCounts,
     /// The views of products that the database does not have yet.
-    pub views: ViewCounts,
+    pub views: Counts<ProductViews>,
     /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
     /// its background work has begun to.
     pub forgotten: Mutex<Option<OutboxPosition>>,

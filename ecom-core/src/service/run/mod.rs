@@ -2,6 +2,7 @@
 
 pub(crate) mod after_commit;
 pub(crate) mod context;
+pub(crate) mod counts;
 pub(crate) mod listing;
 pub(crate) mod notice;
 pub(crate) mod queue;

@@ -9,6 +9,7 @@ use crate::domain::stock::inventory::LowStock;
 use crate::error::{Conflict, Error, PriceMismatch, Result, SalesConflict, Shortage, StockConflict};
 use crate::id::{JobId, OrderId, SessionId, UserId};
 use crate::log_event::{self, TARGET};
+use crate::metrics;
 use crate::money::Money;
 
 /// The most findings, prices or shortages of one call that are logged.
@@ -38,20 +39,24 @@ impl Notice {
         Self::JobParked { job: job.id, kind, attempts: job.attempts, error }
     }
 
-    /// Logs the event.
+    /// Logs and counts the event.
     pub fn log(&self) {
         match self {
-            Self::OrderPlaced { order, number, lines, total } => tracing::info!(
-                target: TARGET,
-                event = log_event::ORDER_PLACED,
-                %order,
-                number,
-                lines,
-                total = %total.amount(),
-                currency = total.currency().code(),
-                "an order was placed"
-            ),
+            Self::OrderPlaced { order, number, lines, total } => {
+                metrics::count(metrics::ORDERS_PLACED_TOTAL, &[], 1);
+                tracing::info!(
+                    target: TARGET,
+                    event = log_event::ORDER_PLACED,
+                    %order,
+                    number,
+                    lines,
+                    total = %total.amount(),
+                    currency = total.currency().code(),
+                    "an order was placed"
+                );
+            }
             Self::OrderCanceled { order, number } => {
+                metrics::count(metrics::ORDERS_CANCELED_TOTAL, &[], 1);
                 let event = log_event::ORDER_CANCELED;
                 tracing::info!(target: TARGET, event, %order, number, "an order was canceled");
             }
@@ -96,6 +101,14 @@ pub(crate) fn refusal<T>(result: Result<T>) -> Result<T> {
             Conflict::Stock(StockConflict::Insufficient { shortages }) => log_shortages(shortages),
             _ => {}
         }
+    }
+    result
+}
+
+/// Counts an order that was not placed, and returns the result.
+pub(crate) fn not_placed<T>(result: Result<T>) -> Result<T> {
+    if let Err(error) = &result {
+        metrics::count(metrics::ORDERS_REFUSED_TOTAL, &[("reason", error.code().as_str())], 1);
     }
     result
 }

@@ -21,9 +21,11 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
+use tracing::{Instrument as _, field};
 
 use crate::error::{Error, Result};
 use crate::port::cache::{Cache, CacheKey, CacheLoad, CacheStats, CacheValue, Codec, FillToken};
+use crate::trace;
 
 /// A cached value with the values that its readers attached to it.
 pub struct Cached<T> {
@@ -328,6 +330,27 @@ impl ReadThrough {
         if let Some(value) = self.local(&key) {
             return Ok(Some(Lookup { value, hit: true }));
         }
+        let span = tracing::debug_span!(target: trace::TARGET, "cache", cache.key = %key, cache.hit = field::Empty);
+        let found = self.shared_or_made(key, ttl, parts, load).instrument(span.clone()).await;
+        if let Ok(Some(lookup)) = &found {
+            span.record("cache.hit", lookup.hit);
+        }
+        found
+    }
+
+    /// Returns the value from the cache that processes share, or else makes it, as [`Self::get_or_make`] describes.
+    async fn shared_or_made<T, P, F>(
+        &self,
+        key: CacheKey,
+        ttl: Duration,
+        parts: P,
+        load: F,
+    ) -> Result<Option<Lookup<T>>>
+    where
+        T: Cacheable,
+        P: Future<Output = Result<Option<Vec<CacheKey>>>> + Send,
+        F: Future<Output = Result<Option<T>>> + Send,
+    {
         let found = self.cache.get(&key, T::CODEC_REF).await;
         let is_stale = found.is_some();
         if let Some(found) = found

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use crate::error::{Error, Result, WithCauses};
+use crate::metrics;
 use crate::port::storage::SharedCommitFailed;
 
 /// How many times a write runs at most.
@@ -58,6 +59,7 @@ where
             Err(error) if error.is_contention() && goes_on => error,
             done => return done,
         };
+        metrics::count(metrics::WRITE_RETRIES_TOTAL, &[], 1);
         tracing::debug!(error = %WithCauses(&error), left, "a write is tried again");
         if turn.is_none() && lost_name {
             let queued = Instant::now();

@@ -5,10 +5,12 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Map;
+use tracing::Instrument as _;
 
 use super::after_commit::{AfterCommit, Forget};
 use super::context::Context;
@@ -25,6 +27,7 @@ use crate::error::{Conflict, Entity, Error, Result};
 use crate::id::{AuditLogEntryId, EventId, ProductId};
 use crate::port::cache::CacheKey;
 use crate::port::storage::{ForwardRepositories, Repositories, UnitOfWork};
+use crate::trace;
 
 /// A transaction of the shop. Every write of a service has an `…_in` form that takes one, so that larger writes are
 /// made of smaller ones.
@@ -431,29 +434,48 @@ impl Context {
     ///
     /// # Errors
     /// Those of `body` and of the commit. [`Error::Contention`] if the last try failed too.
-    pub(crate) async fn write<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
+    #[track_caller]
+    pub(crate) fn write<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> impl Future<Output = Result<T>>
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.write_as(Manner::Short, body).await
+        self.write_as(Manner::Short, body)
     }
 
     /// As [`Context::write`], for a write that may take long.
     ///
     /// # Errors
     /// As [`Context::write`].
-    pub(crate) async fn write_at_length<T, F>(self: &Arc<Self>, body: impl Fn(Tx<'static>) -> F) -> Result<T>
+    #[track_caller]
+    pub(crate) fn write_at_length<T, F>(
+        self: &Arc<Self>,
+        body: impl Fn(Tx<'static>) -> F,
+    ) -> impl Future<Output = Result<T>>
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {
-        self.write_as(Manner::Long, body).await
+        self.write_as(Manner::Long, body)
     }
 
-    /// As [`Context::write`], in the given manner.
+    /// As [`Context::write`], in the given manner. The span of the write is named after the service that calls.
     ///
     /// # Errors
     /// As [`Context::write`].
-    pub(crate) async fn write_as<T, F>(self: &Arc<Self>, manner: Manner, body: impl Fn(Tx<'static>) -> F) -> Result<T>
+    #[track_caller]
+    pub(crate) fn write_as<T, F>(
+        self: &Arc<Self>,
+        manner: Manner,
+        body: impl Fn(Tx<'static>) -> F,
+    ) -> impl Future<Output = Result<T>>
+    where
+        F: Future<Output = Result<(T, Tx<'static>)>>,
+    {
+        let span = trace::of_write(Location::caller());
+        self.write_retried(manner, body).instrument(span)
+    }
+
+    /// Writes in the given manner, and again if another transaction was in the way.
+    async fn write_retried<T, F>(self: &Arc<Self>, manner: Manner, body: impl Fn(Tx<'static>) -> F) -> Result<T>
     where
         F: Future<Output = Result<(T, Tx<'static>)>>,
     {

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tracing::Instrument as _;
+
 use super::query::SearchService;
 use super::state::{Index, version_of};
 use crate::circuit::Attempt;
@@ -18,6 +20,7 @@ use crate::log_event;
 use crate::port::cache::CacheKey;
 use crate::port::search::{Checkpoint, SearchResults};
 use crate::service::run::read_through::{Cached, Lookup};
+use crate::trace;
 
 /// Why an index is not asked, or does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,12 @@ enum Unusable {
 /// Returns whether the engine does not answer, so that another one may.
 const fn is_down(error: &Error) -> bool {
     matches!(error, Error::Unavailable { dependency: Dependency::Search, .. })
+}
+
+/// Returns what the engine of an index answers.
+async fn asked(index: &Index, request: &SearchRequest) -> Result<SearchResults> {
+    let span = tracing::debug_span!(target: trace::TARGET, "search", engine = index.provider.name());
+    index.provider.search(request).instrument(span).await
 }
 
 /// Returns whether an index is not asked because it is behind.
@@ -147,12 +156,12 @@ impl<'a> SearchService<'a> {
         };
         if let Some(version) = version {
             let key = CacheKey::Search(request.hash(version));
-            let load = async { index.provider.search(request).await.map(Some) };
+            let load = async { asked(index, request).await.map(Some) };
             if let Some(found) = cx.cache.get_or_load(key, cx.config.product_ttl, load).await? {
                 return Ok(found);
             }
         }
-        let found = index.provider.search(request).await?;
+        let found = asked(index, request).await?;
         Ok(Lookup { value: Arc::new(Cached::new(found)), hit: false })
     }
 

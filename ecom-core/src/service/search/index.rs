@@ -13,6 +13,7 @@ use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, ImportedProducts, OutboxPosition};
 use crate::error::{Entity, Error, Result};
 use crate::id::{CategoryId, ProductId};
+use crate::metrics;
 use crate::port::search::{Applied, BuildStart, Checkpoint, IndexOp, SearchDocument};
 use crate::service::background::worker::Progress;
 use crate::service::platform::outbox::EventLog;
@@ -252,6 +253,8 @@ impl<'a> IndexSync<'a> {
                 return Ok(Followed::WorthABuild);
             }
             report.events += batch.events.len() as u64;
+            let labels = [("engine", self.index.provider.name())];
+            metrics::count(metrics::INDEX_EVENTS_TOTAL, &labels, batch.events.len() as u64);
             let Some(next) = self.apply(at, batch.end, &batch.events, report).await? else {
                 return Ok(Followed::Moved);
             };
@@ -364,12 +367,24 @@ impl<'a> IndexSync<'a> {
         at: Checkpoint,
         next: Checkpoint,
     ) -> Result<Option<(Checkpoint, Applied)>> {
-        let writing = self.index.state.writing();
+        let (writing, sent) = (self.index.state.writing(), ops.len() as u64);
         let applied = self.index.provider.apply(ops, Some(at), next).await?;
-        if applied.is_some() {
+        if let Some(applied) = applied {
             writing.succeeded(next);
+            self.count(sent, applied);
         }
         Ok(applied.map(|applied| (next, applied)))
+    }
+
+    /// Counts changes of documents that the engine was sent.
+    fn count(&self, sent: u64, applied: Applied) {
+        let unchanged = sent.saturating_sub(applied.written + applied.refused);
+        for (outcome, n) in [("written", applied.written), ("unchanged", unchanged), ("rejected", applied.refused)] {
+            if n > 0 {
+                let labels = [("engine", self.index.provider.name()), ("outcome", outcome)];
+                metrics::count(metrics::INDEX_DOCUMENTS_TOTAL, &labels, n);
+            }
+        }
     }
 
     /// Returns the operations that bring these products up to date in the index. The revisions in `known` are used for
@@ -488,6 +503,8 @@ impl<'a> IndexSync<'a> {
         report.rebuilt = true;
         report.refused += refused;
         report.written += written - refused;
+        self.count(written, Applied { written: written - refused, refused });
+        metrics::count(metrics::INDEX_REBUILDS_TOTAL, &[("engine", self.index.provider.name())], 1);
         // The events since the rebuild began are missing now, so they come before anything else. If that fails, the
         // next call catches up.
         if let Ok(Some((at, head))) = self.usable().await {

@@ -11,8 +11,8 @@ use crate::access::{
     ApiKeyInput, ApiKeyPatch, Permission as P, Principal, RoleInput, RolePatch, UserFilter, UserInput, UserPatch,
 };
 use crate::catalog::{
-    CategoryFilter, ImportKind, ImportOptions, ProductFilter, ProductListQuery, ProductStatus, ReviewFilter,
-    ReviewInput, ReviewSort,
+    CategoryFilter, ImageInput, ImportKind, ImportOptions, ProductFilter, ProductListQuery, ProductStatus,
+    ReviewFilter, ReviewInput, ReviewSort,
 };
 use crate::clock::Clock as _;
 use crate::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
@@ -84,6 +84,9 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("create a product", w, products.create(&pen).await.map(drop));
     refused("replace a product", w, products.replace(p.id, v(1), &pen).await.map(drop));
     refused("patch a product", w, products.patch(p.id, v(1), from(&json!({ "title": "Q" }))).await.map(drop));
+    let image = ImageInput::new("/a.png");
+    refused("add an image", w, products.add_image(p.id, v(1), &image).await.map(drop));
+    refused("upload an image", w, shop.media().upload(bytes::Bytes::new()).await.map(drop));
     refused("delete a product", w, products.delete(p.id, v(1), DeleteMode::Soft).await);
     refused("restore a product", w, products.restore(p.id, v(1)).await.map(drop));
     let input = from(&json!({ "price": 1 }));
@@ -442,6 +445,7 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     let w = P::ProductsWrite;
     refused("create_in", w, shop.products().create_in(&mut tx, &pen).await.map(drop));
     refused("replace_in", w, shop.products().replace_in(&mut tx, p.id, v(1), &pen).await.map(drop));
+    refused("add_image_in", w, shop.products().add_image_in(&mut tx, p.id, v(1), &image).await.map(drop));
     refused("create a SKU in", w, shop.skus().create_in(&mut tx, p.id, &input).await.map(drop));
     refused("create a category in", P::CategoriesWrite, shop.categories().create_in(&mut tx, &other).await.map(drop));
     refused("create a customer in", P::CustomersWrite, shop.customers().create_in(&mut tx, &eve).await.map(drop));

@@ -68,6 +68,11 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         (json!({ "images": [{ "url": "//evil.example/x" }] }), vec!["images[0].url"]),
         (json!({ "images": [{ "url": format!("/{}", long(500)) }] }), vec!["images[0].url"]),
         (json!({ "images": [{ "url": "/a", "alt": long(256) }] }), vec!["images[0].alt"]),
+        (json!({ "images": [{ "url": "/a", "width": 5 }] }), vec!["images[0].height"]),
+        (
+            json!({ "images": [{ "url": "/a", "width": 0, "height": 100_001 }] }),
+            vec!["images[0].width", "images[0].height"],
+        ),
         (json!({ "images": [{ "url": "/a", "primary": true }, { "url": "/b", "primary": true }] }), vec!["images"]),
         (json!({ "attributes": attributes.0 }), vec!["attributes"]),
         (json!({ "attributes": { "a": "\u{0}" } }), vec!["attributes"]),

@@ -27,6 +27,7 @@ tests! {
         r13_a_subscription_can_begin_at_the_beginning_of_the_log,
         a_slow_subscriber_is_dropped_and_nobody_waits,
         a_subscription_gets_the_kinds_and_ids_of_its_filter,
+        a_subscription_of_stock_tells_once_when_a_sku_becomes_low,
         r16_a_subscription_shows_what_its_principal_may_see,
         r16_a_subscription_ends_with_its_session,
         r16_a_subscription_of_a_principal_that_has_ended_is_refused,
@@ -314,6 +315,34 @@ pub async fn a_subscription_gets_the_kinds_and_ids_of_its_filter(f: &ShopFixture
     let many = named(&[], &(0..101).map(Uuid::from_u128).collect::<Vec<_>>());
     let refused = fields(all.subscribe(&many, None).await.map(drop), "too many ids");
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), [("id".to_owned(), FieldCode::OutOfBounds)]);
+}
+
+/// A SKU becomes low in stock, and the stock of another one changes.
+pub async fn a_subscription_of_stock_tells_once_when_a_sku_becomes_low(f: &ShopFixture) {
+    use EventKind as K;
+
+    let (pen, ink) = (stocked(f, "Pen", 7).await, stocked(f, "Ink", 9).await);
+    let (sku, other) = (pen.skus[0].id, ink.skus[0].id);
+    let start = f.log().await.last().unwrap().id;
+    // The threshold is 5 by default.
+    for _ in 0..3 {
+        f.adjust(sku, -1).await.unwrap();
+    }
+    f.adjust(other, -1).await.unwrap();
+    let changed = [K::StockChanged, K::StockChanged, K::StockLow, K::StockChanged, K::StockChanged];
+    for (ids, expected) in [(vec![], &changed[..]), (vec![sku.0], &changed[..4]), (vec![other.0], &changed[4..])] {
+        let filter = LiveFilter { ids: ids.into_iter().collect(), ..of(&[LiveKind::Stock]) };
+        let mut live = f.shop.live().subscribe(&filter, Some(start)).await.unwrap();
+        let mut found = Vec::new();
+        for _ in expected {
+            found.push(event(&mut live).await);
+        }
+        assert_eq!(found.iter().map(|e| e.kind).collect::<Vec<_>>(), expected);
+        if let Some(low) = found.get(2) {
+            let low = low.low_stock.as_ref().unwrap();
+            assert_eq!((low.sku_id, low.product_id, low.available, low.threshold), (sku, pen.id, 5, 5));
+        }
+    }
 }
 
 /// Strangers see active products, customers also their own orders, and clerks what their permissions cover.

@@ -25,6 +25,7 @@ mod lists;
 mod live;
 mod logins;
 mod mails;
+mod media;
 mod oidc;
 mod orders;
 mod outbox;
@@ -131,6 +132,7 @@ suite! {
         own_rows: __shop_own_rows,
         logins: __shop_logins,
         mails: __shop_mails,
+        media: __shop_media,
         webhooks: __shop_webhooks,
         guest_orders: __shop_guest_orders,
         oidc: __shop_oidc,

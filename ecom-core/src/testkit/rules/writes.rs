@@ -12,7 +12,7 @@ use super::support::{adjustment, category_input, flat, from, me, v};
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::Category;
-use crate::domain::catalog::product::Product;
+use crate::domain::catalog::product::{ImageInput, Product};
 use crate::domain::catalog::review::{Review, ReviewInput};
 use crate::domain::catalog::sku::Sku;
 use crate::domain::common::{DeleteMode, ExpectedVersion, IncludeDeleted};
@@ -47,7 +47,7 @@ tests! {
 }
 
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 46;
+const WRITES: usize = 47;
 
 /// The rows that the writes change.
 struct Written {
@@ -148,6 +148,7 @@ impl Written {
             40 => shop.jobs().enqueue_verify(self.n.is_multiple_of(2)).await.map(drop),
             41..45 => self.write_webhook(shop, way).await,
             45 => shop.analytics().enqueue_rebuild().await.map(drop),
+            46 => products.add_image(self.other.id, v(1), &ImageInput::new("/a.png")).await.map(drop),
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
@@ -407,6 +408,7 @@ pub async fn a_transaction_with_a_failed_call_is_not_committed(f: &ShopFixture) 
     fails!(products.create_many_in(&[flat("Good"), from(&json!({ "title": "Bad", "slug": "taken", "price": 1 }))]));
     fails!(products.replace_in(taken.id, v(9), &flat("Put")));
     fails!(products.patch_in(taken.id, v(1), from(&json!({ "title": "" }))));
+    fails!(products.add_image_in(taken.id, v(9), &ImageInput::new("/a.png")));
     fails!(products.delete_in(taken.id, v(9), soft));
     fails!(products.restore_in(taken.id, v(1)));
     fails!(skus.create_in(ProductId(Uuid::nil()), &sku));

@@ -39,11 +39,15 @@ pub(crate) struct ImageView<'a> {
     pub alt: Option<&'a str>,
     /// Whether this is the primary image. Exactly one image of a product is.
     pub primary: bool,
+    /// The width in pixels; null if it is not known.
+    pub width: Option<u32>,
+    /// The height in pixels; null if it is not known.
+    pub height: Option<u32>,
 }
 
 impl<'a> From<&'a Image> for ImageView<'a> {
     fn from(i: &'a Image) -> Self {
-        Self { url: &i.url, alt: i.alt.as_deref(), primary: i.primary }
+        Self { url: &i.url, alt: i.alt.as_deref(), primary: i.primary, width: i.width, height: i.height }
     }
 }
 

@@ -8,11 +8,12 @@ mod user;
 use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
-use super::{Area, Tag};
+use super::{Area, RouteGroup, Tag};
 use crate::app::Routes;
 
 /// Access, as an area of the API.
 pub(super) const AREA: Area = Area {
+    group: RouteGroup::ACCESS,
     routes,
     tags: &[
         Tag { name: "auth", text: "Logins and their tokens", conflicts: &[ErrorCode::Duplicate] },

@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use ecom_core::catalog::{ColumnMap, ImportFormat, ImportKind, ImportOptions};
-use ecom_core::{Error, ErrorCode, FieldCode, ValidationErrors};
+use ecom_core::{Error, ErrorCode, FieldCode, ValidationErrors, trace};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
@@ -147,7 +147,7 @@ pub(crate) async fn import_products(
     let (reader, pump) = body_reader(request.into_body(), reply.app.config.request_timeout);
     let rows = Arc::new(Mutex::new(Rows::default()));
     // The import is a task of its own, so that it records its end if the client goes away.
-    let import = tokio::spawn({
+    let import = tokio::spawn(trace::carry({
         let (reply, rows) = (reply.clone(), rows.clone());
         async move {
             let shop = reply.shop();
@@ -155,7 +155,7 @@ pub(crate) async fn import_products(
             let records = shop.import().records(ImportKind::Products, reader, &options);
             shop.import().as_job(ImportKind::Products, records, options, |_| {}).await
         }
-    });
+    }));
     let (done, ()) = tokio::join!(import, pump.run());
     let run = match done {
         Ok(run) => run.map_err(named)?,

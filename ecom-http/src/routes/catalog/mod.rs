@@ -3,6 +3,7 @@
 mod category;
 mod feed;
 mod import;
+pub(crate) mod media;
 mod product;
 mod review;
 mod sku;
@@ -11,11 +12,12 @@ use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
 pub(super) use self::product::id_of;
-use super::{Area, Tag};
+use super::{Area, RouteGroup, Tag};
 use crate::app::Routes;
 
 /// The catalog, as an area of the API.
 pub(super) const AREA: Area = Area {
+    group: RouteGroup::CATALOG,
     routes,
     tags: &[
         Tag {
@@ -68,6 +70,7 @@ fn routes() -> Routes {
         routes!(product::list, product::create),
         routes!(product::read, product::replace, product::patch, product::delete),
         routes!(product::restore),
+        routes!(media::add_image),
         routes!(sku::of_product, sku::create),
         routes!(sku::find),
         routes!(sku::read, sku::replace, sku::patch, sku::delete),

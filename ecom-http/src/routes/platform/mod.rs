@@ -10,11 +10,12 @@ mod webhook;
 
 use utoipa_axum::routes;
 
-use super::{Area, Tag};
+use super::{Area, RouteGroup, Tag};
 use crate::app::Routes;
 
 /// The platform, as an area of the API.
 pub(super) const AREA: Area = Area {
+    group: RouteGroup::PLATFORM,
     routes,
     tags: &[
         Tag { name: "admin", text: "The operation of the shop", conflicts: &[] },

@@ -8,11 +8,12 @@ mod order;
 use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
-use super::{Area, Tag};
+use super::{Area, RouteGroup, Tag};
 use crate::app::Routes;
 
 /// Sales, as an area of the API.
 pub(super) const AREA: Area = Area {
+    group: RouteGroup::SALES,
     routes,
     tags: &[
         Tag {

@@ -7,11 +7,12 @@ mod suggest;
 
 use utoipa_axum::routes;
 
-use super::{Area, Tag};
+use super::{Area, RouteGroup, Tag};
 use crate::app::Routes;
 
 /// Search, as an area of the API.
 pub(super) const AREA: Area = Area {
+    group: RouteGroup::SEARCH,
     routes,
     tags: &[
         Tag { name: "search", text: "Full-text search of products, with filters and facets", conflicts: &[] },

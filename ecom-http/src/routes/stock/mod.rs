@@ -5,11 +5,12 @@ mod inventory;
 use ecom_core::ErrorCode;
 use utoipa_axum::routes;
 
-use super::{Area, Tag};
+use super::{Area, RouteGroup, Tag};
 use crate::app::Routes;
 
 /// Stock, as an area of the API.
 pub(super) const AREA: Area = Area {
+    group: RouteGroup::STOCK,
     routes,
     tags: &[Tag {
         name: "inventory",

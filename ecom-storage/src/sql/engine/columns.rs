@@ -31,7 +31,7 @@ use ecom_core::text::fold_key;
 use ecom_core::{Conflict, Entity, Error, Result};
 use uuid::Uuid;
 
-use crate::sql::engine::builder::insert_rows;
+use crate::sql::engine::builder::{Builder, insert_rows};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::{DbError, Kind, gone};
 use crate::sql::engine::executor::Executor;
@@ -498,12 +498,88 @@ impl<T> Versioned<T> {
         if changed > 0 {
             return Ok(());
         }
-        let Value::Uuid(Some(id)) = (self.id)(before) else {
-            return Err(Error::Internal { context: "updating a row without an id", source: None });
+        Err(self.conflict(x, before, expected).await?)
+    }
+
+    /// Updates several rows, each from the first to the second value. Rows whose columns get the same values share a
+    /// statement.
+    ///
+    /// # Errors
+    /// As [`Self::update`], for the first row that has another version or does not exist.
+    pub async fn update_all(&'static self, x: &mut Executor<'_>, changes: &[(T, T)]) -> Result<()> {
+        let mut groups: Vec<(i64, Vec<Value<'_>>, Vec<&(T, T)>)> = Vec::new();
+        for change in changes {
+            let version = (self.audit)(&change.0).version;
+            let mut values = Vec::new();
+            self.table.bind_changes(&change.0, &change.1, &mut values)?;
+            match groups.iter_mut().find(|(of, equal, _)| *of == version && *equal == values) {
+                Some((_, _, members)) => members.push(change),
+                None => groups.push((version, values, vec![change])),
+            }
+        }
+        for (version, values, members) in groups {
+            if let [(before, after)] = members[..] {
+                self.update(x, before, after).await?;
+                continue;
+            }
+            let mut values = values.into_iter();
+            let mut b = Builder::new(format!("UPDATE {} SET ", self.table.name));
+            let mut is_first = true;
+            self.table.each(&mut |name, _, _, change| {
+                if change == Change::No {
+                    return;
+                }
+                let comma = if is_first { "" } else { ", " };
+                is_first = false;
+                b.push(comma).push(name).push(" = ");
+                if change == Change::Add {
+                    b.push(name).push(" + ");
+                }
+                if let Some(value) = values.next() {
+                    b.bind(value);
+                }
+            });
+            let ids: Vec<Value<'_>> = members.iter().map(|(before, _)| (self.id)(before)).collect();
+            b.push(" WHERE version = ").bind(version).push(" AND id IN ").list(&ids);
+            let (text, args) = b.done();
+            let refused = |e| {
+                let rows: Vec<&T> = members.iter().map(|(_, after)| after).collect();
+                self.table.refused(e, &rows)
+            };
+            let changed = x.execute(text, args).await.map_err(refused)?;
+            if changed == members.len() as u64 {
+                continue;
+            }
+            let mut conflict = None;
+            for (before, after) in members {
+                let found = self.conflict(x, before, version).await?;
+                // A row that another transaction has brought to the new version looks like one of this statement.
+                let now = (self.audit)(after).version;
+                let is_new = match &found {
+                    Error::Conflict(conflict) => {
+                        matches!(**conflict, Conflict::Version { actual, .. } if actual == now)
+                    }
+                    _ => false,
+                };
+                if !is_new {
+                    return Err(found);
+                }
+                conflict = conflict.or(Some(found));
+            }
+            let none = || Error::Internal { context: "rows were not updated once each", source: None };
+            return Err(conflict.unwrap_or_else(none));
+        }
+        Ok(())
+    }
+
+    /// Returns the error for a row that an update with the expected version did not find.
+    async fn conflict(&'static self, x: &mut Executor<'_>, of: &T, expected: i64) -> Result<Error> {
+        let Value::Uuid(Some(id)) = (self.id)(of) else {
+            return Ok(Error::Internal { context: "updating a row without an id", source: None });
         };
         let entity = self.table.entity;
-        Err(match x.fetch_optional(&self.version, vec![id.into()]).await? {
-            Some(r) => Conflict::Version { entity, id, expected, actual: r.i64(0)? }.into(),
+        Ok(match x.fetch_optional(&self.version, vec![id.into()]).await? {
+            Some(row) => Conflict::Version { entity, id, expected, actual: row.i64(0)? }.into(),
             None => Error::not_found(entity, id),
         })
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use crate::sql::engine::columns::Described;
+use crate::sql::engine::statement::Statement;
 
 /// How a database hands out the numbers of documents (R43).
 #[derive(Debug)]
@@ -105,6 +106,7 @@ pub struct Sql {
     template: &'static str,
     tables: Tables,
     texts: [OnceLock<Prepared>; 3],
+    statement: OnceLock<&'static Statement>,
 }
 
 /// The tables that a template names.
@@ -150,7 +152,8 @@ impl Sql {
     }
 
     const fn with(template: &'static str, tables: Tables) -> Self {
-        Self { template, tables, texts: [OnceLock::new(), OnceLock::new(), OnceLock::new()] }
+        let texts = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+        Self { template, tables, texts, statement: OnceLock::new() }
     }
 
     /// Returns the template with the columns of its tables.
@@ -166,6 +169,11 @@ impl Sql {
                 text.replace(&format!("{{{alias}.*}}"), &table.select(alias))
             }),
         }
+    }
+
+    /// Returns the statement, by which metrics and log name it.
+    pub fn statement(&self) -> &'static Statement {
+        self.statement.get_or_init(|| Statement::of(&self.spelled_out()))
     }
 
     /// Returns the text for a database.

@@ -1,11 +1,13 @@
 //! The errors of statements, and their conversion into the errors of the library.
 
+use ecom_core::metrics;
 use ecom_core::sales::SalesConflict;
 use ecom_core::{BoxError, Dependency, Entity, Error, FieldCode};
 use uuid::Uuid;
 
 use crate::sql::TABLES;
 use crate::sql::engine::columns::{Index, duplicate};
+use crate::sql::engine::dialect::Dialect;
 
 /// The reason why a statement failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,25 @@ impl DbError {
     /// Returns whether the transaction can go on, because a constraint refused the statement and nothing else happened.
     pub fn is_refusal(&self) -> bool {
         matches!(self.kind, Kind::Unique(_) | Kind::ForeignKey(_) | Kind::Check(_))
+    }
+
+    /// Counts the error if another transaction was in the way.
+    pub fn count(&self, dialect: &Dialect) {
+        if self.kind != Kind::Contention {
+            return;
+        }
+        let code = match self.source.downcast_ref::<sqlx::Error>() {
+            Some(sqlx::Error::Database(e)) => e.code(),
+            _ => None,
+        };
+        // MySQL reports the standard code of a serialization failure for a deadlock, and none for a lock timeout.
+        let reason = match (dialect.name, code.as_deref()) {
+            (_, Some("40P01")) | ("mysql", Some("40001")) => "deadlock",
+            (_, Some("40001")) => "serialization",
+            (_, Some("55P03" | "HY000")) => "lock_timeout",
+            _ => "other",
+        };
+        metrics::count(metrics::DB_CONFLICTS_TOTAL, &[("reason", reason)], 1);
     }
 
     /// Returns the library's error for a failed commit. If the answer was lost, the commit may have happened.

@@ -9,15 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ecom_core::money::Currency;
-use ecom_core::{Error, Result};
+use ecom_core::{Error, Result, trace};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use tracing::{Instrument as _, Span};
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::check::{self, Known};
 use crate::sql::engine::dialect::{Dialect, Sql, unnumbered};
 use crate::sql::engine::error::{DbError, DbResult, Kind};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::fullness::Fullness;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::options::SchemaName;
+use crate::sql::engine::statement::{Statement, Timer, Verb};
 use crate::sql::engine::value::{Row, Value};
 
 /// A borrowed connection.
@@ -81,12 +85,17 @@ pub struct Shared {
     pub currency: OnceLock<Currency>,
     /// The number of statements that were sent.
     pub statements: AtomicU64,
+    /// Takes the text of each statement with the types of its parameters, for the tests that compare releases.
+    pub recorder: OnceLock<fn(&str, &[&'static str])>,
     /// The time limit of a statement.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     limit: Option<Duration>,
     /// The losses of the pool, which storages that share a pool share too.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub losses: Arc<Losses>,
+    /// The warnings of the pool, which storages that share a pool share too.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub fullness: Arc<Fullness>,
     /// The servers to which the connections have led, which storages that share a pool share too.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub known: Arc<Known>,
@@ -106,10 +115,13 @@ impl Shared {
             dialect,
             currency,
             statements,
+            recorder: OnceLock::new(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             limit: None,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             losses: Arc::default(),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            fullness: Arc::default(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             known: Arc::default(),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -135,6 +147,14 @@ impl Shared {
         self.identity.get_or_init(|| identity);
         #[cfg(not(any(feature = "postgres", feature = "mysql")))]
         drop(identity);
+    }
+
+    /// Records the time of a statement that has ended, and whether another transaction was in its way.
+    fn measure<T>(&self, timer: Timer, answer: &DbResult<T>) {
+        timer.end();
+        if let Err(error) = answer {
+            error.count(self.dialect);
+        }
     }
 
     /// Sets a time limit for each statement.
@@ -192,6 +212,15 @@ pub enum Text {
     Repeated(String),
 }
 
+impl Text {
+    fn statement(&self) -> &'static Statement {
+        match self {
+            Self::Fixed(sql) => sql.statement(),
+            Self::Built(text) | Self::Repeated(text) => Statement::of(text),
+        }
+    }
+}
+
 impl From<&'static Sql> for Text {
     fn from(s: &'static Sql) -> Self {
         Self::Fixed(s)
@@ -217,6 +246,17 @@ enum Script {
 }
 
 impl Script {
+    const fn verb(self) -> Verb {
+        match self {
+            Self::Begin(_) => Verb::Begin,
+            Self::Commit => Verb::Commit,
+            Self::Rollback => Verb::Rollback,
+            Self::Statements(_) => Verb::Script,
+            #[cfg(feature = "sqlite")]
+            Self::Brief(_) => Verb::Script,
+        }
+    }
+
     const fn text(self) -> &'static str {
         match self {
             Self::Statements(text) | Self::Begin(text) => text,
@@ -226,6 +266,21 @@ impl Script {
             Self::Brief(text) => text,
         }
     }
+}
+
+/// The most bytes of a statement that its span contains.
+const SHOWN: usize = 1_000;
+
+/// Returns the span of a statement. Its text has no values, because these are parameters.
+fn statement_span(dialect: &Dialect, statement: &Statement, text: &str) -> Span {
+    tracing::debug_span!(
+        target: trace::TARGET,
+        "statement",
+        otel.kind = "client",
+        otel.name = statement.name(),
+        db.system.name = dialect.name,
+        db.query.text = &text[..text.floor_char_boundary(SHOWN)],
+    )
 }
 
 /// Runs statements on a borrowed connection.
@@ -241,21 +296,31 @@ macro_rules! run {
             let source = "an earlier statement on this connection failed".into();
             return Err(DbError { kind: Kind::Unavailable, source });
         }
-        let (text, args) = $self.prepare($sql.into(), $args);
+        let sql: Text = $sql.into();
+        let statement = sql.statement();
+        let (text, args) = $self.prepare(sql, $args);
+        if let Some(record) = $self.shared.recorder.get() {
+            record(text.as_str(), &args.iter().map(Value::type_name).collect::<Vec<_>>());
+        }
         $self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *$self.state = State::InFlight;
+        let span = statement_span($self.shared.dialect, statement, text.as_str());
+        let timer = Timer::start(statement);
         let answer = match &mut $self.conn {
             // SQLite has its own limits, and it always completes a statement that it has begun.
             #[cfg(feature = "sqlite")]
-            ConnRef::Sqlite(c) => c.$method(text.as_str(), args).await,
+            ConnRef::Sqlite(c) => c.$method(text.as_str(), args).instrument(span).await,
             #[cfg(feature = "sqlite")]
-            ConnRef::SqliteOfHost(c) => c.$method(text, args).await,
+            ConnRef::SqliteOfHost(c) => c.$method(text, args).instrument(span).await,
             #[cfg(feature = "postgres")]
-            ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).await,
+            ConnRef::Postgres(c) => $self.shared.within(crate::postgres::$method(c, text, args)).instrument(span).await,
             #[cfg(feature = "mysql")]
-            ConnRef::MySql(c, node) => $self.shared.within(crate::mysql::$method(c, *node, text, args)).await,
+            ConnRef::MySql(c, node) => {
+                $self.shared.within(crate::mysql::$method(c, *node, text, args)).instrument(span).await
+            }
         };
         *$self.state = State::after(&answer);
+        $self.shared.measure(timer, &answer);
         answer
     }};
 }
@@ -405,6 +470,12 @@ impl<'c> Executor<'c> {
     }
 
     async fn send(&mut self, script: Script) -> DbResult<()> {
+        let statement = Statement::without_table(script.verb());
+        let span = statement_span(self.shared.dialect, statement, script.text());
+        self.send_timed(script, Timer::start(statement)).instrument(span).await
+    }
+
+    async fn send_timed(&mut self, script: Script, timer: Timer) -> DbResult<()> {
         self.shared.statements.fetch_add(1, Ordering::Relaxed);
         *self.state = State::InFlight;
         let answer = match &mut self.conn {
@@ -428,6 +499,7 @@ impl<'c> Executor<'c> {
             },
         };
         *self.state = State::after(&answer);
+        self.shared.measure(timer, &answer);
         answer
     }
 }

@@ -5,14 +5,15 @@ use std::sync::OnceLock;
 
 use ecom_core::clock::Timestamp;
 use ecom_core::money::Currency;
+use ecom_core::port::SchemaStatus;
 use ecom_core::{Conflict, Error, FieldCode, Result};
 use uuid::Uuid;
 
-use crate::sql::MIGRATIONS;
 use crate::sql::engine::deferred;
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::error::DbError;
 use crate::sql::engine::executor::Executor;
+use crate::sql::{MIGRATIONS, RELEASED_BEFORE};
 
 /// A step of the schema.
 pub(crate) struct Migration {
@@ -52,18 +53,42 @@ CREATE TABLE IF NOT EXISTS ecom_meta (
     value VARCHAR(255) NOT NULL
 );";
 
-static APPLIED: Sql = Sql::new("SELECT version, checksum FROM ecom_migrations ORDER BY version");
+static APPLIED: Sql = Sql::new("SELECT version, checksum, name FROM ecom_migrations ORDER BY version");
 static APPLY: Sql =
     Sql::new("INSERT INTO ecom_migrations (version, name, checksum, applied_at) VALUES ($1, $2, $3, $4)");
 static IDENTIFY: Sql = Sql::new(
     "INSERT INTO ecom_meta (name, value) SELECT 'identity', $1 WHERE NOT EXISTS (SELECT 1 FROM ecom_meta WHERE name = \
      'identity')",
 );
-static META: Sql = Sql::new("SELECT name, value FROM ecom_meta WHERE name IN ('currency', 'identity')");
+static META: Sql = Sql::new("SELECT name, value FROM ecom_meta WHERE name IN ('currency', 'identity', 'serves_from')");
 static SET_CURRENCY: Sql = Sql::new("INSERT INTO ecom_meta (name, value) VALUES ('currency', $1)");
+static FORGET_SERVED: Sql = Sql::new("DELETE FROM ecom_meta WHERE name = 'serves_from'");
+static SET_SERVED: Sql = Sql::new("INSERT INTO ecom_meta (name, value) VALUES ('serves_from', $1)");
+
+/// What the database says about itself, as far as it does.
+#[derive(Default)]
+struct Meta {
+    currency: Option<String>,
+    identity: Option<String>,
+    /// The newest migration of the oldest release whose processes the schema serves.
+    serves_from: Option<i64>,
+}
+
+impl Meta {
+    /// Returns whether the schema, which a later release has made, serves this one.
+    fn serves_this_release(&self) -> bool {
+        self.serves_from.is_some_and(|from| from <= newest_version())
+    }
+}
+
+/// A migration that was applied.
+struct Applied {
+    version: i64,
+    checksum: String,
+    name: String,
+}
 
 /// Returns the version of the newest migration of this release.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub fn newest_version() -> i64 {
     MIGRATIONS.last().map_or(0, |m| m.version)
 }
@@ -96,35 +121,35 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
         x.script(TABLES).await.map_err(DbError::at_start)?;
     }
     // Checked before any migration, since some databases commit a change of the schema at once.
-    let (stored, known) = stored(x).await?;
+    let meta = meta(x).await?;
     let code = currency.to_string();
-    if let Some(database) = stored.as_ref().filter(|stored| **stored != code) {
+    if let Some(database) = meta.currency.as_ref().filter(|stored| **stored != code) {
         return Err(Conflict::DatabaseCurrency { database: database.clone(), shop: code }.into());
     }
     let applied = applied(x).await?;
-    let newest = MIGRATIONS.last().map_or(0, |m| m.version);
-    if applied.last().is_some_and(|(v, _)| *v > newest) {
+    let is_newer = applied.last().is_some_and(|m| m.version > newest_version());
+    let has = |version: i64| applied.iter().any(|m| m.version == version);
+    if is_newer && !(meta.serves_this_release() && MIGRATIONS.iter().all(|m| has(m.version))) {
         return Err(Error::Internal {
-            context: "the database's schema is newer than this release: run the release that made it, or a later one",
+            context: "the database's schema is newer than this release, and does not serve it: run the release that \
+                      made it, or a later one",
             source: None,
         });
     }
+    if let Some(newest) = applied.last().filter(|_| is_newer) {
+        let schema = newest.name.as_str();
+        tracing::warn!(schema, "a later release has migrated the database; its schema serves this release too");
+    }
     // A migration may change an index that an import in bulk has dropped.
-    let has = |version: i64| applied.iter().any(|(v, _)| *v == version);
     if has(deferred::MIGRATION) && MIGRATIONS.iter().any(|m| !has(m.version)) {
         while deferred::restore_next(x).await? {}
     }
     for Migration { version, name, texts } in MIGRATIONS {
         let text = texts[x.dialect().slot];
         let sum = checksum(text);
-        match applied.iter().find(|(v, _)| v == version) {
-            Some((_, known)) if *known == sum => {}
-            Some(_) => {
-                return Err(Error::Internal {
-                    context: "the database's schema was made by a migration that this release does not know",
-                    source: None,
-                });
-            }
+        match applied.iter().find(|m| m.version == *version) {
+            Some(known) if known.checksum == sum => {}
+            Some(_) => return Err(edited()),
             None => {
                 x.script(text).await.map_err(DbError::at_start)?;
                 let args = vec![(*version).into(), (*name).into(), sum.into(), now.timestamp_micros().into()];
@@ -132,9 +157,15 @@ pub async fn run(x: &mut Executor<'_>, now: Timestamp, identity: Uuid, currency:
             }
         }
     }
-    let identity = known.unwrap_or_else(|| identity.to_string());
+    if !is_newer && (meta.serves_from.is_none() || MIGRATIONS.iter().any(|m| !has(m.version))) {
+        let from = RELEASED_BEFORE.unwrap_or_else(newest_version).to_string();
+        x.execute(&FORGET_SERVED, Vec::new()).await.map_err(DbError::at_start)?;
+        x.execute(&SET_SERVED, vec![from.into()]).await.map_err(DbError::at_start)?;
+    }
+    let is_in_currency = meta.currency.is_some();
+    let identity = meta.identity.unwrap_or_else(|| identity.to_string());
     x.execute(&IDENTIFY, vec![identity.as_str().into()]).await.map_err(DbError::at_start)?;
-    if stored.is_none() {
+    if !is_in_currency {
         x.execute(&SET_CURRENCY, vec![code.into()]).await.map_err(DbError::at_start)?;
     }
     x.commit().await.map_err(DbError::at_start)?;
@@ -166,12 +197,49 @@ pub async fn current(x: &mut Executor<'_>, currency: Currency) -> Result<Option<
     if x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none() {
         return Ok(None);
     }
-    let (stored, identity) = stored(x).await?;
-    let is_stored = stored == Some(currency.to_string());
+    let meta = meta(x).await?;
+    let is_stored = meta.currency == Some(currency.to_string()) && meta.serves_from.is_some();
     let slot = x.dialect().slot;
     let own = MIGRATIONS.iter().map(|m| (m.version, checksum(m.texts[slot])));
-    let is_current = is_stored && own.eq(applied(x).await?) && !deferred::is_any(x).await?;
-    Ok(identity.filter(|_| is_current))
+    let applied = applied(x).await?;
+    let is_own = own.eq(applied.into_iter().map(|m| (m.version, m.checksum)));
+    let is_current = is_stored && is_own && !deferred::is_any(x).await?;
+    Ok(meta.identity.filter(|_| is_current))
+}
+
+/// Compares the schema with this release. It writes nothing and takes no lock.
+///
+/// # Errors
+/// `Validation` on field `database` if the setup of the database is wrong, or if a database without tables of the shop
+/// has one of their names.
+pub async fn status(x: &mut Executor<'_>) -> Result<SchemaStatus> {
+    check_setup(x).await?;
+    let is_new = x.fetch_optional(x.dialect().has_tables, Vec::new()).await.map_err(DbError::at_start)?.is_none();
+    let (meta, applied) = if is_new {
+        check_names(x).await?;
+        (Meta::default(), Vec::new())
+    } else {
+        (meta(x).await?, applied(x).await?)
+    };
+    let slot = x.dialect().slot;
+    let mut status = SchemaStatus::default();
+    let mut is_edited = false;
+    for Migration { version, name, texts } in MIGRATIONS {
+        match applied.iter().find(|m| m.version == *version) {
+            Some(known) => is_edited |= known.checksum != checksum(texts[slot]),
+            None => status.pending.push((*name).to_owned()),
+        }
+    }
+    status.newer = applied.into_iter().filter(|m| m.version > newest_version()).map(|m| m.name).collect();
+    status.is_served = status.newer.is_empty() || (meta.serves_this_release() && status.pending.is_empty());
+    if is_edited && status.is_served { Err(edited()) } else { Ok(status) }
+}
+
+fn edited() -> Error {
+    Error::Internal {
+        context: "the database's schema was made by a migration that this release does not know",
+        source: None,
+    }
 }
 
 async fn check_setup(x: &mut Executor<'_>) -> Result<()> {
@@ -183,20 +251,25 @@ async fn check_setup(x: &mut Executor<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Returns the currency and the identity of the database, as far as it has them.
-async fn stored(x: &mut Executor<'_>) -> Result<(Option<String>, Option<String>)> {
-    let (mut currency, mut identity) = (None, None);
+async fn meta(x: &mut Executor<'_>) -> Result<Meta> {
+    let mut meta = Meta::default();
     for row in x.fetch_all(&META, Vec::new()).await.map_err(DbError::at_start)? {
-        let found = if row.string(0)? == "currency" { &mut currency } else { &mut identity };
-        *found = Some(row.string(1)?);
+        let value = row.string(1)?;
+        match row.text(0)? {
+            "currency" => meta.currency = Some(value),
+            "identity" => meta.identity = Some(value),
+            _ => meta.serves_from = value.parse().ok(),
+        }
     }
-    Ok((currency, identity))
+    Ok(meta)
 }
 
-/// Returns the migrations that were applied, with their checksums, oldest first.
-async fn applied(x: &mut Executor<'_>) -> Result<Vec<(i64, String)>> {
+/// Returns the migrations that were applied, oldest first.
+async fn applied(x: &mut Executor<'_>) -> Result<Vec<Applied>> {
     let rows = x.fetch_all(&APPLIED, Vec::new()).await.map_err(DbError::at_start)?;
-    rows.iter().map(|row| Ok((row.i64(0)?, row.string(1)?))).collect()
+    rows.iter()
+        .map(|row| Ok(Applied { version: row.i64(0)?, checksum: row.string(1)?, name: row.string(2)? }))
+        .collect()
 }
 
 /// Returns the names of the tables that a migration creates.
@@ -318,6 +391,11 @@ mod tests {
             let described = TABLES.iter().all(|table| names.contains(&table.name()));
             assert!(described, "database {slot}: {names:?}");
         }
+    }
+
+    #[test]
+    fn the_release_before_has_no_later_migrations() {
+        assert!(RELEASED_BEFORE.is_none_or(|before| (1..=newest_version()).contains(&before)));
     }
 
     #[test]

@@ -8,12 +8,15 @@ pub(crate) mod deferred;
 pub(crate) mod dialect;
 pub(crate) mod error;
 pub(crate) mod executor;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) mod fullness;
 pub(crate) mod host;
 pub(crate) mod migrate;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) mod options;
 pub(crate) mod pool;
 pub(crate) mod repository;
+mod statement;
 mod storage;
 pub(crate) mod stored;
 pub(crate) mod unit_of_work;

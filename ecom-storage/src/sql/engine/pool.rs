@@ -26,6 +26,8 @@ use crate::sql::engine::error::{DbError, DbResult, Kind};
 use crate::sql::engine::executor::Losses;
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::fullness::Fullness;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::options::{SchemaName, ServerOptions};
 use crate::sql::engine::value::{Row, Value};
 
@@ -492,6 +494,7 @@ pub struct ServerPool {
     wait: Duration,
     limit: Duration,
     losses: Arc<Losses>,
+    fullness: Arc<Fullness>,
     known: Arc<Known>,
     /// The turns of migrations, each of which has a connection of its own.
     migrations: Arc<Semaphore>,
@@ -526,7 +529,7 @@ impl ServerPool {
         }
         let (slot, wait, limit) = (options.dialect.slot, options.acquire_timeout, options.statement_timeout);
         let shared = Arc::new(Shared::new(options.dialect, None).limited(limit));
-        let (losses, known) = (shared.losses.clone(), shared.known.clone());
+        let (losses, fullness, known) = (shared.losses.clone(), shared.fullness.clone(), shared.known.clone());
         let mut opener = options.opener;
         opener.session(limit, false);
         match &mut opener {
@@ -542,7 +545,7 @@ impl ServerPool {
         let opens = Opens { opener, only_one: false, max_lifetime, check_interval: options.check_interval, shared };
         let pool = pool(opens, options.max_connections, wait)?;
         let migrations = Arc::new(Semaphore::new(MIGRATIONS_AT_ONCE));
-        Ok(Self { pool, slot, wait, limit, losses, known, migrations })
+        Ok(Self { pool, slot, wait, limit, losses, fullness, known, migrations })
     }
 
     /// Returns the state of the pool.
@@ -663,6 +666,7 @@ impl SqlStorage {
         let schema = options.place()?;
         let mut shared = Shared::new(options.dialect, None).limited(pool.limit);
         shared.losses = pool.losses.clone();
+        shared.fullness = pool.fullness.clone();
         shared.known = pool.known.clone();
         let mut migrations = options.direct.take().unwrap_or(options.opener);
         migrations.begin_in(&schema);
@@ -803,6 +807,13 @@ impl SqlStorage {
         let (turn, got) = got.unwrap_or_else(|_| Err(self.waited(pool)))?;
         match got {
             Ok(object) => {
+                // A file has few connections, which are all in use whenever the shop is busy.
+                #[cfg(any(feature = "postgres", feature = "mysql"))]
+                if !self.shared.dialect.is_file {
+                    let status = pool.status();
+                    let in_use = status.size.saturating_sub(status.available);
+                    self.shared.fullness.note(in_use, status.max_size, status.waiting);
+                }
                 let mut lent = Lent { object: Some(object), _turn: turn };
                 let conn = lent.conn();
                 if conn.is_undone() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool::managed::Pool;
 use ecom_core::money::Currency;
-use ecom_core::port::{Connection, PoolStatus, Storage, UnitOfWork};
+use ecom_core::port::{Connection, PoolStatus, SchemaStatus, Storage, UnitOfWork};
 use ecom_core::{Dependency, Error, Result, WithCauses};
 use uuid::Uuid;
 
@@ -81,6 +81,11 @@ impl Storage for SqlStorage {
         drop(lent);
         report(self.restore_on_writer().await);
         Ok(())
+    }
+
+    async fn schema_status(&self) -> Result<SchemaStatus> {
+        let mut lent = self.lend(&self.readers).await?;
+        migrate::status(&mut lent.conn().executor(&self.shared)).await
     }
 
     fn currency(&self) -> Option<Currency> {
@@ -166,6 +171,13 @@ impl Storage for SqlStorage {
 }
 
 impl SqlStorage {
+    /// Passes the text of each statement to a function from now on, with the types of its parameters, for the tests
+    /// that compare releases. Migrations and the statements that begin and end transactions are left out.
+    #[doc(hidden)]
+    pub fn record_statements(&self, recorder: fn(&str, &[&'static str])) {
+        self.shared.recorder.get_or_init(|| recorder);
+    }
+
     /// Returns a connection with a transaction that has a commit of its own.
     async fn begin_alone(&self) -> Result<Lent> {
         #[cfg(feature = "sqlite")]

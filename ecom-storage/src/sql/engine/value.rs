@@ -26,7 +26,7 @@ pub fn bounded<T>(v: std::result::Result<T, NumberError>) -> Result<T> {
 }
 
 /// A parameter of a statement; `None` is a NULL of that type.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'q> {
     /// A 32-bit number.
     I32(Option<i32>),
@@ -47,6 +47,20 @@ pub enum Value<'q> {
 }
 
 impl Value<'_> {
+    /// Returns the name of its type.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::I32(_) => "i32",
+            Self::I64(_) => "i64",
+            Self::Text(_) => "text",
+            Self::Uuid(_) => "uuid",
+            Self::Bytes(_) => "bytes",
+            Self::Json(_) => "json",
+            Self::Time(_) => "time",
+            Self::Date(_) => "date",
+        }
+    }
+
     /// Returns the value with texts and bytes of its own.
     #[cfg(feature = "sqlite")]
     pub fn into_owned(self) -> Value<'static> {

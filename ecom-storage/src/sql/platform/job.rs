@@ -287,6 +287,10 @@ impl JobRepository for SqlJobs<'_> {
         WRITES.update(&mut self.0, before, after).await
     }
 
+    async fn update_all(&mut self, changes: &[(Job, Job)]) -> Result<()> {
+        WRITES.update_all(&mut self.0, changes).await
+    }
+
     async fn list(&mut self, filter: &JobFilter, paging: &Paging) -> Result<Page<Job>> {
         let mut b = Builder::on(&SELECT, self.0.dialect());
         filtered(&mut b, filter);

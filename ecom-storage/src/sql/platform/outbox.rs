@@ -70,6 +70,8 @@ static TAKE: Sql =
 static ADVANCE: Sql = Sql::new("UPDATE outbox_cursors SET seq = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
 static RELEASE: Sql =
     Sql::new("UPDATE outbox_cursors SET expires_at = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
+static MOVED: Sql =
+    Sql::new("SELECT consumer, seq FROM outbox_cursors WHERE seq <> 0 AND expires_at > $1 ORDER BY consumer");
 // Trims only from the oldest event on, so that the log has no holes and the horizon describes all that is gone.
 static TRIM: Sql = Sql::new(
     "DELETE FROM outbox_events WHERE seq < coalesce((SELECT m.seq FROM (SELECT MIN(seq) AS seq FROM outbox_events \
@@ -214,6 +216,11 @@ impl OutboxRepository for SqlOutbox<'_> {
         ];
         self.0.execute(&RELEASE, args).await?;
         Ok(())
+    }
+
+    async fn cursors(&mut self, after: Timestamp) -> Result<Vec<(String, OutboxPosition)>> {
+        let rows = self.0.fetch_all(&MOVED, vec![after.into()]).await?;
+        rows.iter().map(|r| Ok((r.string(0)?, OutboxPosition { seq: r.i64(1)? }))).collect()
     }
 
     async fn trim(&mut self, before: Timestamp) -> Result<u64> {

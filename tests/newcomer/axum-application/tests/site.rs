@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use axum::http::{Method, Request, Response, StatusCode};
 use axum_application::{merged, nested, shop, twice};
 use serde_json::Value;
@@ -14,6 +14,8 @@ async fn send(site: &Router, method: Method, path: &str, token: &str, body: &str
         .uri(path)
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .header(CONTENT_TYPE, "application/json")
+        // One of the links leads to a stream of events, which has to be asked for.
+        .header(ACCEPT, "application/json, text/event-stream")
         .body(Body::from(body.to_owned()))
         .expect("a request");
     site.clone().oneshot(request).await.expect("infallible")

@@ -29,6 +29,15 @@ pub struct ImageInput {
     /// the first one becomes it.
     #[serde(default)]
     pub primary: bool,
+    /// The width in pixels, so that pages can leave room for the image before it is loaded; 1–100,000. It needs a
+    /// height too.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 100_000, example = 800))]
+    pub width: Option<u32>,
+    /// The height in pixels, 1–100,000. It needs a width too.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 100_000, example = 800))]
+    pub height: Option<u32>,
 }
 
 /// A product to create or to replace (PUT). Its SKUs are either listed in `skus`, or there is one SKU, the default SKU,
@@ -187,15 +196,23 @@ pub(crate) enum InputFor {
 }
 
 impl ImageInput {
-    /// Returns an image that has no alternative text and is not marked as primary.
+    /// Returns an image that has no alternative text and no size, and is not marked as primary.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), alt: None, primary: false }
+        Self { url: url.into(), alt: None, primary: false, width: None, height: None }
     }
 
     /// Sets the text for people who do not see the image.
     #[must_use]
     pub fn alt(mut self, text: impl Into<String>) -> Self {
         self.alt = Some(text.into());
+        self
+    }
+
+    /// Sets the width and the height, in pixels.
+    #[must_use]
+    pub const fn size(mut self, width: u32, height: u32) -> Self {
+        self.width = Some(width);
+        self.height = Some(height);
         self
     }
 
@@ -463,11 +480,7 @@ impl ProductInput {
             status: p.status,
             categories: Some(p.categories.iter().map(|c| c.id.to_string()).collect()),
             tags: p.tags.clone(),
-            images: p
-                .images
-                .iter()
-                .map(|i| ImageInput { url: i.url.clone(), alt: i.alt.clone(), primary: i.primary })
-                .collect(),
+            images: p.images.iter().map(ImageInput::from).collect(),
             attributes: p.attributes.clone(),
             discount_percentage: Some(ExactDecimal(p.discount.decimal())),
             warranty_information: p.warranty_information.clone(),
@@ -476,6 +489,13 @@ impl ProductInput {
             external_id: p.external.as_ref().map(|x| x.external_id.clone()),
             ..Self::default()
         }
+    }
+}
+
+impl From<&Image> for ImageInput {
+    fn from(image: &Image) -> Self {
+        let Image { url, alt, primary, width, height } = image.clone();
+        Self { url, alt, primary, width, height }
     }
 }
 
@@ -546,10 +566,28 @@ fn check_images(images: &[ImageInput], errors: &mut ValidationErrors) -> Vec<Ima
             errors.out_of_bounds(field, "must be an http or https URL, or a path that starts with a single /");
         }
         check_optional(&format!("images[{i}].alt"), image.alt.as_deref(), 255, errors);
+        for (name, pixels, other) in [("width", image.width, image.height), ("height", image.height, image.width)] {
+            let field = format!("images[{i}].{name}");
+            match pixels {
+                Some(pixels) if !(1..=Image::MAX_SIZE).contains(&pixels) => {
+                    errors.out_of_bounds(field, "must be 1 to 100,000 pixels");
+                }
+                None if other.is_some() => {
+                    errors.push(
+                        field,
+                        FieldCode::Inconsistent,
+                        "is missing: send both `width` and `height`, or neither",
+                    );
+                }
+                _ => {}
+            }
+        }
         out.push(Image {
             url: image.url.clone(),
             alt: trimmed(image.alt.as_deref()),
             primary: image.primary || (none_primary && i == 0),
+            width: image.width,
+            height: image.height,
         });
     }
     out

@@ -65,6 +65,17 @@ pub struct Image {
     pub alt: Option<String>,
     /// Whether this is the primary image. Exactly one image of a product is.
     pub primary: bool,
+    /// The width in pixels, 1–100,000, if it is known. An image has both a width and a height, or neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// The height in pixels, 1–100,000, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+}
+
+impl Image {
+    /// The maximum width and height, in pixels.
+    pub const MAX_SIZE: u32 = 100_000;
 }
 
 /// The origin of a product's rating.
@@ -188,6 +199,20 @@ impl Product {
     /// Returns the best availability of the live SKUs.
     pub fn availability(&self) -> AvailabilityStatus {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
+    }
+
+    /// Returns an input that replaces the product by itself with another image, which takes the place of the one with
+    /// its URL, or else comes last.
+    pub(crate) fn with_image(&self, image: &ImageInput) -> ProductInput {
+        let mut input = ProductInput::without_skus(self);
+        if image.primary {
+            input.images.iter_mut().for_each(|other| other.primary = false);
+        }
+        match input.images.iter_mut().find(|other| other.url == image.url) {
+            Some(same) => *same = ImageInput { primary: image.primary || same.primary, ..image.clone() },
+            None => input.images.push(image.clone()),
+        }
+        input
     }
 
     /// Returns how many pieces of all live SKUs can be sold. It is no limit if a SKU does not track its stock.

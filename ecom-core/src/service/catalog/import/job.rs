@@ -13,6 +13,7 @@ use crate::domain::platform::job::{Job, JobCounters, JobKind, JobRejection};
 use crate::error::Result;
 use crate::id::JobId;
 use crate::log_event;
+use crate::metrics;
 use crate::port::storage::Repositories as _;
 use crate::service::background::worker::{Held, Progress, begin_here, run_here};
 use crate::service::run::context::Context;
@@ -99,9 +100,11 @@ impl ImportService<'_> {
             resumes: options.skip > 0 && kind != ImportKind::Categories,
             kept: kept.clone(),
         }));
+        let counts = Counts { of: kind, writes: !options.dry_run, counted: Mutex::default() };
         let options = options.dead_letters(dead_letters);
         let counted = |report: &ImportReport| {
             progress.set(counters(report, &kept));
+            counts.count(report);
             on_progress(report);
         };
         let work = async {
@@ -114,6 +117,7 @@ impl ImportService<'_> {
                 };
                 if let Ok(report) = &report {
                     progress.set(counters(report, &kept));
+                    counts.count(report);
                 }
                 kept.end();
                 Ok(report)
@@ -137,6 +141,38 @@ impl ImportService<'_> {
             "an import has ended"
         );
         Ok(ImportRun { job, report })
+    }
+}
+
+/// The outcomes of records, which the metrics count while an import goes on.
+struct Counts {
+    of: ImportKind,
+    /// False for a dry run, which is not counted.
+    writes: bool,
+    /// How many records of each outcome are counted already.
+    counted: Mutex<[u64; 5]>,
+}
+
+impl Counts {
+    /// Counts the records since the last call.
+    fn count(&self, report: &ImportReport) {
+        if !self.writes {
+            return;
+        }
+        let outcomes = [
+            ("inserted", report.inserted),
+            ("updated", report.updated),
+            ("unchanged", report.unchanged),
+            ("rejected", report.rejected),
+            ("dropped", report.dropped),
+        ];
+        for ((outcome, now), before) in outcomes.into_iter().zip(self.counted.lock().iter_mut()) {
+            if now > *before {
+                let labels = [("of", self.of.as_str()), ("outcome", outcome)];
+                metrics::count(metrics::IMPORT_RECORDS_TOTAL, &labels, now - *before);
+                *before = now;
+            }
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub use self::record::{DimensionsRecord, ForeignId, ImageRecord, MetaRecord, Pro
 pub use self::transform::{Fate, Transform};
 
 use self::dead_letter::{DeadLetterWriter, Refused};
-pub(in crate::service::catalog) use self::format::{Column, Field, Level, PRODUCT_FIELDS, Type, guarded, joined};
+pub(in crate::service::catalog) use self::format::{Column, Field, Level, PRODUCT_FIELDS, Type, joined};
 use self::format::{Header, Opening};
 use self::outcome::Outcomes;
 use self::transform::Transforms;

@@ -46,8 +46,8 @@ pub struct ProductRecord {
     pub categories: Option<Vec<String>>,
     /// Each at most 50 characters.
     pub tags: Option<Vec<String>>,
-    /// In order of display, the first is primary: URLs, or objects with `url`, `alt` (or `alt_text`) and `primary` (or
-    /// `is_primary`).
+    /// In order of display, the first is primary: URLs, or objects with `url`, `alt` (or `alt_text`), `primary` (or
+    /// `is_primary`), and `width` and `height` in pixels.
     pub images: Option<Vec<ImageRecord>>,
     /// A JSON object.
     #[serde(deserialize_with = "Attributes::from_optional_input")]
@@ -197,6 +197,10 @@ impl<'de> Deserialize<'de> for ImageRecord {
             alt: Option<String>,
             #[serde(default, alias = "is_primary", alias = "isPrimary")]
             primary: bool,
+            #[serde(default)]
+            width: Option<u32>,
+            #[serde(default)]
+            height: Option<u32>,
         }
         struct Image;
         impl<'de> Visitor<'de> for Image {
@@ -205,11 +209,11 @@ impl<'de> Deserialize<'de> for ImageRecord {
                 f.write_str("a URL, or an object with `url`")
             }
             fn visit_str<E>(self, v: &str) -> Result<ImageRecord, E> {
-                Ok(ImageRecord(ImageInput { url: v.to_owned(), alt: None, primary: false }))
+                Ok(ImageRecord(ImageInput::new(v)))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ImageRecord, A::Error> {
-                let o = Object::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(ImageRecord(ImageInput { url: o.url, alt: o.alt, primary: o.primary }))
+                let Object { url, alt, primary, width, height } = Object::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ImageRecord(ImageInput { url, alt, primary, width, height }))
             }
         }
         d.deserialize_any(Image)

@@ -13,8 +13,8 @@ use super::resolver::Resolver;
 use crate::clock::Timestamp;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::product::{
-    InputFor, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort, ProductStatus,
-    ProductValues, RatingSource, RatingSummary, flat_names,
+    ImageInput, InputFor, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
+    ProductStatus, ProductValues, RatingSource, RatingSummary, flat_names,
 };
 use crate::domain::catalog::sku::{Sku, SkuValues, check_untracked};
 use crate::domain::common::{Audit, DeleteMode, ExpectedVersion, ExternalRef, IncludeDeleted};
@@ -283,6 +283,37 @@ impl<'a> ProductService<'a> {
         let named = |e| if flat { flat_error(e) } else { e };
         let mut values = patch.onto(&before)?.check(self.cx.config.currency, InputFor::Patch).map_err(named)?;
         values.flat = flat;
+        let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
+        tx.ended(written)
+    }
+
+    /// Appends an image to a product, or replaces the image with the same URL (R1). If the image is primary, the other
+    /// ones no longer are. [`MediaService::upload`](crate::catalog::MediaService::upload) returns the URL of an uploaded
+    /// image.
+    ///
+    /// # Errors
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation` on a field of `images`, also if the product then
+    /// has more than 50 images, and `Unavailable`.
+    pub async fn add_image(&self, id: ProductId, expected: ExpectedVersion, image: &ImageInput) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        self.cx.write(|mut tx| async move { Ok((self.add_image_in(&mut tx, id, expected, image).await?, tx)) }).await
+    }
+
+    /// [`Self::add_image`] inside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::add_image`], and [`Error::Contention`] as in [`Self::create_in`].
+    pub async fn add_image_in(
+        &self,
+        tx: &mut Tx<'_>,
+        id: ProductId,
+        expected: ExpectedVersion,
+        image: &ImageInput,
+    ) -> Result<Product> {
+        self.who.require(Permission::ProductsWrite)?;
+        tx.started();
+        let before = self.lock(tx, id, expected, IncludeDeleted::No).await?;
+        let values = before.with_image(image).check(self.cx.config.currency, InputFor::Patch)?;
         let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
         tx.ended(written)
     }

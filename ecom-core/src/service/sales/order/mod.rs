@@ -34,7 +34,7 @@ use crate::port::sales::order::NumberedDocument;
 use crate::port::storage::Repositories as _;
 use crate::service::platform::idempotency::{KeyedCall, Once};
 use crate::service::run::context::Context;
-use crate::service::run::notice::{Notice, refusal};
+use crate::service::run::notice::{Notice, not_placed, refusal};
 use crate::service::run::queue::submit;
 use crate::service::run::transaction::{Change, Tx};
 use crate::service::stock::inventory::post;
@@ -264,11 +264,11 @@ impl<'a> OrderService<'a> {
     }
 
     async fn submitted(&self, placing: Placing) -> Result<Order> {
-        placed(refusal(submit(self.cx, placing).await)?)
+        placed(not_placed(refusal(submit(self.cx, placing).await))?)
     }
 
     async fn submitted_once(&self, placing: Placing, call: KeyedCall<Order>) -> Result<Once<Order>> {
-        let done = refusal(submit(self.cx, Placing { keyed: Some(call), ..placing }).await)?;
+        let done = not_placed(refusal(submit(self.cx, Placing { keyed: Some(call), ..placing }).await))?;
         Ok(match done {
             Once::Ran(record) => Once::Ran(record.order),
             Once::Replayed(answer) => Once::Replayed(answer),
@@ -288,7 +288,7 @@ impl<'a> OrderService<'a> {
         tx.started();
         // A refusal has written nothing.
         let done = place_all_in(self.cx, tx, &[placing]).await;
-        let (done, _) = refusal(tx.ended(done)?.pop().ok_or(MISSING)?)?;
+        let (done, _) = not_placed(refusal(tx.ended(done)?.pop().ok_or(MISSING)?))?;
         placed(done)
     }
 

@@ -26,6 +26,7 @@ suite! {
     job_suite, job: fixture => &fixture.storage, __job_tests: [
         a_job_is_read_as_it_was_written,
         r01_a_job_of_another_version_is_not_overwritten,
+        r01_jobs_that_change_together_change_as_each_alone,
         of_jobs_with_one_key_one_waits_for_its_first_run,
         a_queued_job_is_found_by_its_key,
         a_due_job_is_found_and_the_longest_due_comes_first,
@@ -120,6 +121,37 @@ pub async fn r01_a_job_of_another_version_is_not_overwritten(storage: &Arc<dyn S
     let refused = attempt!(storage, jobs.update(&job, &claimed(&env, &job)));
     assert_eq!(code_of(refused, "the row has another version"), ErrorCode::VersionConflict);
     same(read!(storage, jobs.get(job.id)), Some(first), "A refused update changes nothing.", "version 2");
+}
+
+/// Jobs with equal and with different changes, and a job of another version among them.
+pub async fn r01_jobs_that_change_together_change_as_each_alone(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let jobs: Vec<Job> = (1..=5).map(|n| numbered(&env, JobKind::REINDEX, n)).collect();
+    for job in &jobs {
+        insert(storage, job).await;
+    }
+    let lease = lease(&env, env.now() + TTL);
+    let mut changes: Vec<(Job, Job)> = jobs.iter().map(|job| (job.clone(), job.claimed(lease, env.now()))).collect();
+    changes[3].1 = jobs[3].canceled(env.now(), &env.actor);
+    attempt!(storage, jobs.update_all(&[])).unwrap();
+    attempt!(storage, jobs.update_all(&changes)).unwrap();
+    for (_, after) in &changes {
+        let contract = "Jobs that change together are written as each of them alone.";
+        same(read!(storage, jobs.get(after.id)), Some(after.clone()), contract, after.state.as_str());
+    }
+
+    let ended = |job: &Job| job.succeeded(JobCounters::new(), env.now());
+    let mut changes: Vec<(Job, Job)> =
+        [&changes[0].1, &changes[1].1, &changes[2].1].map(|job| (job.clone(), ended(job))).into();
+    update(storage, &changes[1].0, &changes[1].1).await;
+    let refused = attempt!(storage, jobs.update_all(&changes));
+    assert_eq!(code_of(refused, "a row has another version"), ErrorCode::VersionConflict);
+    let contract = "If one of several changes is refused, none is written.";
+    same(read!(storage, jobs.get(changes[0].0.id)), Some(changes[0].0.clone()), contract, "the first job");
+    changes.remove(1);
+    changes.push((numbered(&env, JobKind::REINDEX, 6), ended(&changes[0].0)));
+    let missing = attempt!(storage, jobs.update_all(&changes));
+    assert_eq!(code_of(missing, "a row does not exist"), ErrorCode::NotFound);
 }
 
 /// A job that has run, or that has another key, none, or another kind, is in nobody's way.

@@ -40,6 +40,7 @@ suite! {
         a_lease_keeps_others_out_until_it_expires,
         the_holder_renews_its_lease,
         consumers_have_cursors_of_their_own,
+        cursors_that_have_moved_are_listed_while_they_are_held,
         a_cursor_outlives_its_holder,
         a_lost_lease_moves_nothing,
         a_released_lease_is_free_at_once,
@@ -523,6 +524,27 @@ pub async fn consumers_have_cursors_of_their_own(storage: &Arc<dyn Storage>) {
         all[0].0,
         "`advance` of one consumer must not change the position of another"
     );
+}
+
+/// A lease alone is no consumer, and a consumer that was given up is listed no longer.
+pub async fn cursors_that_have_moved_are_listed_while_they_are_held(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    append(storage, &events(&env, 3)).await;
+    let all = read(storage, START, 10).await;
+    let hooks = acquire(storage, &env, "webhooks", "b").await.unwrap();
+    let mail = acquire(storage, &env, "mail", "a").await.unwrap();
+    acquire(storage, &env, "trim", "a").await.unwrap();
+    assert!(advance(storage, &hooks, all[0].0).await, "the holder of a lease must be able to store its position");
+    assert!(advance(storage, &mail, all[2].0).await, "the holder of a lease must be able to store its position");
+    let now = env.clock.now();
+    let listed = attempt!(storage, outbox.cursors(now)).unwrap();
+    let expected = [("mail".to_owned(), all[2].0), ("webhooks".to_owned(), all[0].0)];
+    assert_eq!(listed, expected, "`cursors` must list those that have moved, sorted by name");
+    attempt!(storage, outbox.release(&hooks)).unwrap();
+    let listed = attempt!(storage, outbox.cursors(now)).unwrap();
+    assert_eq!(listed, expected[..1], "`cursors` must leave out a cursor whose lease was given up");
+    let listed = attempt!(storage, outbox.cursors(now + TTL)).unwrap();
+    assert_eq!(listed, [], "`cursors` must leave out a cursor whose lease has ended by then");
 }
 
 /// The next holder continues at the position of the last one.

@@ -24,6 +24,7 @@ suite! {
         it_has_a_name_and_answers,
         identity_is_made_once,
         migrating_again_changes_nothing,
+        a_migrated_schema_is_ready,
         dropped_without_commit_writes_nothing,
         rolled_back_writes_nothing,
         commit_is_visible_to_other_connections,
@@ -85,6 +86,12 @@ pub async fn migrating_again_changes_nothing(storage: &Arc<dyn Storage>) {
         t.await.unwrap().unwrap();
     }
     assert_eq!(get(storage, &c).await, Some(c), "a second migration keeps what is stored");
+}
+
+/// No migration is pending after all were applied.
+pub async fn a_migrated_schema_is_ready(storage: &Arc<dyn Storage>) {
+    let status = storage.schema_status().await.unwrap();
+    assert!(status.is_ready() && status.newer.is_empty(), "after `migrate`, nothing must be pending: {status:?}");
 }
 
 /// The unit of work is only dropped.

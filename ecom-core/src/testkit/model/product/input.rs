@@ -34,6 +34,8 @@ pub(super) fn written_product(p: &mut Product, input: &ProductInput) {
             url: image.url.clone(),
             alt: trimmed(image.alt.as_ref()),
             primary: image.primary || (none_primary && i == 0),
+            width: image.width,
+            height: image.height,
         })
         .collect();
     p.attributes.clone_from(&input.attributes);
@@ -102,6 +104,8 @@ impl Runner<'_> {
                 url: format!("https://img.example/{i}.webp?x=é"),
                 alt: if i == 0 { Some(" ß ".to_owned()) } else { None },
                 primary: i == 1,
+                width: (i == 1).then_some(640),
+                height: (i == 1).then_some(480),
             })
             .collect();
         input.attributes = attributes(self.any(&ATTRIBUTES));
@@ -160,7 +164,7 @@ impl Runner<'_> {
                 "tags[1]".to_owned()
             }
             4 => {
-                input.images = vec![ImageInput { url: "ftp://img.example/a".to_owned(), alt: None, primary: false }];
+                input.images = vec![ImageInput::new("ftp://img.example/a")];
                 "images[0].url".to_owned()
             }
             5 => {

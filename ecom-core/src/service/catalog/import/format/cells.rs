@@ -1,25 +1,6 @@
-//! Texts in cells: guards against formulas, lists, numbers and truth values.
+//! Texts in cells: lists, numbers and truth values.
 
 use serde_json::{Map, Number, Value};
-
-/// Returns whether a spreadsheet would take a cell for a formula.
-fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
-}
-
-/// Guards a cell against spreadsheets that would take it for a formula, with an apostrophe before it, as WooCommerce
-/// does. A cell that begins with apostrophes before a formula gets one more, so that [`unguarded`] returns it as it was.
-pub(in crate::service::catalog) fn guarded(text: &str) -> std::borrow::Cow<'_, str> {
-    if is_formula(text.trim_start_matches('\'')) { format!("'{text}").into() } else { text.into() }
-}
-
-/// Removes the guard of a cell.
-pub(super) fn unguarded(mut text: String) -> String {
-    if text.starts_with('\'') && is_formula(text.trim_start_matches('\'')) {
-        text.remove(0);
-    }
-    text
-}
 
 /// Splits a list. A backslash escapes the separator and another backslash. Empty values are left out.
 pub(super) fn split(text: &str, separator: &str) -> Vec<String> {
@@ -123,13 +104,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn a_guarded_cell_is_read_as_it_was(text in "['=+@-]{0,3}.{0,3}") {
-            let written = guarded(&text).into_owned();
-            prop_assert!(!is_formula(&written));
-            prop_assert_eq!(unguarded(written), text);
-        }
-
         #[test]
         fn a_joined_list_is_split_as_it_was(values in prop::collection::vec("[a|\\\\,]{1,4}", 0..4)) {
             let text = joined(values.iter().map(String::as_str), "|");

@@ -46,6 +46,7 @@ pub(in crate::service::catalog) const PRODUCT_FIELDS: &[(&str, Level, Type)] = &
     ("tags", Level::Product, Type::List),
     ("images", Level::Product, Type::List),
     ("image_alts", Level::Product, Type::Object),
+    ("image_sizes", Level::Product, Type::Object),
     ("primary_image", Level::Product, Type::Text),
     ("attributes", Level::Product, Type::Object),
     ("discount_percentage", Level::Product, Type::Decimal),

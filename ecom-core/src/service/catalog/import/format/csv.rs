@@ -373,13 +373,19 @@ fn merge(product: &mut Map<String, Value>, row: Map<String, Value>, disagree: &m
 /// Joins the columns of images to the images of a record.
 fn images(product: &mut Map<String, Value>) {
     let alts = product.remove("image_alts");
+    let sizes = product.remove("image_sizes");
     let primary = product.remove("primary_image");
     let Some(Value::Array(images)) = product.get_mut("images") else { return };
     for image in images {
         let alt = alts.as_ref().and_then(|alts| alts.get(image.as_str()?)).cloned();
+        let size = sizes.as_ref().and_then(|sizes| sizes.get(image.as_str()?)).and_then(Value::as_object).cloned();
         let is_primary = primary.as_ref() == Some(image);
-        if alt.is_some() || is_primary {
-            *image = serde_json::json!({ "url": image.take(), "alt": alt, "primary": is_primary });
+        if alt.is_some() || size.is_some() || is_primary {
+            let size = size.unwrap_or_default();
+            let (width, height) = (size.get("width"), size.get("height"));
+            *image = serde_json::json!({
+                "url": image.take(), "alt": alt, "primary": is_primary, "width": width, "height": height,
+            });
         }
     }
 }

@@ -18,7 +18,7 @@ use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
 use flate2::bufread::MultiGzDecoder;
 use serde_json::{Map, Value};
 
-pub(in crate::service::catalog) use self::cells::{guarded, joined};
+pub(in crate::service::catalog) use self::cells::joined;
 pub use self::columns::ColumnMap;
 pub(in crate::service::catalog) use self::columns::{Column, Field, Level, PRODUCT_FIELDS, Type};
 

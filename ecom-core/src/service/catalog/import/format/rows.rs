@@ -244,7 +244,7 @@ impl Table {
         let mut cells = Vec::with_capacity(found);
         for (i, cell) in raw.cells.into_iter().enumerate() {
             match self.encoding.decode(cell) {
-                Ok(text) => cells.push(super::cells::unguarded(text)),
+                Ok(text) => cells.push(crate::text::unguard_formula(text)),
                 Err(why) => {
                     let column = self.header.get(i).map_or("", String::as_str);
                     bad = bad.or_else(|| Some(malformed(format!("line {line}: the column `{column}` {why}"))));

@@ -253,7 +253,10 @@ pub async fn tags_images_and_categories_are_replaced_in_order(storage: &Arc<dyn 
     env.insert_categories(storage, &cats.iter().collect::<Vec<_>>()).await.unwrap();
     let mut before = env.full_product("P", &[&cats[2], &cats[0]]);
     env.insert_products(storage, std::slice::from_ref(&before)).await.unwrap();
-    let image = |n: usize| Image { url: format!("/i/{n}.png"), alt: None, primary: n == 3 };
+    let image = |n: usize| {
+        let size = u32::try_from(n).ok().filter(|n| n % 2 == 1);
+        Image { url: format!("/i/{n}.png"), alt: None, primary: n == 3, width: size, height: size }
+    };
     for (tags, images, categories) in [
         (vec!["b", "a"], vec![3, 1], vec![0, 2]),
         (vec!["a", "b"], vec![1, 3], vec![0, 2, 3]),

@@ -1,0 +1,44 @@
+//! The store of image files, and the processor that makes these files from uploads.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::domain::catalog::media::{MediaFile, ProcessedImage};
+use crate::error::Result;
+
+port! {
+    /// A store of image files. An implementation runs `ecom_core::media_store_suite!` (feature `testkit`).
+    ///
+    /// A file never changes, so a call that stores it again has no effect. Calls may come from several tasks and
+    /// processes at once. Each method can fail with `Unavailable`.
+    #[cfg_attr(feature = "mocks", mockall::automock)]
+    pub trait MediaStore / ForwardMediaStore(&self): Send + Sync + fmt::Debug {
+        /// Returns the name of the adapter in messages: `file`, `s3` …
+        fn name(&self) -> &'static str;
+
+        /// Stores a file. When the call returns, the file is durable, and every process can read it. A reader sees the
+        /// whole file or none. A call that is dropped may or may not have stored the file.
+        async fn put(&self, file: &MediaFile, content: Bytes) -> Result<()>;
+
+        /// Returns the content of a file, or `None` if there is no such file.
+        async fn get(&self, file: &MediaFile) -> Result<Option<Bytes>>;
+
+        /// Checks that the store responds.
+        async fn ping(&self) -> Result<()>;
+
+        /// Ends connections and background work.
+        async fn close(&self);
+    }
+}
+
+/// The processor of images, which an application can replace. It does no I/O.
+pub trait ImageProcessor: Send + Sync + fmt::Debug {
+    /// Makes the files of an image from the bytes of an upload, which a stranger may have made: it checks the format by
+    /// the content, limits the number of pixels before it decodes them, turns the image as its metadata says, and drops
+    /// the metadata. The same bytes make the same files. The call blocks; the shop makes it on a thread for such calls.
+    ///
+    /// # Errors
+    /// `Validation` on `image` if the bytes are not an image of a supported format, or exceed a limit.
+    fn process(&self, content: &[u8]) -> Result<ProcessedImage>;
+}
