@@ -21,6 +21,7 @@ const PAGES = [
   { at: "jobs", name: "Jobs", icon: "jobs", file: "jobs", needs: ["jobs:read"] },
   { at: "webhooks", name: "Webhooks", icon: "webhooks", file: "webhooks", needs: ["webhooks:read"] },
   { at: "audit", name: "Audit", icon: "audit", file: "audit", needs: [], any: ["audit:run", "audit_log:read"] },
+  { at: "team", name: "Team", icon: "team", file: "team", needs: [], any: ["users:read", "api_keys:read"] },
   { at: "account", name: "Account", icon: "account", file: "account", needs: [], isHidden: true },
 ];
 
@@ -73,7 +74,12 @@ function Frame() {
 
   useEffect(() => {
     start();
-    return stop;
+    const close = (event) => event.key === "Escape" && setOpen(false);
+    addEventListener("keydown", close);
+    return () => {
+      removeEventListener("keydown", close);
+      stop();
+    };
   }, []);
 
   const name = me.value.user?.name || me.value.user?.email || (me.value.kind === "key" ? "API key" : "Everybody");

@@ -70,6 +70,9 @@ export const words = (text) => {
   return spaced.charAt(0).toUpperCase() + spaced.slice(1);
 };
 
+/** Returns a number with its noun. */
+export const count = (n, one, many = `${one}s`) => `${numberFormat.format(n)} ${n === 1 ? one : many}`;
+
 /** Returns who an actor is, such as `user:…` or `system`. */
 export function actor(text) {
   const names = { user: "a user", api_key: "an API key", system: "the system", anonymous: "somebody" };

@@ -39,8 +39,9 @@ export function draftOf(product) {
   const byKey = {};
   for (const sku of product.skus) {
     byKey[sku.id] = {
-      code: sku.code, options: sku.option_values, price: sku.price, low_stock_threshold: String(sku.low_stock_threshold),
-      track_stock: sku.track_stock, barcode: sku.barcode ?? "", weight: sku.weight ?? "",
+      // The server can be set to return amounts as numbers.
+      code: sku.code, options: sku.option_values, price: String(sku.price), low_stock_threshold: String(sku.low_stock_threshold),
+      track_stock: sku.track_stock, barcode: sku.barcode ?? "", weight: String(sku.weight ?? ""),
       // What the page does not edit, and what a replacement without it would clear.
       kept: { attributes: sku.attributes, dimensions: sku.dimensions },
     };
@@ -49,7 +50,7 @@ export function draftOf(product) {
     title: product.title, slug: product.slug, description: product.description ?? "", brand: product.brand ?? "",
     status: product.status, categories: product.categories.map((c) => c.id), tags: product.tags,
     images: product.images.map((image) => ({ ...image, alt: image.alt ?? "" })),
-    discount_percentage: product.discount_percentage, warranty_information: product.warranty_information ?? "",
+    discount_percentage: String(product.discount_percentage), warranty_information: product.warranty_information ?? "",
     shipping_information: product.shipping_information ?? "", attributes: product.attributes,
     variants: product.skus.map((sku) => sku.id), byKey,
   };

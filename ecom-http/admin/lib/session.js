@@ -70,6 +70,8 @@ async function auth(path, json) {
     method: "POST",
     headers: { "content-type": "application/json", "x-requested-with": "ecom-admin" },
     body: JSON.stringify(json),
+  }).catch(() => {
+    throw new ApiError(0);
   });
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
   if (!response.ok) throw new ApiError(response.status, answer, Number(response.headers.get("retry-after")) || undefined);
@@ -113,10 +115,11 @@ credentials.renew = async () => {
 
 /** Reads who the caller is and what it may do. */
 async function identify() {
-  const caller = (await get("/permissions")).data;
-  if (caller.anonymous && caller.permissions.length === 0) return false;
+  // Before both requests, so that neither is sent with a token that has expired.
+  await credentials.header();
   const isUser = session && session.kind !== "key";
-  const user = isUser ? (await get("/auth/me")).data : null;
+  const [{ data: caller }, { data: user }] = await Promise.all([get("/permissions"), isUser ? get("/auth/me") : { data: null }]);
+  if (caller.anonymous && caller.permissions.length === 0) return false;
   me.value = { ...caller, user, kind: session?.kind ?? "open" };
   return true;
 }
@@ -153,6 +156,8 @@ export async function logout() {
     if (kind === "cookie") await auth("logout", {});
   } finally {
     localStorage.removeItem(COOKIE);
+    // Edits that were not saved are not for whoever logs in next.
+    Object.keys(sessionStorage).filter((key) => key.startsWith("ecom-admin.draft.")).forEach((key) => sessionStorage.removeItem(key));
     tabs.postMessage({ kind: "ended", family: family(token) });
     ended();
   }

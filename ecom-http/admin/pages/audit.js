@@ -3,7 +3,7 @@ import { post } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useList, useRoute } from "../lib/data.js";
 import { href, setParams } from "../lib/router.js";
-import { number, words } from "../lib/format.js";
+import { count, number, words } from "../lib/format.js";
 import { Badge, Button, Card, Field, Icon, PageHead, Pager, Problem, Table, When } from "../lib/ui.js";
 
 const ENTITIES = ["product", "category", "review", "customer", "address", "user", "role", "api_key", "setting", "import"];
@@ -35,7 +35,7 @@ function Check() {
     <p class="hint">Computes the stock of every variant from its ledger, and every amount of every order from its lines. It changes nothing and stops nobody.</p>
     <${Problem} error=${error} />
     ${report && html`<div role="status" class="after">
-      <p>${report.clean ? html`<${Badge} tone="good"><${Icon} name="check" />Everything is right<//>` : html`<${Badge} tone="bad">${number(report.findings.length)} findings<//>`}
+      <p>${report.clean ? html`<${Badge} tone="good"><${Icon} name="check" />Everything is right<//>` : html`<${Badge} tone="bad">${count(report.findings.length, "finding")}<//>`}
         ${" "}<span class="muted">${number(report.skus)} variants and ${number(report.orders)} orders checked</span></p>
       ${!report.clean && html`<${Table} label="Findings" rows=${report.findings} rowKey=${(one) => one.id + one.message} columns=${[
         { key: "entity", label: "What", cell: (one) => (places[one.entity] ? html`<a href=${href(`${places[one.entity]}/${one.id}`)}>${words(one.entity)}</a>` : words(one.entity)) },

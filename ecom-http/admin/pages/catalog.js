@@ -104,7 +104,9 @@ function Browse() {
   const page = Number(query.get("page") ?? 1);
 
   const found = useRead(isSearch ? "/products/search" : null, { q, ...filters, sort, facets: "all", highlight: true, page, per_page: 25 });
-  const listing = useList(isSearch ? null : "/products", { ...filters, status, sort, include: "filters" });
+  const listing = useList(isSearch ? null : "/products", { ...filters, status, sort });
+  // The counts of the filters take longer than a page of a large catalog, so the page does not wait for them.
+  const counts = useRead(isSearch ? null : "/products", { ...filters, status, include: "filters", per_page: 1, cursor: "" });
   const read = isSearch ? found : listing;
   const search = isSearch ? found.meta?.search : undefined;
   const rows = read.data ?? [];
@@ -135,7 +137,7 @@ function Browse() {
         first: page > 1 ? () => setParams({}) : undefined,
       }
     : listing;
-  const facets = search?.facets ?? facetsOf(listing.meta?.filters);
+  const facets = search?.facets ?? facetsOf(counts.meta?.filters);
   const lastFacets = useRef(null);
   if (facets) lastFacets.current = facets;
 
@@ -165,12 +167,11 @@ function Browse() {
           <${Table} label="Products" busy=${read.busy && (read.isStale || !read.data)} rows=${rows}
             empty=${q ? html`Nothing is called “${q}”. ${may("search:write") && html`<a href="#/search">A synonym</a> can lead to the right products.`}` : "No products here."}
             columns=${[
-              { key: "title", label: "Product", cell: (p) => html`<span class="with-picture">
+              { key: "title", label: "Product", class: "main", cell: (p) => html`<span class="with-picture">
                   <${Picture} image=${p.images.find((image) => image.primary)} />
                   <span><a class="row-link" href=${href(`/catalog/${p.id}`)}>${search?.highlights?.[p.id]?.title ? html`<${Marked} text=${search.highlights[p.id].title} />` : p.title}</a>
-                  <span class="sub">${[p.brand, p.skus.length > 1 ? `${number(p.skus.length)} variants` : p.sku].filter(Boolean).join(" · ")}</span>
+                  <span class="sub">${[p.brand, p.categories[0]?.name, p.skus.length > 1 ? `${number(p.skus.length)} variants` : p.sku].filter(Boolean).join(" · ")}</span>
                   <span class="sub narrow">${stockOf(p)} available</span></span></span>` },
-              { key: "category", label: "Category", narrow: false, cell: (p) => p.categories[0]?.name ?? "–" },
               { key: "stock", label: "Available", align: "end", narrow: false, cell: (p) => html`<span key=${fresh[p.id]} class=${fresh[p.id] ? "flash" : ""} data-stock=${p.id}>${stockOf(p)}</span>` },
               { key: "state", label: "State", narrow: false, cell: (p) => (p.status === "active" ? html`<${Badge} of=${best(p)} />` : html`<${Badge} of=${p.status} />`) },
               { key: "price", label: "Price", align: "end", cell: (p) => html`${p.price_range && p.price_range.min !== p.price_range.max ? html`<small>from </small>` : ""}${money(p.lowest_price, p.currency)}

@@ -1,11 +1,12 @@
 import { html, useMemo, useState } from "../lib/html.js";
-import { patch, post, remove } from "../lib/api.js";
+import { get, patch, post, remove } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useDebounced, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
+import { useForm } from "../lib/form.js";
 import { href, setParams } from "../lib/router.js";
 import { number } from "../lib/format.js";
-import { Button, Card, Dialog, Field, Form, Icon, PageHead, Problem, attempt, confirm, note } from "../lib/ui.js";
+import { Button, Card, Dialog, Form, Icon, PageHead, Problem, attempt, confirm } from "../lib/ui.js";
 
 export default function Categories() {
   const { query } = useRoute();
@@ -57,44 +58,30 @@ export default function Categories() {
       ${tree.data?.length === 0 && html`<p class="empty">No categories yet.</p>`}
       <div class="tree">${branch(tree.data ?? [])}</div>
     <//>
-    ${editing && html`<${Edit} category=${editing} all=${all} onClose=${() => setEditing(null)} onDone=${() => { setEditing(null); tree.reload(); }} reload=${tree.reload} />`}`;
+    ${editing && html`<${Edit} category=${editing} all=${all} onClose=${() => setEditing(null)} onDone=${() => { setEditing(null); tree.reload(); }} />`}`;
 }
 
-function Edit({ category, all, onClose, onDone, reload }) {
+function Edit({ category, all, onClose, onDone }) {
   const isNew = !category.id;
-  const [values, setValues] = useState({ name: category.name ?? "", slug: category.slug ?? "", description: category.description ?? "", parent_id: category.parent_id ?? "" });
-  const [error, setError] = useState(null);
-  const set = (name) => (value) => setValues({ ...values, [name]: value });
   const below = all.filter((one) => isNew || !(one.id === category.id || one.path.startsWith(`${category.path}/`)));
-  const submit = async () => {
-    setError(null);
-    const { name, slug, description, parent_id } = values;
-    try {
-      if (isNew) await post("/categories", { name, slug: slug || undefined, description: description || undefined, parent_id: parent_id || null }, { once: true });
-      else {
-        const changed = {};
-        if (name !== category.name) changed.name = name;
-        if (slug !== category.slug) changed.slug = slug || null;
-        if (description !== (category.description ?? "")) changed.description = description || null;
-        if (parent_id !== (category.parent_id ?? "")) changed.parent_id = parent_id || null;
-        // The version of the form, not the latest one: otherwise a change of somebody else would be lost.
-        await patch(`/categories/${category.id}`, changed, category.version);
-      }
-      note("Saved.");
-      onDone();
-    } catch (reason) {
-      setError(reason);
-      if (reason.isConflict) reload();
-    }
-  };
+  const nullable = (changed) => Object.fromEntries(Object.entries(changed).map(([name, value]) => [name, value === "" && name !== "name" ? null : value]));
+  const { field, problem, submit } = useForm({
+    names: ["name", "parent_id", "slug", "description"],
+    row: category,
+    read: isNew ? undefined : () => get(`/categories/${category.id}`),
+    send: (changed, row, values) =>
+      isNew
+        ? post("/categories", { name: values.name, slug: values.slug || undefined, description: values.description || undefined, parent_id: values.parent_id || null }, { once: true })
+        : patch(`/categories/${category.id}`, nullable(changed), row.version),
+    done: onDone,
+  });
   return html`<${Dialog} title=${isNew ? "New category" : `Edit ${category.name}`} onClose=${onClose}>
     <${Form} class="form" onSubmit=${submit}>
-      <${Field} label="Name" value=${values.name} onInput=${set("name")} error=${error?.of("name")} required maxlength="100" />
-      <${Field} label="Below" value=${values.parent_id} onInput=${set("parent_id")} error=${error?.of("parent_id")} options=${[["", "(top level)"], ...below.map((one) => [one.id, one.name])]} />
-      <${Field} label="Name in URLs" value=${values.slug} onInput=${set("slug")} error=${error?.of("slug")} hint="Made from the name if empty" />
-      <${Field} label="Description" rows=${3} value=${values.description} onInput=${set("description")} error=${error?.of("description")} />
-      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this category. Close this window and open it again to see their edit.</p></div>`
-        : error && !["name", "slug", "parent_id", "description"].some((field) => error.of(field)) && html`<${Problem} error=${error} />`}
+      ${problem}
+      ${field("name", "Name", { required: true, maxlength: 100 })}
+      ${field("parent_id", "Below", { options: [["", "(top level)"], ...below.map((one) => [one.id, one.name])], shown: (id) => all.find((one) => one.id === id)?.name ?? "(top level)" })}
+      ${field("slug", "Name in URLs", { hint: "Made from the name if empty" })}
+      ${field("description", "Description", { rows: 3 })}
       <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
     <//>
   <//>`;

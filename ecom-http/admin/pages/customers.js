@@ -1,10 +1,11 @@
-import { html, useEffect, useState } from "../lib/html.js";
-import { patch, post, remove } from "../lib/api.js";
+import { html, useState } from "../lib/html.js";
+import { get, patch, post, remove } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
+import { useForm } from "../lib/form.js";
 import { go, href, setParams } from "../lib/router.js";
 import { money } from "../lib/format.js";
-import { Badge, Button, Card, Dialog, Field, Form, Icon, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Card, Dialog, Field, Form, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
 
 export default function Customers({ id }) {
   return id ? html`<${Customer} id=${id} />` : html`<${List} />`;
@@ -88,38 +89,25 @@ function Customer({ id }) {
         <//>
       </div>
     </div>
-    ${isOpen && html`<${Edit} customer=${customer} onClose=${() => setOpen(false)} onDone=${(saved) => { read.set(saved); setOpen(false); }} reload=${read.reload} />`}`;
+    ${isOpen && html`<${Edit} customer=${customer} onClose=${() => setOpen(false)} onDone=${(saved) => { read.set(saved); setOpen(false); }} />`}`;
 }
 
-function Edit({ customer, onClose, onDone, reload }) {
-  const start = () => Object.fromEntries(FIELDS.map(([name]) => [name, customer?.[name] ?? ""]));
-  const [base, setBase] = useState(start);
-  const [values, setValues] = useState(start);
-  const [error, setError] = useState(null);
-  // After a conflict the customer is read again: fields that only the other side has changed are taken over.
-  useEffect(() => {
-    const latest = start();
-    setValues((old) => Object.fromEntries(FIELDS.map(([name]) => [name, old[name] === base[name] ? latest[name] : old[name]])));
-    setBase(latest);
-  }, [customer?.version]);
-  const submit = async () => {
-    setError(null);
-    const input = Object.fromEntries(FIELDS.map(([name]) => [name, values[name] || (name === "telephone" ? null : "")]));
-    try {
-      const { data } = customer ? await patch(`/customers/${customer.id}`, input, customer.version) : await post("/customers", input, { once: true });
-      note("Saved.");
-      onDone(data);
-    } catch (reason) {
-      setError(reason);
-      if (reason.isConflict) await reload?.();
-    }
-  };
+function Edit({ customer, onClose, onDone }) {
+  const names = FIELDS.map(([name]) => name);
+  const { field, problem, submit } = useForm({
+    names,
+    row: customer,
+    read: customer && (() => get(`/customers/${customer.id}`)),
+    send: (changed, row, values) => {
+      if (!customer) return post("/customers", { ...values, telephone: values.telephone || undefined }, { once: true });
+      return patch(`/customers/${customer.id}`, { ...changed, ...(changed.telephone === "" ? { telephone: null } : {}) }, row.version);
+    },
+    done: onDone,
+  });
   return html`<${Dialog} title=${customer ? "Edit the customer" : "New customer"} onClose=${onClose}>
     <${Form} class="form" onSubmit=${submit}>
-      ${FIELDS.map(([name, label, auto]) => html`<${Field} key=${name} label=${label} value=${values[name]} autocomplete=${auto} error=${error?.of(name)} onInput=${(value) => setValues({ ...values, [name]: value })}
-        hint=${error?.isConflict && base[name] !== values[name] ? `Now stored: ${base[name] || "(empty)"}` : undefined} />`)}
-      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this customer. What they changed is shown; save again to keep yours.</p></div>`
-        : error && error.details.length === 0 && html`<${Problem} error=${error} />`}
+      ${problem}
+      ${FIELDS.map(([name, label, autocomplete]) => field(name, label, { autocomplete }))}
       <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
     <//>
   <//>`;

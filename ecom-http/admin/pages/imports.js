@@ -3,7 +3,7 @@ import { download, get, post, upload } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useRead } from "../lib/data.js";
 import { href } from "../lib/router.js";
-import { bytes, number, percent, words } from "../lib/format.js";
+import { bytes, count, number, percent, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Field, Icon, PageHead, Problem, Table, When, attempt, note } from "../lib/ui.js";
 
 const FORMATS = [["", "As the file says"], ["csv", "CSV with our columns"], ["shopify", "Shopify (CSV)"], ["woocommerce", "WooCommerce (CSV)"], ["json", "JSON"], ["ndjson", "NDJSON"], ["dead_letters", "Rejected records of an import, mended"]];
@@ -136,7 +136,7 @@ function Feeds() {
   }, `“${feed.name}” is imported.`);
   return html`<${Card} title="Feeds"><ul class="ranked">${feeds.data.map((feed) => html`<li key=${feed.id}>
     <span><b>${feed.name}</b> <small>${words(feed.kind)}</small><small class="sub block">${feed.last_error ?? html`imported <${When} at=${feed.imported_at} />`}</small></span>
-    ${feed.failures > 0 && html`<${Badge} tone="bad">${number(feed.failures)} failures<//>`}
+    ${feed.failures > 0 && html`<${Badge} tone="bad">${count(feed.failures, "failure")}<//>`}
     <${Button} small onClick=${() => start(feed)} disabled=${feed.running}>Run now<//>
   </li>`)}</ul><//>`;
 }

@@ -227,7 +227,7 @@ function Cancel({ order, onClose, onDone }) {
       ]} />`}
       ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this order in the meantime. It is shown as it is now: check the units and try again.</p></div>` : html`<${Problem} error=${error} />`}
       <div class="actions end"><${Button} onClick=${onClose}>Keep the order<//>
-        <${Button} type="submit" kind="danger" disabled=${!isWhole && total === 0}>${isWhole ? "Cancel the whole order" : total === 1 ? "Cancel 1 unit" : `Cancel ${number(total)} units`}<//></div>
+        <${Button} type="submit" kind="danger" disabled=${!isWhole && total === 0}>${isWhole ? "Cancel the whole order" : total === 1 ? "Cancel 1 unit" : total === 0 ? "Cancel units" : `Cancel ${number(total)} units`}<//></div>
     <//>
   <//>`;
 }
@@ -244,7 +244,7 @@ function Explain({ order, onClose }) {
   }, [data]);
   return html`<${Dialog} title="Where the amounts come from" wide onClose=${onClose}>
     <${Problem} error=${error} retry=${reload} />
-    <div class="stack">${groups.map((group, i) => html`<section key=${i} class="explain"><h3>${words(group.label)}</h3>
+    <div class="stack">${groups.map((group, i) => html`<section key=${i} class="explain"><h3 class="first-up">${group.label}</h3>
       ${group.amounts.filter((one) => Number(one.amount) !== 0 || one.parts.length > 1).map((one) => html`<details key=${one.of.name} open=${i === 0 && one.of.name === "due"}>
         <summary><span>${words(one.of.name)}</span><b>${money(one.amount, data.currency)}</b></summary>
         <p class="formula">${one.formula}</p>

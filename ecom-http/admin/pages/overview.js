@@ -246,6 +246,7 @@ export default function Overview() {
     <${PageHead} title="Overview">
       ${hasFigures && html`<${Segments} label="Days" options=${RANGES} value=${String(days)} onChange=${(next) => setParams({ days: next === "30" ? undefined : next }, { replace: true })} />`}
     <//>
+    ${me.value.permissions.length === 0 && html`<div class="banner warn"><p><b>Your login has no role in this shop.</b> Ask somebody who manages it for one.</p></div>`}
     ${me.value.kind === "key" && may("users:write") && html`<${OwnLogin} />`}
     <div class="stack">
       ${may("products:write") && html`<${FirstSteps} />`}

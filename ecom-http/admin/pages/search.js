@@ -3,7 +3,7 @@ import { get, put } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useDebounced, useRead, useRoute } from "../lib/data.js";
 import { href } from "../lib/router.js";
-import { money, number } from "../lib/format.js";
+import { count, money, number } from "../lib/format.js";
 import { Button, Card, Check, Dialog, Field, Icon, PageHead, Picture, Problem, Tabs, When, note } from "../lib/ui.js";
 import { Marked } from "./catalog.js";
 
@@ -76,11 +76,19 @@ function useSetting(path, name, onSaved) {
       setTheirs((await get(path)).data);
     }
   };
+  // The entries of the other side, and those of this one that it lacks.
+  const combine = () => {
+    const isTheirs = (mine) => theirs[name].some((other) => JSON.stringify(other) === JSON.stringify(mine));
+    read.set(theirs);
+    setDraft([...theirs[name], ...draft.filter((mine) => !isTheirs(mine))]);
+    setVersion(theirs.version);
+    setTheirs(null);
+  };
   const bar = html`
     ${theirs && html`<div class="banner warn" role="alert"><${Icon} name="alert" />
-      <p class="grow"><b>Somebody else has saved these settings</b> <${When} at=${theirs.updated_at} />: ${number(theirs[name].length)} entries there, ${number(draft.length)} here.</p>
+      <p class="grow"><b>Somebody else has saved these settings</b> <${When} at=${theirs.updated_at} />: ${count(theirs[name].length, "entry", "entries")} there, ${number(draft.length)} here.</p>
       <${Button} small onClick=${() => show(theirs)}>Use theirs<//>
-      <${Button} small onClick=${() => setDraft([...theirs[name], ...draft.filter((mine) => !theirs[name].some((other) => JSON.stringify(other) === JSON.stringify(mine)))]) || setVersion(theirs.version) || setTheirs(null)}>Combine both<//>
+      <${Button} small onClick=${combine}>Combine both<//>
       <${Button} small onClick=${() => save(theirs.version)}>Keep mine<//></div>`}
     <${Problem} error=${error && error.details.length === 0 ? error : null} />
     ${isDirty && canWrite && html`<div class="savebar" role="status"><p><b>Not saved yet</b></p><${Button} onClick=${() => { setError(null); show(read.data); }}>Discard<//><${Button} kind="main" onClick=${() => save()}>Save<//></div>`}`;
@@ -145,7 +153,7 @@ function Rules({ onSaved }) {
       </div>
       ${products(rule, i, "pin", "Pinned to the top, in this order", "pin")}
       ${products(rule, i, "hide", "Hidden", "close")}
-      ${rule.boost?.length > 0 && html`<p class="hint">${number(rule.boost.length)} boosts, which only the API edits.</p>`}
+      ${rule.boost?.length > 0 && html`<p class="hint">${count(rule.boost.length, "boost")}, which only the API edits.</p>`}
       <div class="actions"><${Check} label="In use" checked=${!rule.disabled} onChange=${(on) => set(i, { disabled: !on })} /><span class="grow"></span>
         <${Button} small kind="quiet" icon="trash" onClick=${() => setDraft(draft.filter((_, n) => n !== i))}>Remove<//></div>
     </li>`)}</ul></fieldset>

@@ -3,7 +3,7 @@ import { patch, post, remove } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { href, setParams } from "../lib/router.js";
-import { duration, number, words } from "../lib/format.js";
+import { count, duration, number, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm, note } from "../lib/ui.js";
 import { usePolling } from "./jobs.js";
 
@@ -52,7 +52,7 @@ export default function Webhooks() {
         <${Table} label="Webhooks" rows=${hooks.data ?? []} busy=${hooks.busy && !hooks.data} empty="No webhooks yet. A webhook tells another system at once what happens in the shop." columns=${[
           { key: "url", label: "Receiver", cell: (hook) => html`<b class="url">${hook.url}</b><span class="sub">${hook.description ?? ""} ${hook.events.join(", ")}</span>` },
           { key: "state", label: "State", cell: (hook) => (hook.enabled
-              ? html`<${Badge} tone=${hook.failures ? "warn" : "good"}>${hook.failures ? `${number(hook.failures)} failures` : "On"}<//>`
+              ? html`<${Badge} tone=${hook.failures ? "warn" : "good"}>${hook.failures ? count(hook.failures, "failure") : "On"}<//>`
               : html`<${Badge} tone="plain">${hook.off_reason ? `Off: ${words(hook.off_reason).toLowerCase()}` : "Off"}<//>`) },
           { key: "last", label: "Last delivery", align: "end", narrow: false, cell: (hook) => html`<${When} at=${hook.succeeded_at} />` },
           { key: "do", label: "Actions", hideLabel: true, align: "end", cell: (hook) => canWrite && html`<div class="actions wrap">

@@ -21,7 +21,7 @@ use crate::headers::{not_modified, public};
 
 /// The page loads and runs its own files only. Images of products may be on other hosts.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: https:; connect-src 'self'; \
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' http: https:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
@@ -54,6 +54,7 @@ const FILES: &[File] = files! {
     "lib/api.js": JS,
     "lib/chart.js": JS,
     "lib/data.js": JS,
+    "lib/form.js": JS,
     "lib/format.js": JS,
     "lib/html.js": JS,
     "lib/live.js": JS,
@@ -75,6 +76,7 @@ const FILES: &[File] = files! {
     "pages/overview.js": JS,
     "pages/product.js": JS,
     "pages/search.js": JS,
+    "pages/team.js": JS,
     "pages/webhooks.js": JS,
     "vendor/hooks.js": JS,
     "vendor/htm.js": JS,

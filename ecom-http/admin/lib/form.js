@@ -1,0 +1,58 @@
+// Forms of rows whose fields are texts. If somebody else saves the row in the meantime, the form takes over what only
+// they have changed, and shows their value beside each field that both have changed.
+
+import { html, useState } from "./html.js";
+import { Button, Field, Icon, note } from "./ui.js";
+
+/**
+ * The state of a form. `row` is what the form begins with, `names` are its fields, `read` reads the row again, and `send`
+ * saves the values that differ: `send(changed, row)`. `done` gets the saved row.
+ */
+export function useForm({ names, row, read, send, done, message = "Saved." }) {
+  const texts = (from) => Object.fromEntries(names.map((name) => [name, from?.[name] ?? ""]));
+  const [base, setBase] = useState(row);
+  const [values, setValues] = useState(texts(row));
+  const [error, setError] = useState(null);
+  const [theirs, setTheirs] = useState({});
+
+  const submit = async () => {
+    setError(null);
+    const old = texts(base);
+    const changed = Object.fromEntries(names.filter((name) => values[name] !== old[name]).map((name) => [name, values[name]]));
+    try {
+      const saved = await send(changed, base, values);
+      note(message);
+      await done(saved?.data);
+    } catch (reason) {
+      setError(reason);
+      if (!reason.isConflict || !read) return;
+      const { data } = await read();
+      const latest = texts(data);
+      const both = names.filter((name) => values[name] !== old[name] && latest[name] !== old[name] && latest[name] !== values[name]);
+      setValues({ ...values, ...Object.fromEntries(names.filter((name) => values[name] === old[name]).map((name) => [name, latest[name]])) });
+      setTheirs(Object.fromEntries(both.map((name) => [name, latest[name]])));
+      setBase(data);
+    }
+  };
+
+  const set = (name) => (value) => setValues((all) => ({ ...all, [name]: value }));
+  const use = (name) => {
+    setValues((all) => ({ ...all, [name]: theirs[name] }));
+    setTheirs((all) => Object.fromEntries(Object.entries(all).filter(([other]) => other !== name)));
+  };
+
+  /** Returns a field of the form. */
+  const field = (name, label, more = {}) => html`<div class="merged-field" key=${name}>
+    <${Field} label=${label} value=${values[name]} onInput=${set(name)} error=${error?.of(name)} ...${more} />
+    ${name in theirs && html`<p class="theirs" role="alert"><span>Somebody else has set this to <b>${more.shown?.(theirs[name]) ?? (theirs[name] || "(empty)")}</b>.</span>
+      <${Button} small onClick=${() => use(name)}>Use theirs<//></p>`}
+  </div>`;
+
+  /** What is wrong beside the fields. */
+  const problem = error?.isConflict
+    ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has saved this in the meantime. ${Object.keys(theirs).length > 0
+        ? "Where you both changed a field, theirs is shown below yours. Save again to keep what the form has." : "Their changes are in the form now, beside yours. Save again."}</p></div>`
+    : error && !error.details.some((detail) => names.includes(detail.field)) ? html`<div class="problem" role="alert"><${Icon} name="alert" /><p>${error.message}</p></div>` : null;
+
+  return { values, field, problem, submit };
+}
