@@ -235,7 +235,7 @@ metric_list! {
     };
     /// The clients of live events that are connected.
     LIVE_CLIENTS = "ecom_live_clients", Gauge sampled, {};
-    /// Lines of the log of the server that were dropped, because they could not be written fast enough.
+    /// Lines of the log that were dropped, because they could not be written, or not fast enough.
     LOG_LINES_DROPPED_TOTAL = "ecom_log_lines_dropped_total", Counter recorded, {};
     /// Logins that were refused.
     LOGINS_REFUSED_TOTAL = "ecom_logins_refused_total", Counter recorded, {};
