@@ -30,7 +30,7 @@ function List() {
     </div>
     <${Problem} error=${customers.error} retry=${customers.reload} />
     <${Card} class="plain">
-      <${Table} label="Customers" rows=${customers.rows} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "Nobody is called so." : "No customers yet."} columns=${[
+      <${Table} label="Customers" rows=${customers.rows} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "No customer matches." : "No customers yet."} columns=${[
         { key: "name", label: "Name", cell: (one) => html`<a class="row-link" href=${href(`/customers/${one.id}`)}>${one.last_name}, ${one.first_name}</a><span class="sub narrow">${one.email}</span>` },
         { key: "email", label: "Email address", narrow: false, cell: (one) => one.email },
         { key: "telephone", label: "Telephone", narrow: false, cell: (one) => one.telephone ?? "–" },
@@ -50,7 +50,7 @@ function Customer({ id }) {
   if (read.error && !customer) return html`<${PageHead} title="Customer" trail=${[["Customers", "/customers"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
   if (!customer) return html`<${PageHead} title="…" trail=${[["Customers", "/customers"]]} />`;
   const erase = async () => {
-    if (!(await confirm("Erase all personal data of this customer?", { text: "The name, the addresses and the carts are gone for ever. The orders stay, without the buyer. This cannot be undone.", action: "Erase", danger: true }))) return;
+    if (!(await confirm("Erase all personal data of this customer?", { text: "The name, the addresses and the carts are deleted for good. The orders stay, without the buyer. This cannot be undone.", action: "Erase", danger: true }))) return;
     if (await attempt(() => post(`/customers/${id}/erase`), "The personal data is erased.")) go("/customers");
   };
   const removeIt = async () => {
@@ -118,7 +118,7 @@ function Edit({ customer, onClose, onDone, reload }) {
     <${Form} class="form" onSubmit=${submit}>
       ${FIELDS.map(([name, label, auto]) => html`<${Field} key=${name} label=${label} value=${values[name]} autocomplete=${auto} error=${error?.of(name)} onInput=${(value) => setValues({ ...values, [name]: value })}
         hint=${error?.isConflict && base[name] !== values[name] ? `Now stored: ${base[name] || "(empty)"}` : undefined} />`)}
-      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this customer. What they changed is shown; save again to keep yours.</p></div>`
+      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this customer. Their values are shown below the fields; save again to keep yours.</p></div>`
         : error && error.details.length === 0 && html`<${Problem} error=${error} />`}
       <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
     <//>
