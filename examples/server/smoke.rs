@@ -308,7 +308,7 @@ impl Server {
         if read["id"] == made["id"] && read["slug"] == slug && read["status"] == "draft" {
             Ok(())
         } else {
-            Err("the draft that was read is not the one that was created: look for two servers with different databases \
+            Err("the draft that was read is not the one that was created: look for servers with different databases \
                  behind the URL"
                 .to_owned())
         }
