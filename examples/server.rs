@@ -4,11 +4,11 @@
 //! and listens on 127.0.0.1:8000. The first start prints an API key that may do everything. `-- --import FILE` loads a
 //! file of products, categories, customers or carts instead of the sample. `-- --demo` adds customers and some weeks of
 //! orders to a shop without orders. `-- audit` checks stock and amounts, and ends with status 1 if something is wrong.
-//! `-- move-search --to URL` moves to another search engine while servers go on. `-- migrate` brings the schema of the
-//! database up to this release, `-- migrate --check` looks at it, and `-- smoke URL` checks a running server from
-//! outside. `-- --only catalog,search` has the routes of some areas only. `ecom::config` describes the settings.
-//! At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then stops. A second signal ends it at once,
-//! unless it comes within a second of the first.
+//! `-- move-search --to URL` moves to another search engine while servers keep running. `-- migrate` migrates the
+//! schema of the database to this release, `-- migrate --check` only compares both, and `-- smoke URL` checks a running
+//! server from outside. With `-- --only catalog,search`, the server has the routes of some areas only. `ecom::config`
+//! describes the settings. At SIGTERM, SIGHUP or Ctrl-C the server answers the open requests and then stops. A second
+//! signal ends it at once, unless it comes within a second of the first.
 
 use std::error::Error;
 use std::io::Write;
@@ -113,13 +113,14 @@ enum Command {
     /// Runs beside servers on the same database, which use the old engine until they are restarted. If the new engine
     /// is not good enough, it ends with status 1 and leaves SEARCH_URL as it is.
     MoveSearch(move_search::MoveSearch),
-    /// Bring the schema of the database up to this release, and end.
+    /// Migrate the schema of the database to this release, and end.
     ///
-    /// Servers do so when they start, unless ECOM_MIGRATE is false. Servers of the release before go on meanwhile.
+    /// Servers do so when they start, unless ECOM_MIGRATE is false. Servers of the release before keep running
+    /// meanwhile.
     Migrate(migrate::Migrate),
     /// Check a running server from outside: health, a read, a search, and a write that is undone.
     ///
-    /// Says what is wrong, and ends with status 1 if anything is. It needs no settings.
+    /// If anything is wrong, it prints the reason and ends with status 1. It needs no settings.
     Smoke(smoke::Smoke),
 }
 

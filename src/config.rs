@@ -15,10 +15,10 @@
 //! | `ECOM_CONFIG` | none | a file that can be read | the TOML file |
 //! | `ECOM_LISTEN` | `127.0.0.1:8000` | `host:port`, `[v6]:port` | the address on which the server listens; port 0 selects a free one |
 //! | `PORT` | none | 0–65535 | replaces the port of `ECOM_LISTEN` |
-//! | `ECOM_DATA` | `./ecom-data` | a directory, which is created if it does not exist | the directory of the embedded database and index |
+//! | `ECOM_DATA` | `./ecom-data` | a directory, which is created if it does not exist | the directory of the embedded database and index, of uploaded images, of mails in files, and of the API key of the first start |
 //! | `DATABASE_URL` | `sqlite://<data>/ecom.db` | see [`crate::ShopBuilder::database`] | the database |
 //! | `DATABASE_DIRECT_URL` | none | the same database without a pooler | the database for migrations, if `DATABASE_URL` leads to a pooler such as PgBouncer |
-//! | `ECOM_MIGRATE` | `true` | `true`, `false` | whether the server brings the schema of the database up to its release when it starts; with `false`, it refuses to start on an older schema, and `server migrate` must have run before |
+//! | `ECOM_MIGRATE` | `true` | `true`, `false` | whether the server migrates the schema of the database when it starts; with `false`, it refuses to start on an older schema, and `server migrate` must have run before |
 //! | `SEARCH_URL` | `tantivy://<data>/index` | see [`crate::ShopBuilder::search`] | the search index |
 //! | `SEARCH_FALLBACK_URL` | none | see [`crate::ShopBuilder::search_fallback`] | a second search index, which answers while the first one does not |
 //! | `CACHE_URL` | `memory://` | see [`crate::ShopBuilder::cache`] | the cache |
@@ -50,7 +50,7 @@
 //! | `ECOM_SEARCH_LOG_RETENTION` | `7776000` | 86,400–316,224,000 s | how long the counts of a day are kept |
 //! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone of the shop: analytics and the search log count by its days, and a change rebuilds the figures of sales |
 //! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of sales are brought up to date, and how often a process adds the views of products that it has counted to the database |
-//! | `ECOM_MEDIA_BASE_URL` | `/media` | an http or https URL, or a path that starts with a single `/`, of at most 400 characters, without a query, a fragment and a slash at its end | the beginning of the URLs of uploaded images: `/media`, where the server itself serves them, or the URL of a CDN; it applies to later uploads |
+//! | `ECOM_MEDIA_BASE_URL` | `/media` | an http or https URL, or a path that starts with a single `/`, of at most 400 characters, without a query, a fragment and a slash at its end | the beginning of the URLs of uploaded images: `/media`, under which the server itself serves them, or the URL of a CDN; a change applies to later uploads |
 //! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
 //! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
@@ -83,7 +83,7 @@
 //! | `ECOM_WEBHOOKS_RETENTION` | `2592000` | 86,400–31,536,000 s | how long the deliveries of webhooks are kept, whether they have ended or not |
 //! | `ECOM_WEBHOOKS_OFF_AFTER` | `259200` | 60–2,592,000 s | how long the deliveries to a webhook can fail, without a success in between, before it is switched off |
 //! | `ECOM_API_PREFIX` | `/api/v1` | `/`, or a path that starts with `/` and does not end with it | the path of the API |
-//! | `ECOM_ONLY` | all | `catalog`, `stock`, `sales`, `search`, `access`, `platform`, or resources of these areas such as `orders`, separated by commas | the routes that the server has, so that areas of the shop run as services of their own; another path gets a 404. The health, the documentation and the background work are those of a whole server. `--only` of the example server replaces it |
+//! | `ECOM_ONLY` | all | `catalog`, `stock`, `sales`, `search`, `access`, `platform`, or resources of these areas such as `orders`, separated by commas | the routes that the server has, so that areas of the shop run as services of their own; every other path gets a 404. Health, documentation, metrics and background work do not depend on it. `--only` of the example server replaces it |
 //! | `ECOM_PAGE_SIZE` | `20` | 1 to `ECOM_MAX_PAGE_SIZE` | the number of rows on a page by default |
 //! | `ECOM_MAX_PAGE_SIZE` | `100` | 1–1,000 | the maximum number of rows on a page |
 //! | `ECOM_BODY_LIMIT` | `2097152` | 1,024–104,857,600 bytes | the maximum size of a request body |
@@ -124,7 +124,7 @@
 //! | `ECOM_LOG_FORMAT` | `pretty` | `pretty`, `json` | the format of log lines |
 //! | `ECOM_LOG_FILE` | none | a path | the file that lines are written to, in place of standard error; the lines of errors are also written to a second file, `server.error.log` beside `server.log`; each process needs its own |
 //! | `ECOM_LOG_FILE_SIZE` | `10000000` | 65,536–1,099,511,627,776 bytes | the size at which a log file is replaced by a new one |
-//! | `ECOM_LOG_FILES` | `5` | 1–1,000 | how many log files are kept, with the current one; older ones end with `.1`, `.2`, … |
+//! | `ECOM_LOG_FILES` | `5` | 1–1,000 | how many log files are kept, including the current one; the names of older ones end with `.1`, `.2`, … |
 //! | `ECOM_OTLP_ENDPOINT` | none | a URL with `http` or `https` | the OpenTelemetry collector that gets traces by OTLP over HTTP, such as `http://127.0.0.1:4318`; without it, no traces are recorded (feature `otlp`) |
 //! | `ECOM_OTLP_ENDPOINT_FILE` | none | a file that can be read | the file that contains `ECOM_OTLP_ENDPOINT`, for a URL with a password |
 //! | `ECOM_TRACE_SAMPLE` | `0.01` | 0–1 | the share of traces that are recorded; a request with `traceparent` follows the decision of its caller |

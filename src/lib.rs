@@ -139,8 +139,9 @@
 //! | `webhooks` | yes | webhooks, which send events to receivers over HTTP; addresses that are not public are refused unless a setting allows them | [`ShopBuilder::webhooks`] |
 //! | `oidc` | no | tokens of an issuer of OpenID Connect, whose keys are fetched over HTTPS; turns on `http` | [`ShopBuilder::oidc`] |
 //! | `ingest` | no | feeds: files, URLs, and the paged API of DummyJSON, which the shop polls, and imports when they have changed | [`ShopBuilder::feed`] |
-//! | `logging` | yes | the log of a server, with files that are replaced when they are full; turns on `config` | `ecom::logging` |
-//! | `otlp` | no | traces, sent to a collector of OpenTelemetry; turns on `logging` | `ecom::logging` |
+//! | `admin` | yes | the admin page at `/admin`, for the staff of a shop; turns on `http` | `HttpConfig::admin_page` of `ecom::http` |
+//! | `logging` | yes | the log of a server, on standard error or in files that rotate; turns on `config` | `ecom::logging` |
+//! | `otlp` | no | traces, which are sent to an OpenTelemetry collector; turns on `logging` | `ecom::logging` |
 //! | `testkit` | no | the behaviour suites that any adapter runs with one line | `ecom::testkit`, `ecom::storage_suite!` … |
 //! | `mocks` | no | mocks of the ports, for the unit tests of an application | `ecom::mocks` |
 //!

@@ -1,13 +1,13 @@
 //! The log and the traces of a process: a subscriber of `tracing`, which a server installs once (feature `logging`).
 //!
 //! Lines go to standard error, or to files that are replaced when they are full ([`LogConfig`]). Threads of their own
-//! write them, so that no request waits for a slow terminal, a full pipe or a full disk. If a line cannot be written,
-//! it is dropped, and a line says later how many were. Each line that is logged while a request is served has the
+//! write them, so that no request waits for a slow terminal, a full pipe or a full disk. Lines that cannot be written
+//! are dropped, and a later line reports their number. Each line that is logged while a request is served has the
 //! field `request_id`. Work that several requests share, such as a commit of all their orders, has none.
 //!
-//! With the feature `otlp` and a [`TraceConfig`], spans ([`trace`]) are sent to a collector of OpenTelemetry. Whether a
-//! trace is recorded is decided before its first span is created, so that the others cost almost nothing. Spans wait in
-//! a queue; if a collector is down or slow, they are dropped.
+//! With the feature `otlp` and a [`TraceConfig`], spans ([`trace`]) are sent to an OpenTelemetry collector. Before the
+//! first span of a trace is created, it is decided whether the trace is recorded, so that traces that are not recorded
+//! cost almost nothing. Spans wait in a queue; if the collector is down or slow, they are dropped.
 //!
 //! ```
 //! use ecom::config::LogConfig;
@@ -43,13 +43,13 @@ use crate::config::{LogConfig, LogFormat, TraceConfig};
 
 /// How many lines wait to be written at most.
 const WAITING: usize = 50_000;
-/// How long the thread of a log lets lines gather after it has written all that there were.
+/// How long the thread of a log pauses after it has written all waiting lines, so that new ones gather.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often the lines that were dropped are counted.
 const DROPPED_EVERY: Duration = Duration::from_secs(10);
 
-/// Keeps the log and the traces of the process going. When it is dropped, what still waits is written and sent, for a
-/// few seconds at most.
+/// Keeps the log and the traces of the process running. Its drop writes the waiting lines and sends the waiting spans,
+/// which takes a few seconds at most.
 #[derive(Debug)]
 #[must_use = "the log ends when the guard is dropped"]
 pub struct LogGuard {

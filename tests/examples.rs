@@ -454,7 +454,7 @@ mod server {
         }
         for (arguments, expected, words) in [
             (&["--key-file", &*wrong][..], 1, "does not accept the key of --key-file"),
-            (&[] as &[&str], 1, "give a file with an API key by --key-file"),
+            (&[] as &[&str], 1, "name a file with an API key: --key-file FILE"),
             (&["--read-only"][..], 0, "skipped write\n"),
         ] {
             let (status, text) = smoke(&address, arguments);

@@ -14,10 +14,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A metric that is [`sampled`](Metric::is_sampled) is no part of the recorder. It is read when it is asked for, by
+//! A [sampled](Metric::is_sampled) metric is not recorded. It is read at a scrape, by
 //! [`Shop::samples`](crate::Shop::samples) and [`Shop::state_samples`](crate::Shop::state_samples).
 //!
-//! No label has an id, a path, or a text that a client has sent. `docs/metrics.md` has all metrics in a table.
+//! No label contains an id, a path, or a text that a client has sent. `docs/metrics.md` has all metrics in a table.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,7 +59,7 @@ pub struct Metric {
     pub meaning: &'static str,
     /// The labels, and the values that each can have.
     pub labels: &'static [(&'static str, &'static str)],
-    /// Whether it is read when it is asked for, in place of being recorded.
+    /// Whether it is read at a scrape, and not recorded.
     pub is_sampled: bool,
     /// The upper bounds of the buckets of a histogram, in ascending order; empty for other types.
     pub buckets: &'static [f64],
@@ -73,7 +73,7 @@ impl Metric {
     }
 }
 
-/// A value of a metric that was read when it was asked for.
+/// A value of a metric that was read at a scrape.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
@@ -235,7 +235,7 @@ metric_list! {
     };
     /// The clients of live events that are connected.
     LIVE_CLIENTS = "ecom_live_clients", Gauge sampled, {};
-    /// Lines of the log of the server that were dropped, because they could not be written fast enough.
+    /// Lines of the log that were dropped, because they could not be written, or not fast enough.
     LOG_LINES_DROPPED_TOTAL = "ecom_log_lines_dropped_total", Counter recorded, {};
     /// Logins that were refused.
     LOGINS_REFUSED_TOTAL = "ecom_logins_refused_total", Counter recorded, {};
@@ -289,8 +289,8 @@ metric_list! {
 
 static IS_ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// Begins to record. Call it once the process has a recorder: handles are looked up once, so that what is recorded
-/// before has no effect, and a recorder that is installed later gets nothing.
+/// Begins to record. Call it once the process has a recorder. Handles are looked up once, so a recorder that is
+/// installed later gets nothing, and nothing is recorded before this call.
 ///
 /// It describes all metrics to the recorder. Counters without labels begin at 0.
 pub fn enable() {

@@ -118,7 +118,7 @@ pub struct Mailing {
 pub struct Media {
     /// The store of their files.
     pub store: Arc<dyn MediaStore>,
-    /// The processor, which makes these files.
+    /// The processor that makes these files from uploads.
     pub processor: Arc<dyn ImageProcessor>,
     /// The beginning of the URLs of all files, without a slash at its end, as browsers see it: `/media` for the files
     /// that `ecom-http` serves, or the URL of a CDN in front of them.
@@ -715,8 +715,8 @@ impl Shop {
     /// Closes the shop and all its clones. It ends the live subscriptions and the background work, as
     /// [`Background::shutdown`](crate::platform::Background::shutdown) does, adds the last counts to the search log and
     /// to the views of products, and then closes the connections to the database, the index, the cache, the rate
-    /// limiter, the mail server and the store of images. Open transactions can still be committed or rolled back. Later calls that need a
-    /// connection fail with `Unavailable`.
+    /// limiter, the mail server and the store of images. Open transactions can still be committed or rolled back. Later
+    /// calls that need a connection fail with `Unavailable`.
     pub async fn close(&self) {
         self.cx.live.close();
         Background::end_all(&self.cx).await;
@@ -786,8 +786,8 @@ impl Shop {
         }
     }
 
-    /// Returns the metrics of the shop that this process knows without asking anybody: those of the pool of connections
-    /// and of the cache ([`metrics`](crate::metrics)).
+    /// Returns the metrics of the shop that this process knows without a call of a dependency: those of the pool of
+    /// connections and of the cache ([`metrics`](crate::metrics)).
     pub fn samples(&self) -> Vec<Sample> {
         samples::of_process(&self.cx)
     }

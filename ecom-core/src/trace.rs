@@ -24,7 +24,8 @@ pub const TARGET: &str = "ecom::trace";
 /// background work, and belong to a trace only inside of one of these.
 pub const ROOTS: [&str; 3] = ["request", "job", "webhook"];
 
-/// The most bytes of the header `tracestate` that are continued. The specification allows to drop longer ones.
+/// The maximum length of a header `tracestate` that is passed on, in bytes. The specification allows dropping longer
+/// ones.
 #[cfg(feature = "otlp")]
 const STATE_LIMIT: usize = 512;
 
@@ -40,22 +41,22 @@ pub fn request_id() -> Option<Arc<str>> {
     REQUEST.try_with(Clone::clone).ok().flatten()
 }
 
-/// Returns a future that does `work` for the request with this id.
+/// Returns a future that runs `work` for the request with this id.
 pub fn in_request<F: Future>(id: Arc<str>, work: F) -> InRequest<F> {
     REQUEST.scope(Some(id), work)
 }
 
-/// Does `work` for the request with this id, without waiting.
+/// Calls `work` for the request with this id.
 pub fn in_request_now<T>(id: Arc<str>, work: impl FnOnce() -> T) -> T {
     REQUEST.sync_scope(Some(id), work)
 }
 
-/// Returns a future that does `work` for the current request and in the current span, for a task that is spawned.
+/// Returns a future that runs `work` for the current request and in the current span, for a task that is spawned.
 pub fn carry<F: Future>(work: F) -> Instrumented<InRequest<F>> {
     REQUEST.scope(request_id(), work).in_current_span()
 }
 
-/// Returns a function that does `work` for the current request and in the current span, for another thread.
+/// Returns a function that calls `work` for the current request and in the current span, for another thread.
 pub fn carry_blocking<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let (id, span) = (request_id(), Span::current());
     move || REQUEST.sync_scope(id, || span.in_scope(work))

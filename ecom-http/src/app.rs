@@ -71,15 +71,15 @@ pub struct HttpConfig {
     pub rate_limits: Option<RateLimits>,
     /// Whether prices and measures are JSON numbers instead of strings if the client does not choose. Default false.
     pub numbers: bool,
-    /// Who may read the metrics of the shop and of the process at `/metrics`, which is one of the root routes. Unless it
-    /// is [`MetricsAccess::Off`](crate::MetricsAccess), the first router of the process installs the recorder of the
-    /// crate `metrics`. If the application has installed another one, that one gets what is recorded, and the page has
-    /// the rest. Default `Off`.
+    /// Who may read the metrics of the shop and of the process at `/metrics`, which is one of the root routes. Unless
+    /// this is [`MetricsAccess::Off`](crate::MetricsAccess), the first router of the process installs a recorder of the
+    /// crate `metrics`. If the application has installed a recorder before, that one gets the recorded metrics, and the
+    /// page has the others. Default `Off`.
     #[cfg(feature = "metrics")]
     pub metrics: metrics::MetricsAccess,
     /// Whether the router has the routes `/`, `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`,
-    /// `/redoc` and `/media/…`. Set it to false to merge the router into one that already has some of these paths or a
-    /// fallback. Default true.
+    /// `/redoc`, `/metrics`, `/admin` and `/media/…`. Set it to false to merge the router into one that already has
+    /// some of these paths or a fallback. Default true.
     pub root_routes: bool,
     /// The groups of routes that the router has under its prefix. A path of another group gets a 404 like an unknown
     /// one, and neither the links at `/` nor the OpenAPI document contain it. Links in other responses can lead to

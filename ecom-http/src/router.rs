@@ -27,8 +27,8 @@ use crate::{openapi, routes};
 ///
 /// The paths of the API begin with [`HttpConfig::api_prefix`]. Unless [`HttpConfig::root_routes`] is false, the router
 /// also has `/health`, `/health/live`, `/health/ready`, `/openapi.json`, `/docs`, `/redoc`, `/metrics` if the settings
-/// turn it on, `/admin` with the feature `admin`, `/`, which links to all others, and `/media/…`, which serves the files
-/// of uploaded images.
+/// turn it on, `/admin` with the feature `admin`, `/`, which links to all others, and `/media/…`, which serves the
+/// files of uploaded images.
 ///
 /// If the router is nested, its links, and the `servers` of its OpenAPI document, begin with the path at which it is
 /// nested:
@@ -45,8 +45,8 @@ use crate::{openapi, routes};
 /// # }
 /// ```
 ///
-/// [`HttpConfig::route_groups`] leaves out routes, so that areas of the shop can run as services of their own, each with
-/// a part of the API over the same database:
+/// [`HttpConfig::route_groups`] leaves out routes, so that areas of the shop can run as services of their own, each
+/// with a part of the API over the same database:
 ///
 /// ```no_run
 /// # fn app(shop: ecom_core::Shop) -> axum::Router {
@@ -58,9 +58,9 @@ use crate::{openapi, routes};
 /// Requests without a [`Principal`](ecom_core::access::Principal) in their extensions act as
 /// [`HttpConfig::anonymous`], which by default has no permissions.
 ///
-/// axum serves a router that is nested at `/shop` at `/shop`, and not at `/shop/`; below that, a trailing slash makes no
-/// difference. The router can be nested at several paths, but only once at each; otherwise axum panics with a message that names
-/// the path.
+/// axum serves a router that is nested at `/shop` at `/shop`, and not at `/shop/`; below that, a trailing slash makes
+/// no difference. The router can be nested at several paths, but only once at each; otherwise axum panics with a
+/// message that names the path.
 ///
 /// If the router is merged into another one, axum panics if both have the same path. Without the root routes, the
 /// router answers all paths below the prefix and no others, and it has no fallback unless the prefix is empty:

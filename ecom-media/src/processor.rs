@@ -15,7 +15,7 @@ use image::{DynamicImage, ExtendedColorType, ImageDecoder as _, ImageEncoder as 
 
 /// The field of errors.
 const FIELD: &str = "image";
-/// The longest side of an upload, in pixels. JPEG has no longer ones than 65,535.
+/// The longest side of an upload, in pixels. The format JPEG allows 65,535.
 const LONGEST_SIDE: u32 = 20_000;
 /// The bytes of a decoded pixel, at most: four channels of 16 bits.
 const BYTES_PER_PIXEL: u64 = 8;
@@ -43,9 +43,9 @@ impl Default for ImageOptions {
 
 /// A processor of uploads in JPEG, PNG and WebP.
 ///
-/// It makes JPEG of an image without transparent pixels, and PNG of another one. It turns the image as its EXIF data
-/// says, and drops all metadata, such as the place where a photo was taken. Of an animation it takes the first frame.
-/// Colors are taken as sRGB.
+/// It encodes an image as JPEG, or as PNG if it has transparent pixels. It rotates the image by its EXIF data, and
+/// removes all metadata, such as the place where a photo was taken. It keeps the first frame of an animation. Colors
+/// are read as sRGB.
 #[derive(Debug, Clone)]
 pub struct Images {
     options: ImageOptions,
@@ -71,7 +71,7 @@ impl Images {
         Ok(Self { options })
     }
 
-    /// Decodes an upload, and turns it.
+    /// Decodes an upload, and rotates it.
     fn decode(&self, content: &[u8]) -> Result<DynamicImage> {
         let format = match image::guess_format(content) {
             Ok(format @ (image::ImageFormat::Jpeg | image::ImageFormat::Png | image::ImageFormat::WebP)) => format,
@@ -99,7 +99,7 @@ impl Images {
         match error {
             ImageError::Limits(_) => self.too_large(),
             ImageError::Unsupported(_) => {
-                Error::invalid(FIELD, FieldCode::Malformed, "has a kind of JPEG, PNG or WebP that cannot be read")
+                Error::invalid(FIELD, FieldCode::Malformed, "is of a kind of JPEG, PNG or WebP that is not supported")
             }
             _ => Error::invalid(FIELD, FieldCode::Malformed, "is damaged or incomplete, and cannot be read"),
         }

@@ -38,9 +38,10 @@ pub struct ObjectMediaStore {
 }
 
 impl ObjectMediaStore {
-    /// Opens the store of a URL: `file:///<directory>`, which is created if it does not exist, or
-    /// `s3://<key id>:<secret>@<bucket>/<prefix>` with the feature `s3`. Both are percent-decoded. An `s3` URL can leave
-    /// out the key, which AWS then provides to its instances, and the prefix. Its parameters are:
+    /// Opens the store of a URL, which is percent-decoded. `file:///<directory>` is a directory, which is created if it
+    /// does not exist. With the feature `s3`, `s3://<key id>:<secret>@<bucket>/<prefix>` is a bucket. The prefix can be
+    /// left out, and so can the key if the process runs on an instance of AWS, which provides one. The parameters of an
+    /// `s3` URL are:
     ///
     /// | Parameter | Default | Meaning |
     /// |---|---|---|

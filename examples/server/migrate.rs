@@ -1,4 +1,4 @@
-//! `server migrate`: brings the schema of the database up to this release, or says how far it is.
+//! `server migrate`: migrates the schema of the database to this release, or only compares both.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -29,7 +29,7 @@ impl Migrate {
     }
 }
 
-/// Applies all migrations, or only looks at the schema. Prints what it has found or done.
+/// Applies all migrations, or only looks at the schema. Prints the result.
 pub(super) async fn run(config: &ServerConfig, options: &Migrate) -> Result<ExitCode> {
     if !options.check {
         let before = config.shop_builder().migrate().await.map_err(with_advice)?;

@@ -121,7 +121,7 @@ impl Answer {
             401 if has_key => {
                 "the server does not accept the key of --key-file: it may be revoked, or of another shop".to_owned()
             }
-            401 => "give a file with an API key by --key-file".to_owned(),
+            401 => "name a file with an API key: --key-file FILE".to_owned(),
             403 => "use a key that has the permission".to_owned(),
             404 => "check that the URL is that of the server itself, without a path of the API".to_owned(),
             429 => "wait a minute, or raise ECOM_RATE_LIMIT_ADDRESS or ECOM_RATE_LIMIT_PRINCIPAL".to_owned(),
@@ -315,7 +315,7 @@ impl Server {
         if read["id"] == made["id"] && read["slug"] == slug && read["status"] == "draft" {
             Ok(())
         } else {
-            Err("the draft that was read is not the one that was created: look for two servers with different databases \
+            Err("the draft that was read is not the one that was created: look for servers with different databases \
                  behind the URL"
                 .to_owned())
         }

@@ -1,7 +1,7 @@
 //! The files of a log, which are replaced when they are full.
 //!
-//! A file that is gone is opened again before the next write, and what a failed write has left behind is removed, so
-//! that the log goes on when the disk has space again, each line is whole, and the lost ones are counted.
+//! Before each write, a missing file is created again, and the rest of a failed write is removed. So the log continues
+//! when the disk has space again, every line is complete, and lost lines are counted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

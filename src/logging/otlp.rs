@@ -80,10 +80,10 @@ impl Drop for Traces {
 /// Disables the spans of traces that are not recorded, for all layers. It decides when the first span of a trace is
 /// about to be created, and all others follow.
 ///
-/// A filter of the one layer that exports spans would not do: the registry creates a span that each such filter has
-/// disabled.
+/// A filter of the exporting layer is not enough, because the registry creates a span even if the filter of each layer
+/// has disabled it.
 pub(super) struct Gate {
-    /// The filter of the log, which says which callsites nobody needs.
+    /// The filter of the log, which names the callsites that no layer needs.
     lines: EnvFilter,
     /// The share of traces that are recorded, from 0 to 1.
     share: f64,
@@ -175,9 +175,9 @@ impl Collector {
             Some(error) => {
                 *logged = Some(Instant::now());
                 let error = WithCauses(error);
-                tracing::warn!(%error, "traces are lost, because the trace collector does not take them");
+                tracing::warn!(%error, "traces are lost, because the trace collector does not accept them");
             }
-            None if logged.take().is_some() => tracing::info!("the trace collector takes traces again"),
+            None if logged.take().is_some() => tracing::info!("the trace collector accepts traces again"),
             None => {}
         }
     }

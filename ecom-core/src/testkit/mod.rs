@@ -27,14 +27,13 @@
 //! [`role_suite!`](crate::role_suite), [`user_suite!`](crate::user_suite), [`api_key_suite!`](crate::api_key_suite),
 //! [`session_suite!`](crate::session_suite), [`outbox_suite!`](crate::outbox_suite),
 //! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite),
-//! [`feed_suite!`](crate::feed_suite), [`job_suite!`](crate::job_suite),
-//! [`audit_log_suite!`](crate::audit_log_suite), [`search_log_suite!`](crate::search_log_suite) or
-//! [`webhook_suite!`](crate::webhook_suite). Caches run
+//! [`feed_suite!`](crate::feed_suite), [`job_suite!`](crate::job_suite), [`audit_log_suite!`](crate::audit_log_suite),
+//! [`search_log_suite!`](crate::search_log_suite) or [`webhook_suite!`](crate::webhook_suite). Caches run
 //! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
 //! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
 //! [`rate_limiter_suite!`](crate::rate_limiter_suite), mailers [`mailer_suite!`](crate::mailer_suite), and stores of
-//! image files [`media_store_suite!`](crate::media_store_suite). Search engines run [`search_suite!`](crate::search_suite).
-//! [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
+//! image files [`media_store_suite!`](crate::media_store_suite). Search engines run
+//! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters, and [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine. Each suite
 //! can be used once per module. The function is passed by its name or by a `crate::` path.
 //!

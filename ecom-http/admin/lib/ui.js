@@ -190,7 +190,7 @@ export function Pager({ list, what = "rows" }) {
 /** What is wrong, in words. */
 export function Problem({ error, retry }) {
   if (!error) return null;
-  const title = error.status === 403 ? "You may not see this." : error.status === 404 ? "This does not exist (any more)." : "That did not work.";
+  const title = error.status === 403 ? "You may not see this." : error.status === 404 ? "This does not exist (any more)." : "This did not work.";
   return html`<div class="problem" role="alert">
     <${Icon} name="alert" />
     <div>

@@ -18,7 +18,7 @@ export default function Account() {
         <dt>Server</dt><dd>ecom ${shop.value.version}, prices in ${shop.value.currency}</dd>
       </dl><//>
       ${user?.has_password && html`<${Password} />`}
-      <${Card} title="Look"><p>This page follows the colors of your system until you choose.</p>
+      <${Card} title="Appearance"><p>This page follows the colors of your system until you choose.</p>
         <div class="actions"><${Button} icon=${theme.value === "dark" ? "sun" : "moon"} onClick=${switchTheme}>${theme.value === "dark" ? "Use light colors" : "Use dark colors"}<//></div><//>
       <${Card} title="What you may do"><ul class="chips">${permissions.map((one) => html`<li key=${one}><${Badge}>${one}<//></li>`)}</ul><//>
     </div>`;

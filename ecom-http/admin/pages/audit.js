@@ -11,7 +11,7 @@ const PLACES = { product: "/catalog", customer: "/customers" };
 
 export default function Audit() {
   return html`
-    <${PageHead} title="Audit" note="Whether the stock and the amounts are right, and who has edited what." />
+    <${PageHead} title="Audit" note="Check the stock and the amounts, and see who has edited what." />
     <div class="stack">
       ${may("audit:run") && html`<${Check} />`}
       ${may("audit_log:read") && html`<${Log} />`}
@@ -32,7 +32,7 @@ function Check() {
     }
   };
   return html`<${Card} title="Check of the shop" actions=${html`<${Button} kind="main" onClick=${run}>Run the audit<//>`}>
-    <p class="hint">Computes the stock of every variant from its ledger, and every amount of every order from its lines. It changes nothing and stops nobody.</p>
+    <p class="hint">Computes the stock of every variant from its ledger, and every amount of every order from its lines. It changes nothing, and the shop keeps running.</p>
     <${Problem} error=${error} />
     ${report && html`<div role="status" class="after">
       <p>${report.clean ? html`<${Badge} tone="good"><${Icon} name="check" />Everything is right<//>` : html`<${Badge} tone="bad">${count(report.findings.length, "finding")}<//>`}

@@ -208,7 +208,7 @@ function SearchBar({ q }) {
   return html`<search class="searchbar filters"><div class="field wide-field">
     <label class="hidden" for="q">Search the catalog</label>
     <${Icon} name="search" />
-    <input id="q" type="search" ref=${input} value=${text} placeholder="Search by title, brand, code … typing errors are fine  ( / )" autocomplete="off"
+    <input id="q" type="search" ref=${input} value=${text} placeholder="Search by title, brand or code; typos are fine  ( / )" autocomplete="off"
       maxlength="500" onInput=${(event) => type(event.currentTarget.value)} />
   </div></search>`;
 }

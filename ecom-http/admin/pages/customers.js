@@ -31,7 +31,7 @@ function List() {
     </div>
     <${Problem} error=${customers.error} retry=${customers.reload} />
     <${Card} class="plain">
-      <${Table} label="Customers" rows=${customers.rows} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "Nobody is called so." : "No customers yet."} columns=${[
+      <${Table} label="Customers" rows=${customers.rows} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "No customer matches." : "No customers yet."} columns=${[
         { key: "name", label: "Name", cell: (one) => html`<a class="row-link" href=${href(`/customers/${one.id}`)}>${one.last_name}, ${one.first_name}</a><span class="sub narrow">${one.email}</span>` },
         { key: "email", label: "Email address", narrow: false, cell: (one) => one.email },
         { key: "telephone", label: "Telephone", narrow: false, cell: (one) => one.telephone ?? "–" },
@@ -51,7 +51,7 @@ function Customer({ id }) {
   if (read.error && !customer) return html`<${PageHead} title="Customer" trail=${[["Customers", "/customers"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
   if (!customer) return html`<${PageHead} title="…" trail=${[["Customers", "/customers"]]} />`;
   const erase = async () => {
-    if (!(await confirm("Erase all personal data of this customer?", { text: "The name, the addresses and the carts are gone for ever. The orders stay, without the buyer. This cannot be undone.", action: "Erase", danger: true }))) return;
+    if (!(await confirm("Erase all personal data of this customer?", { text: "The name, the addresses and the carts are deleted for good. The orders stay, without the buyer. This cannot be undone.", action: "Erase", danger: true }))) return;
     if (await attempt(() => post(`/customers/${id}/erase`), "The personal data is erased.")) go("/customers");
   };
   const removeIt = async () => {

@@ -6,7 +6,7 @@ import { href } from "../lib/router.js";
 import { bytes, count, number, percent, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Field, Icon, PageHead, Problem, Table, When, attempt, note } from "../lib/ui.js";
 
-const FORMATS = [["", "As the file says"], ["csv", "CSV with our columns"], ["shopify", "Shopify (CSV)"], ["woocommerce", "WooCommerce (CSV)"], ["json", "JSON"], ["ndjson", "NDJSON"], ["dead_letters", "Rejected records of an import, mended"]];
+const FORMATS = [["", "Detect it from the file"], ["csv", "CSV with our columns"], ["shopify", "Shopify (CSV)"], ["woocommerce", "WooCommerce (CSV)"], ["json", "JSON"], ["ndjson", "NDJSON"], ["dead_letters", "Corrected records that an import rejected"]];
 const typeOf = (name) =>
   /\.(csv|tsv)(\.gz)?$/i.test(name) ? "text/csv" : /\.(ndjson|jsonl)(\.gz)?$/i.test(name) ? "application/x-ndjson" : /\.json(\.gz)?$/i.test(name) ? "application/json" : "application/octet-stream";
 
@@ -47,7 +47,7 @@ export default function Imports() {
     choose(event.dataTransfer.files[0]);
   };
   return html`
-    <${PageHead} title="Imports" note="Products from CSV, JSON, Shopify or WooCommerce. A file can be imported again: what is unchanged is not written." />
+    <${PageHead} title="Imports" note="Products from CSV, JSON, Shopify or WooCommerce. A file can be imported again: records that have not changed are not written." />
     <div class="split">
       <div class="stack">
         <${Card}>
@@ -102,7 +102,7 @@ function Progress({ run }) {
   const isSent = run.sent >= 1;
   return html`<div class="progress" role="status">
     ${isSent ? html`<progress aria-label="Import"></progress>` : html`<progress aria-label="Upload" max="1" value=${run.sent}></progress>`}
-    <p class="hint">${isSent ? "The file has arrived; the last records are worked on." : `${percent(run.sent).replace("+", "")} sent.`}
+    <p class="hint">${isSent ? "The file has arrived; the last records are being imported." : `${percent(run.sent).replace("+", "")} sent.`}
       ${counters.read ? ` ${number(counters.read)} records read${counters.rejected ? `, ${number(counters.rejected)} rejected` : ""}.` : ""}</p>
   </div>`;
 }
@@ -115,7 +115,7 @@ function Result({ result, onLetters, onImport }) {
       ${result.rejected > 0 && may("jobs:read") && html`<${Button} small icon="imports" onClick=${onLetters}>Download rejected records<//>`}
       ${onImport && html`<${Button} small kind="main" onClick=${onImport}>Import now<//>`}`}>
     <dl class="counts">${counts.map(([name, label]) => html`<div key=${name} class=${name === "rejected" && result.rejected ? "bad" : ""}><dt>${label}</dt><dd data-count=${name}>${number(result[name])}</dd></div>`)}</dl>
-    ${result.ended_early && html`<div class="banner warn"><${Icon} name="alert" /><p><b>The file could not be read to its end.</b> Line ${number(result.ended_early.line)}: ${result.ended_early.reason}. What came before is imported.</p></div>`}
+    ${result.ended_early && html`<div class="banner warn"><${Icon} name="alert" /><p><b>The file could not be read to its end.</b> Line ${number(result.ended_early.line)}: ${result.ended_early.reason}. The records before it are imported.</p></div>`}
     ${unknown.length > 0 && html`<p class="hint">Ignored, because unknown: ${unknown.map(([name, n]) => `${name} (${number(n)})`).join(", ")}.</p>`}
     ${rejected.length > 0 && html`<h3>Rejected</h3><${Table} label="Rejected records" rows=${rejected} rowKey=${(row) => row.index} columns=${[
       { key: "line", label: "Line", align: "end", cell: (row) => number(row.line) },
@@ -123,7 +123,7 @@ function Result({ result, onLetters, onImport }) {
       { key: "why", label: "Reason", cell: (row) => (row.error.details.length
           ? html`<ul>${row.error.details.map((detail, i) => html`<li key=${i}><b>${detail.field}</b> ${detail.message}</li>`)}</ul>` : row.error.message) },
     ]} />`}
-    ${result.rows_are === "rejected" && result.rejected > rejected.length && html`<p class="hint">The file with the rejected records has all of them.</p>`}
+    ${result.rows_are === "rejected" && result.rejected > rejected.length && html`<p class="hint">Download the rejected records to see all of them.</p>`}
   <//>`;
 }
 

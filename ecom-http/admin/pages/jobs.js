@@ -59,7 +59,7 @@ function List() {
   return html`
     <${PageHead} title="Jobs">
       ${may("index:write") && html`<${Button} onClick=${() => begin("/admin/verify", { repair: true }, "The check of the index")}>Check the index<//>
-        <${Button} onClick=${async () => (await confirm("Build a new search index?", { text: "Searches work all the time, with the old index until the new one is ready.", action: "Build" })) && begin("/admin/reindex", undefined, "The new index")}>Rebuild the index<//>`}
+        <${Button} onClick=${async () => (await confirm("Build a new search index?", { text: "Searches use the old index until the new one is ready.", action: "Build" })) && begin("/admin/reindex", undefined, "The new index")}>Rebuild the index<//>`}
       ${may("jobs:write") && html`<${Button} onClick=${() => begin("/analytics/rebuild", undefined, "The computation of all figures")}>Recompute the figures<//>`}
     <//>
     <div class="stack">

@@ -225,7 +225,7 @@ function Cancel({ order, onClose, onDone }) {
         { key: "cancel", label: "Cancel", align: "end", cell: (line) => html`<input class="units" type="number" inputmode="numeric" min="0" max=${line.quantity - line.canceled} aria-label=${`Units of ${line.title} to cancel`}
             value=${units[line.id] ?? ""} placeholder="0" onInput=${(event) => setUnits({ ...units, [line.id]: event.currentTarget.value })} />` },
       ]} />`}
-      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this order in the meantime. It is shown as it is now: check the units and try again.</p></div>` : html`<${Problem} error=${error} />`}
+      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this order in the meantime. This window shows its current state: check the units and try again.</p></div>` : html`<${Problem} error=${error} />`}
       <div class="actions end"><${Button} onClick=${onClose}>Keep the order<//>
         <${Button} type="submit" kind="danger" disabled=${!isWhole && total === 0}>${isWhole ? "Cancel the whole order" : total === 1 ? "Cancel 1 unit" : total === 0 ? "Cancel units" : `Cancel ${number(total)} units`}<//></div>
     <//>
@@ -242,7 +242,7 @@ function Explain({ order, onClose }) {
     }
     return [...all.values()].reverse();
   }, [data]);
-  return html`<${Dialog} title="Where the amounts come from" wide onClose=${onClose}>
+  return html`<${Dialog} title="How the amounts are computed" wide onClose=${onClose}>
     <${Problem} error=${error} retry=${reload} />
     <div class="stack">${groups.map((group, i) => html`<section key=${i} class="explain"><h3 class="first-up">${group.label}</h3>
       ${group.amounts.filter((one) => Number(one.amount) !== 0 || one.parts.length > 1).map((one) => html`<details key=${one.of.name} open=${i === 0 && one.of.name === "due"}>

@@ -212,7 +212,7 @@ function OwnLogin() {
     }
   };
   return html`<div class="banner">
-    <p class="grow"><b>You use an API key.</b> Make a login of your own, so that the history of the shop shows who did what.</p>
+    <p class="grow"><b>You use an API key.</b> Create a login of your own, so that the history of the shop shows who did what.</p>
     <${Button} kind="main" onClick=${() => setOpen(true)}>Create my login<//>
     ${isOpen && html`<${Dialog} title="Create my login" onClose=${() => setOpen(false)}>
       <${Form} class="form" onSubmit=${create}>

@@ -307,7 +307,7 @@ function CategoryPicker({ chosen, change, categories, readOnly }) {
     <span class="label">Categories</span>
     ${!readOnly && html`<${Field} hideLabel label="Find a category" type="search" placeholder="Find a category" value=${filter} onInput=${setFilter} />`}
     ${rows.length > 0 ? html`<div class="category-list" tabindex="0" role="group" aria-label="Categories">${rows.slice(0, 60).map(([id, name]) => html`<${Check} key=${id} label=${name} checked=${chosen.includes(id)}
-      onChange=${(on) => change(on ? [...chosen, id] : chosen.filter((one) => one !== id))} />`)}</div>` : html`<p class="hint">${wanted ? "No category is called so." : "None yet."}</p>`}
+      onChange=${(on) => change(on ? [...chosen, id] : chosen.filter((one) => one !== id))} />`)}</div>` : html`<p class="hint">${wanted ? "No category matches." : "None yet."}</p>`}
   </div>`;
 }
 
@@ -329,7 +329,7 @@ function Images({ images, change, error, title, upload }) {
       <${Picture} image=${image} size="medium" />
       <div class="form">
         <${Field} label="Address" value=${image.url} onInput=${(value) => change(images.map((one, n) => (n === i ? { url: value, alt: one.alt, primary: one.primary } : one)))} error=${error?.of(`images[${i}].url`)} placeholder="https://… or /images/…" />
-        <${Field} label="Text for those who do not see it" value=${image.alt} onInput=${(value) => set(i, "alt", value)} error=${error?.of(`images[${i}].alt`)} />
+        <${Field} label="Alternative text, for people who do not see the image" value=${image.alt} onInput=${(value) => set(i, "alt", value)} error=${error?.of(`images[${i}].alt`)} />
         <div class="actions"><${Check} label="Main image" checked=${image.primary} onChange=${() => set(i, "primary", true)} /><span class="grow"></span>
           <${Button} small kind="quiet" icon="trash" onClick=${() => change(images.filter((_, n) => n !== i))}>Remove<//></div>
       </div>

@@ -12,7 +12,7 @@ export default function Search() {
   const tab = query.get("tab") ?? "synonyms";
   const [searched, setSearched] = useState(0);
   return html`
-    <${PageHead} title="Search settings" note="Changes count for the next search; the index stays as it is." />
+    <${PageHead} title="Search settings" note="Changes apply to the next search; the index is not rebuilt." />
     <${Tabs} label="Settings" tabs=${[["Synonyms", href("/search"), tab === "synonyms"], ["Pins and rules", href("/search", { tab: "rules" }), tab === "rules"]]} />
     <div class="split">
       ${tab === "rules" ? html`<${Rules} onSaved=${() => setSearched(searched + 1)} />` : html`<${Synonyms} onSaved=${() => setSearched(searched + 1)} />`}

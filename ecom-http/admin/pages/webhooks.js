@@ -33,7 +33,7 @@ export default function Webhooks() {
     }
   }, done);
   const rotate = async (hook) => {
-    if (!(await confirm("Replace the secret?", { text: "The new secret is shown once. The current one stays valid for a day beside it.", action: "Replace" }))) return;
+    if (!(await confirm("Replace the secret?", { text: "The new secret is shown once. The current one stays valid for one more day.", action: "Replace" }))) return;
     const answer = await act(() => post(`/webhooks/${hook.id}/rotate-secret`));
     if (answer?.data) setSecret(answer.data);
   };
@@ -49,7 +49,7 @@ export default function Webhooks() {
     <div class="stack">
       <${Card} title="Receivers">
         <${Problem} error=${hooks.error} retry=${hooks.reload} />
-        <${Table} label="Webhooks" rows=${hooks.data ?? []} busy=${hooks.busy && !hooks.data} empty="No webhooks yet. A webhook tells another system at once what happens in the shop." columns=${[
+        <${Table} label="Webhooks" rows=${hooks.data ?? []} busy=${hooks.busy && !hooks.data} empty="No webhooks yet. A webhook sends the events of the shop to another system." columns=${[
           { key: "url", label: "Receiver", cell: (hook) => html`<b class="url">${hook.url}</b><span class="sub">${hook.description ?? ""} ${hook.events.join(", ")}</span>` },
           { key: "state", label: "State", cell: (hook) => (hook.enabled
               ? html`<${Badge} tone=${hook.failures ? "warn" : "good"}>${hook.failures ? count(hook.failures, "failure") : "On"}<//>`

@@ -30,8 +30,8 @@ pub enum MetricsAccess {
     Open,
 }
 
-/// Returns the recorder of the process, which the first call installs. Returns `None` if the process has another one:
-/// that one gets what is recorded, and the page has the samples only.
+/// Returns the recorder of the process, which the first call installs. Returns `None` if the process has another
+/// recorder, which then gets the recorded metrics, so that the page has the samples only.
 fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     RECORDER.get_or_init(install).as_ref()
@@ -85,7 +85,7 @@ impl Page {
         *self.reader.lock() = Some((credential.hash(), principal.clone()));
     }
 
-    /// Returns the last caller of the page if this is its credential. Only a database that is down is a reason to ask:
+    /// Returns the last caller of the page if this is its credential. Call it only while the database is down, because
     /// the credential may have been revoked meanwhile.
     pub fn remembered(&self, credential: &Secret) -> Option<Principal> {
         let reader = self.reader.lock();

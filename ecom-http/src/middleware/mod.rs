@@ -305,8 +305,8 @@ fn is_of_files(request: &Request, config: &HttpConfig) -> bool {
     config.root_routes && path.is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Returns true for the files of the admin page. They cost almost nothing and are some dozens, so that they would use up
-/// the quota of an address.
+/// Returns true for the files of the admin page. They have no quota, because they cost almost nothing, and some dozens
+/// of them are loaded at once.
 #[cfg(feature = "admin")]
 fn is_of_page(request: &Request, config: &HttpConfig) -> bool {
     let is_served = config.admin_page && config.root_routes;

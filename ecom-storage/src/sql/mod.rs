@@ -79,8 +79,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(20, "0020_shop_jobs"),
 ];
 
-/// The last migration of the latest release, whose processes the schema of the next one serves too
-/// (`docs/upgrades.md`); `None` before the first release.
+/// The last migration of the latest release; `None` before the first release. The current schema also serves processes
+/// of that release (`docs/upgrades.md`).
 pub(crate) const RELEASED_BEFORE: Option<i64> = None;
 
 /// The tables with unique indexes. A violation becomes the `DUPLICATE` that the table defines. If an index refuses a

@@ -1,15 +1,15 @@
 //! Starts the servers that `tests/run` and the test suites use, except those that a variable such as
-//! `TEST_POSTGRES_URL` already names. Prints lines for a shell to `eval`, then `# ready`, and stops the servers when its
-//! standard input closes (Ctrl-D).
+//! `TEST_POSTGRES_URL` already names. Prints lines for a shell to `eval`, then `# ready`, and stops the servers when
+//! its standard input closes (Ctrl-D).
 
 use std::io::Read as _;
 use std::process::ExitCode;
 
 use test_servers::{Kind, Server, given, sweep, version};
 
-/// The settings of the shared databases: nothing waits for the disk, because nobody kills these servers. Tests that kill
-/// a server start one of their own, with the defaults. `tests/run` also preloads libeatmydata for the shared servers,
-/// because MariaDB flushes each change of a table's definition hundreds of times whatever its settings are.
+/// The settings of the shared databases: nothing waits for the disk, because nobody kills these servers. Tests that
+/// kill a server start one of their own, with the defaults. `tests/run` also preloads libeatmydata for the shared
+/// servers, because MariaDB flushes each change of a table's definition hundreds of times whatever its settings are.
 const POSTGRES: &[&str] = &["fsync=off", "full_page_writes=off"];
 // Each test makes and drops some 50 tables, which takes half the time if they need no files of their own.
 const MARIADB: &[&str] = &["innodb-flush-log-at-trx-commit=0", "innodb-doublewrite=0", "innodb-file-per-table=0"];

@@ -41,7 +41,7 @@ impl ImageFormat {
 }
 
 /// The name of a stored file, such as `9f86…0a08/640.jpg`: the SHA-256 of the image in 64 hexadecimal digits, and the
-/// width for which the file was made. A file with a name never changes.
+/// width for which the file was made. The content of a file never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MediaFile {
     digest: [u8; 32],

@@ -34,9 +34,10 @@ port! {
 
 /// The processor of images, which an application can replace. It does no I/O.
 pub trait ImageProcessor: Send + Sync + fmt::Debug {
-    /// Makes the files of an image from the bytes of an upload, which a stranger may have made: it checks the format by
-    /// the content, limits the number of pixels before it decodes them, turns the image as its metadata says, and drops
-    /// the metadata. The same bytes make the same files. The call blocks; the shop makes it on a thread for such calls.
+    /// Makes the files of an image from the bytes of an upload, which can be hostile. An implementation detects the
+    /// format by the content, limits the number of pixels before it decodes them, rotates the image by its metadata,
+    /// and removes the metadata. The same bytes make the same files. The call blocks, so the shop makes it on a
+    /// blocking thread.
     ///
     /// # Errors
     /// `Validation` on `image` if the bytes are not an image of a supported format, or exceed a limit.

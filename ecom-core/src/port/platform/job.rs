@@ -46,8 +46,8 @@ port! {
         /// `VERSION_CONFLICT` if the row is no longer at `before`'s version, `NotFound` if it does not exist.
         async fn update(&mut self, before: &Job, after: &Job) -> Result<()>;
 
-        /// As [`Self::update`], for several jobs, each as it is and as it becomes. Changes that are equal should share a
-        /// statement, because workers take and end many jobs at once.
+        /// As [`Self::update`], for several jobs: each pair has the job before and after the change. Jobs that change
+        /// in the same way should share a statement, because workers take and end many jobs at once.
         ///
         /// # Errors
         /// As [`Self::update`], for the first job that has an error.

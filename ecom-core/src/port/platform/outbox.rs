@@ -74,8 +74,8 @@ port! {
         /// Ends a lease early, so that the next holder need not wait. Changes nothing if it was lost in between.
         async fn release(&mut self, lease: &Lease) -> Result<()>;
 
-        /// Returns the names and the positions of the shared cursors that have moved and whose lease ends after `after`,
-        /// sorted by name: those of consumers that are at work, or were until shortly before.
+        /// Returns the names and positions of the shared cursors that have moved and whose lease ends after `after`,
+        /// sorted by name. With a time in the recent past, these are the consumers that are or were recently at work.
         async fn cursors(&mut self, after: Timestamp) -> Result<Vec<(String, OutboxPosition)>>;
 
         /// Removes events that occurred before `before`, from the oldest on. Returns how many.

@@ -614,8 +614,8 @@ impl Ended {
         })
     }
 
-    /// Returns what has become of the run, as metrics name it. `recorded` is the job after it, if this process has
-    /// recorded that.
+    /// Returns the outcome of the run, as metrics name it. `recorded` is the job after the run, if this process has
+    /// stored it.
     const fn outcome(&self, recorded: Option<&Job>) -> &'static str {
         match (&self.end, recorded) {
             (End::Succeeded, Some(_)) | (End::Recorded, _) => "succeeded",
@@ -626,7 +626,7 @@ impl Ended {
         }
     }
 
-    /// Logs and counts the end of the run. `recorded` is the job after it, if this process has recorded that.
+    /// Logs and counts the end of the run. `recorded` is the job after the run, if this process has stored it.
     fn log(&self, recorded: Option<&Job>) {
         let (id, kind) = (self.held.job.id, self.held.job.kind.as_str());
         metrics::count(metrics::JOB_RUNS_TOTAL, &[("kind", kind), ("outcome", self.outcome(recorded))], 1);

@@ -1,4 +1,4 @@
-//! Uploads of images: their files are made and stored here, and a product then names them.
+//! Uploads of images: the service makes and stores their files, and a product then names one of them.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ impl<'a> MediaService<'a> {
         Self { cx, who }
     }
 
-    /// Makes the files of an image from the bytes of an upload, and stores them. The same bytes have the same files, so
-    /// that a repeated upload stores nothing twice. A product shows the image after
+    /// Makes the files of an image from the bytes of an upload, and stores them. The same bytes make the same files, so
+    /// a repeated upload stores nothing twice. A product shows the image after
     /// [`ProductService::add_image`](crate::catalog::ProductService::add_image), or any other write that names its URL.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! The metrics that are read when they are asked for: the state of the pool, the cache, the dependencies, the outbox,
-//! the index, the jobs and the webhooks.
+//! The metrics that are not recorded, but read at a scrape: the state of the pool, the cache, the dependencies, the
+//! outbox, the index, the jobs and the webhooks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use crate::service::platform::job_queue::JobQueue;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
-/// A consumer whose lease ended longer ago than this is at work no longer. The alert of its lag fires ten minutes after
-/// its end, so it is shown for longer.
+/// The time since the end of its lease after which a consumer does not count as working any more. The alert of its lag
+/// fires ten minutes after its end, so the consumer is shown for longer.
 const GONE_AFTER: Duration = Duration::from_secs(1_800);
 /// The maximum number of webhooks that are counted by their state.
 const WEBHOOKS: u32 = 1_000;
 /// The states of jobs that are counted. Those of the other states are history.
 const STATES: [JobState; 3] = [JobState::Queued, JobState::Running, JobState::Failed];
 
-/// Returns what the process knows without asking anybody.
+/// Returns the metrics that the process knows without a call of a dependency.
 pub(crate) fn of_process(cx: &Context) -> Vec<Sample> {
     let (pool, cache) = (cx.storage.pool_status(), cx.cache.stats());
     let in_use = pool.size.saturating_sub(pool.idle);
@@ -60,7 +60,8 @@ pub(crate) fn of_health(health: &Health) -> Vec<Sample> {
     samples
 }
 
-/// Returns what the database and the indices know. It leaves out what cannot be read within `limit`.
+/// Returns the metrics that are read from the database and the indices, without those that cannot be read within
+/// `limit`.
 pub(crate) async fn of_state(cx: &Arc<Context>, limit: Duration) -> Vec<Sample> {
     let (mut samples, mut head) = (Vec::new(), None);
     match tokio::time::timeout(limit, of_database(cx, &mut samples, &mut head)).await {

@@ -46,7 +46,7 @@ pub(crate) struct SearchCounts {
     today: Mutex<Today>,
 }
 
-/// The different terms of the last day, so that their number per day is bounded.
+/// The different terms that were counted on the current day, which bounds their number.
 #[derive(Debug, Default)]
 struct Today {
     day: Option<NaiveDate>,
@@ -54,7 +54,7 @@ struct Today {
 }
 
 impl Today {
-    /// Returns whether one of the terms of a day may be counted.
+    /// Returns whether this term may be counted on this day.
     fn has_room(&mut self, day: NaiveDate, term: Uuid) -> bool {
         if self.day != Some(day) {
             self.day = Some(day);

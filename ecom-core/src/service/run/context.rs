@@ -55,9 +55,9 @@ pub(crate) struct Shared {
     pub ids: Arc<dyn IdSource>,
     /// How mails are sent; `None` if none are.
     pub mailing: Option<Mailing>,
-    /// Where the files of uploaded images are; `None` if uploads are refused.
+    /// The store of uploaded images; `None` if uploads are refused.
     pub media: Option<Media>,
-    /// A permit for each image that may still be decoded.
+    /// The permits for decoding, which bound how many images are decoded at a time.
     pub image_slots: Arc<tokio::sync::Semaphore>,
     /// The sender of webhooks; `None` if none are sent.
     pub webhooks: Option<Arc<dyn WebhookSender>>,

@@ -13,18 +13,18 @@ use super::context::Context;
 use super::transaction::Tx;
 use crate::error::{Dependency, Error, Result, WithCauses};
 
-/// What is counted: a row of the database that a count is added to.
+/// A count in memory, which is added to a row of the database.
 pub(crate) trait Count: Clone + Debug + Send + Sync {
-    /// Which row it is. Transactions lock the rows in this order.
+    /// The key of the row. Transactions lock the rows in the order of their keys.
     type Key: Copy + Debug + Eq + Hash + Ord + Send;
 
-    /// What is counted, in the plural, as the log names it.
+    /// The name of the counted things in the log, in the plural.
     const WHAT: &'static str;
 
-    /// Returns the row that it is added to.
+    /// Returns the key of the row.
     fn key(&self) -> Self::Key;
 
-    /// Returns how often it was counted.
+    /// Returns the number that is added to the row.
     fn times(&self) -> u64;
 
     /// Adds a count of the same row that was noted after this one.
@@ -58,7 +58,7 @@ impl<C: Count> Default for Pending<C> {
 }
 
 impl<C: Count> Pending<C> {
-    /// Adds a count. `is_later` is whether it is later than what is here.
+    /// Adds a count. `is_later` is false if the count is older than the pending one of the same row.
     fn add(&mut self, count: C, is_later: bool) {
         let is_full = self.counts.len() >= Counts::<C>::CAPACITY;
         match self.counts.entry(count.key()) {
@@ -117,7 +117,7 @@ impl<C: Count> Counts<C> {
         let Pending { counts, lost } = std::mem::take(&mut *self.0.lock());
         if lost > 0 {
             let what = C::WHAT;
-            tracing::warn!(lost, what, "not everything was counted, because there were too many different rows");
+            tracing::warn!(lost, what, "some were not counted, because too many different rows were pending");
         }
         let mut counts: Vec<C> = counts.into_values().collect();
         counts.sort_unstable_by_key(C::key);

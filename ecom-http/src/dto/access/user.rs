@@ -123,7 +123,7 @@ impl<'a> From<&'a Session> for SessionView<'a> {
     }
 }
 
-/// Who calls, and what the caller may do.
+/// A caller and its permissions.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct CallerView<'a> {
     /// The actor that rows and events record, such as `user:<id>`, `api_key:<id>` or `anonymous`.
@@ -131,7 +131,7 @@ pub(crate) struct CallerView<'a> {
     pub actor: &'a str,
     /// Whether the caller has not logged in.
     pub anonymous: bool,
-    /// The id of the customer that the caller is, who needs no permission for its own rows; null if it is none.
+    /// The id of the customer that the caller is; null if it is none. A customer needs no permission for its own rows.
     pub customer_id: Option<Uuid>,
     /// The permissions of the caller.
     pub permissions: Vec<Permission>,

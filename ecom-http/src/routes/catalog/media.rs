@@ -27,7 +27,7 @@ use crate::resource::{Write, principal};
 
 /// The path of the files, which does not begin with the prefix of the API.
 pub(crate) const FILES: &str = "/media";
-/// A file with a name never changes.
+/// The content of a file never changes.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// Pages of any host may show the files.
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
@@ -90,10 +90,10 @@ pub(crate) struct ImageParams {
 
 /// Add an image to a product
 ///
-/// The body is the image itself: JPEG, PNG or WebP. The server turns it as its EXIF data says, drops all metadata, and
+/// The body is the image itself: JPEG, PNG or WebP. The server rotates it by its EXIF data, removes all metadata, and
 /// stores it in several widths. The product shows the largest file, whose URL ends in its width, such as
-/// `/media/…/1280.jpg`; the smaller ones are `640.jpg` and `320.jpg` beside it. An image that the product has already
-/// takes its own place.
+/// `/media/…/1280.jpg`; the smaller ones are `640.jpg` and `320.jpg` beside it. If the product has the image already,
+/// its entry is replaced.
 #[utoipa::path(
     post, path = "/products/{id}/images", tag = "products",
     security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Version, Numbers, ImageParams),

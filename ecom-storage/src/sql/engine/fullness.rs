@@ -10,7 +10,7 @@ const LEVELS: [usize; 2] = [90, 80];
 /// How often the pool warns of one percentage at most.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// When a pool has warned.
+/// The times at which a pool has warned.
 #[derive(Debug)]
 pub struct Fullness {
     /// The origin of `warned`.

@@ -65,7 +65,7 @@ static SET_CURRENCY: Sql = Sql::new("INSERT INTO ecom_meta (name, value) VALUES 
 static FORGET_SERVED: Sql = Sql::new("DELETE FROM ecom_meta WHERE name = 'serves_from'");
 static SET_SERVED: Sql = Sql::new("INSERT INTO ecom_meta (name, value) VALUES ('serves_from', $1)");
 
-/// What the database says about itself, as far as it does.
+/// The entries of `ecom_meta`; each is absent if the database does not have it.
 #[derive(Default)]
 struct Meta {
     currency: Option<String>,

@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 
 /// A statement that takes this long is logged.
 const SLOW: Duration = Duration::from_secs(1);
-/// The maximum number of tables of one verb that have a name of their own. The names come from the texts of the library,
-/// which have fewer.
+/// The maximum number of tables of one verb that have a name of their own. The statements of the library name fewer
+/// tables.
 const MOST: usize = 200;
 
 /// What a statement does.

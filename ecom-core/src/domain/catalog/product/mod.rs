@@ -201,8 +201,8 @@ impl Product {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
     }
 
-    /// Returns an input that replaces the product by itself with another image, which takes the place of the one with
-    /// its URL, or else comes last.
+    /// Returns the product as an input with one more image. The image replaces the one with the same URL; if there is
+    /// none, it comes last.
     pub(crate) fn with_image(&self, image: &ImageInput) -> ProductInput {
         let mut input = ProductInput::without_skus(self);
         if image.primary {

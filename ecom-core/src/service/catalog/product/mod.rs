@@ -287,13 +287,13 @@ impl<'a> ProductService<'a> {
         tx.ended(written)
     }
 
-    /// Appends an image to a product, or replaces the image with the same URL (R1). If the image is primary, the other
-    /// ones no longer are. [`MediaService::upload`](crate::catalog::MediaService::upload) returns the URL of an uploaded
-    /// image.
+    /// Appends an image to a product, or replaces the image with the same URL (R1). If the new image is primary, no
+    /// other image stays primary. [`MediaService::upload`](crate::catalog::MediaService::upload) returns the URL of an
+    /// uploaded image.
     ///
     /// # Errors
-    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Validation` on a field of `images`, also if the product then
-    /// has more than 50 images, and `Unavailable`.
+    /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`, and `Validation` on a field of `images`, also
+    /// if the product would have more than 50 images.
     pub async fn add_image(&self, id: ProductId, expected: ExpectedVersion, image: &ImageInput) -> Result<Product> {
         self.who.require(Permission::ProductsWrite)?;
         self.cx.write(|mut tx| async move { Ok((self.add_image_in(&mut tx, id, expected, image).await?, tx)) }).await

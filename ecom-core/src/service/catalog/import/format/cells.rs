@@ -1,4 +1,4 @@
-//! Texts in cells: lists, numbers and truth values.
+//! Texts in cells: lists, numbers and booleans.
 
 use serde_json::{Map, Number, Value};
 
