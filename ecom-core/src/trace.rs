@@ -187,7 +187,7 @@ mod context {
             }
             assert!(read(&PARENT.replace("00-0", "01-0").replace("-01", "-01-more"), None).is_some());
             let long = "a=b,".repeat(200);
-            for state in ["=", long.as_str()] {
+            for state in ["no value", long.as_str()] {
                 let kept = read(PARENT, Some(state)).unwrap();
                 assert_eq!(kept.span().span_context().trace_state().header(), "", "{state}");
             }

@@ -212,7 +212,7 @@ async fn a_shop_delivers_whatever_other_receivers_do() {
     let storage = Arc::new(SqlStorage::open("sqlite::memory:").unwrap());
     storage.migrate(Currency::USD).await.unwrap();
     let config = ShopConfig::default().poll_interval(Duration::from_millis(10));
-    let config = config.webhook_timeout(Duration::from_millis(300));
+    let config = config.webhook_timeout(Duration::from_secs(3));
     let sender = sender(OutboundOptions::default().resolver(Names::of([])));
     let webhooks: Option<Arc<dyn ecom_core::port::WebhookSender>> = Some(Arc::new(sender));
     let parts = ShopParts::new(storage, Arc::new(NoSearch));

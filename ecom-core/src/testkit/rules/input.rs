@@ -71,7 +71,7 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
         (json!({ "images": [{ "url": "/a", "width": 5 }] }), vec!["images[0].height"]),
         (
             json!({ "images": [{ "url": "/a", "width": 0, "height": 100_001 }] }),
-            vec!["images[0].width", "images[0].height"],
+            vec!["images[0].height", "images[0].width"],
         ),
         (json!({ "images": [{ "url": "/a", "primary": true }, { "url": "/b", "primary": true }] }), vec!["images"]),
         (json!({ "attributes": attributes.0 }), vec!["attributes"]),
