@@ -53,15 +53,15 @@ function Users() {
 
 function User({ user, roles, onClose, onDone }) {
   const isNew = !user.id;
-  const [chosen, setChosen] = useState(user.roles ?? ["staff"]);
-  const { field, problem, submit } = useForm({
+  const { values, set, field, problem, submit } = useForm({
     names: isNew ? ["name", "email", "password"] : ["name", "email"],
-    row: user,
+    lists: ["roles"],
+    row: isNew ? { roles: ["staff"] } : user,
     read: isNew ? undefined : () => get(`/users/${user.id}`),
     send: (changed, row, values) =>
       isNew
-        ? post("/users", { ...values, name: values.name || undefined, roles: chosen })
-        : patch(`/users/${user.id}`, { ...changed, ...(changed.name === "" ? { name: null } : {}), roles: chosen }, row.version),
+        ? post("/users", { ...values, name: values.name || undefined })
+        : patch(`/users/${user.id}`, { ...changed, ...(changed.name === "" ? { name: null } : {}) }, row.version),
     done: onDone,
   });
   return html`<${Dialog} title=${isNew ? "New user" : `Edit ${user.email}`} onClose=${onClose}><${Form} class="form" onSubmit=${submit}>
@@ -69,8 +69,8 @@ function User({ user, roles, onClose, onDone }) {
     ${field("name", "Name", { autocomplete: "off" })}
     ${field("email", "Email address", { type: "email", autocomplete: "off" })}
     ${isNew && field("password", "Password", { type: "password", autocomplete: "new-password", hint: "8 to 256 characters. The user can change it on the page “Account”." })}
-    <fieldset class="form"><legend class="label">Roles</legend><div class="columns tight">${roles.map((role) => html`<${Check} key=${role} label=${words(role)} checked=${chosen.includes(role)}
-      onChange=${(on) => setChosen(on ? [...chosen, role] : chosen.filter((one) => one !== role))} />`)}</div></fieldset>
+    <fieldset class="form"><legend class="label">Roles</legend><div class="columns tight">${roles.map((role) => html`<${Check} key=${role} label=${words(role)} checked=${values.roles.includes(role)}
+      onChange=${(on) => set("roles")(on ? [...values.roles, role] : values.roles.filter((one) => one !== role))} />`)}</div></fieldset>
     <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
   <//><//>`;
 }
