@@ -63,5 +63,8 @@ export function useDebounced(run, pause) {
   }, [pause]);
 }
 
+/** Returns what a form gives to `call` as `once`: it remembers the idempotency key of a request until it succeeds. */
+export const useOnce = () => useRef({}).current;
+
 /** Returns the current place, and renders the component again when it changes. */
 export const useRoute = () => route.value;

@@ -2,6 +2,7 @@
 // they have changed, and shows their value beside each field that both have changed.
 
 import { html, useState } from "./html.js";
+import { useOnce } from "./data.js";
 import { Button, Field, Icon, note } from "./ui.js";
 
 const hasSame = (a, b) => a.length === b.length && a.every((one) => b.includes(one));
@@ -15,7 +16,7 @@ const mergeLists = (old, yours, theirs) => [
 /**
  * The state of a form. `row` is what the form begins with, `names` are its fields, `lists` are those of its fields that
  * are lists without an order, `read` reads the row again, and `send` saves the values that differ:
- * `send(changed, row, values)`. `done` gets the saved row.
+ * `send(changed, row, values, once)`, where `once` is for a POST. `done` gets the saved row.
  */
 export function useForm({ names, lists = [], row, read, send, done, message = "Saved." }) {
   const texts = (from) => Object.fromEntries([...names.map((name) => [name, from?.[name] ?? ""]), ...lists.map((name) => [name, from?.[name] ?? []])]);
@@ -23,6 +24,7 @@ export function useForm({ names, lists = [], row, read, send, done, message = "S
   const [values, setValues] = useState(texts(row));
   const [error, setError] = useState(null);
   const [theirs, setTheirs] = useState({});
+  const once = useOnce();
 
   const submit = async () => {
     setError(null);
@@ -30,7 +32,7 @@ export function useForm({ names, lists = [], row, read, send, done, message = "S
     const differing = [...names.filter((name) => values[name] !== old[name]), ...lists.filter((name) => !hasSame(values[name], old[name]))];
     const changed = Object.fromEntries(differing.map((name) => [name, values[name]]));
     try {
-      const saved = await send(changed, base, values);
+      const saved = await send(changed, base, values, once);
       note(message);
       await done(saved?.data);
     } catch (reason) {

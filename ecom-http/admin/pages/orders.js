@@ -1,7 +1,7 @@
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { patch, post } from "../lib/api.js";
 import { may } from "../lib/session.js";
-import { useDebounced, useList, useRead, useRoute } from "../lib/data.js";
+import { useDebounced, useList, useOnce, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, setParams } from "../lib/router.js";
 import { actor, list as listed, money, number, words } from "../lib/format.js";
@@ -75,6 +75,7 @@ function Order({ id }) {
   const history = useRead(`/orders/${id}/history`, { include_deleted: may("deleted:read") ? true : undefined });
   const bills = useRead(may("bills:read") ? `/orders/${id}/bills` : null);
   const [dialog, setDialog] = useState(null);
+  const once = useOnce();
   const order = read.data;
   const reload = () => Promise.all([read.reload(), history.reload(), may("bills:read") && bills.reload()]);
   useLive((event) => (event.aggregate_id === id || event.kind === "reset") && reload());
@@ -85,7 +86,7 @@ function Order({ id }) {
   // The version shows whether somebody else has moved the order on in the meantime.
   const move = (verb, done) => attempt(async () => {
     try {
-      await post(`/orders/${id}/${verb}`, undefined, { version: order.version, once: true });
+      await post(`/orders/${id}/${verb}`, undefined, { version: order.version, once });
     } finally {
       await reload();
     }

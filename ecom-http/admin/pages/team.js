@@ -98,14 +98,14 @@ function Keys() {
       ]} />
       <${Pager} list=${keys} what="keys" />
     <//>
-    ${isNew && html`<${Key} onClose=${() => setNew(false)} onDone=${(key) => { setNew(false); setMade(key); keys.reload(); }} />`}
+    ${isNew && html`<${Key} onClose=${() => setNew(false)} onDone=${(key) => { setNew(false); setMade(key); keys.reload(); }} onUnknown=${keys.reload} />`}
     ${made && html`<${Dialog} title="The new key" onClose=${() => setMade(null)}>
       <p>Nobody can read it again.</p><pre tabindex="0">${made.secret}</pre>
       <div class="actions end"><${Button} onClick=${() => attempt(() => navigator.clipboard.writeText(made.secret), "Copied.")}>Copy<//><${Button} kind="main" onClick=${() => setMade(null)}>I have stored it<//></div>
     <//>`}`;
 }
 
-function Key({ onClose, onDone }) {
+function Key({ onClose, onDone, onUnknown }) {
   const [name, setName] = useState("");
   const [chosen, setChosen] = useState([]);
   const [error, setError] = useState(null);
@@ -116,6 +116,7 @@ function Key({ onClose, onDone }) {
       note("The key was created.");
     } catch (reason) {
       setError(reason);
+      if (reason.isUnknown) onUnknown();
     }
   };
   return html`<${Dialog} title="New API key" wide onClose=${onClose}><${Form} class="form" onSubmit=${submit}>
@@ -123,6 +124,7 @@ function Key({ onClose, onDone }) {
     <fieldset class="form"><legend class="label">What it may do</legend><div class="columns tight">${me.value.permissions.map((one) => html`<${Check} key=${one} label=${one} checked=${chosen.includes(one)}
       onChange=${(on) => setChosen(on ? [...chosen, one] : chosen.filter((other) => other !== one))} />`)}</div></fieldset>
     ${error && !error.of("name") && html`<${Problem} error=${error} />`}
+    ${error?.isUnknown && html`<p class="hint">The key may have been created all the same. Look in the list before you try again, and delete a key whose secret you have not seen.</p>`}
     <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Create<//></div>
   <//><//>`;
 }
