@@ -36,9 +36,14 @@ export function useForm({ names, lists = [], row, read, send, done, message = "S
       note(message);
       await done(saved?.data);
     } catch (reason) {
+      if (!reason.isConflict || !read) return setError(reason);
+      let data;
+      try {
+        ({ data } = await read());
+      } catch (failure) {
+        return setError(failure);
+      }
       setError(reason);
-      if (!reason.isConflict || !read) return;
-      const { data } = await read();
       const latest = texts(data);
       const both = names.filter((name) => values[name] !== old[name] && latest[name] !== old[name] && latest[name] !== values[name]);
       // What was typed while the row was read stays.

@@ -169,8 +169,13 @@ function ExistingProduct({ id }) {
         setError(reason);
         return showError();
       }
-      const { data } = await get(`/products/${id}`);
-      begin(data, wanted, from);
+      try {
+        const { data } = await get(`/products/${id}`);
+        begin(data, wanted, from);
+      } catch (failure) {
+        setMerging(null);
+        setError(failure);
+      }
     }
   };
 
