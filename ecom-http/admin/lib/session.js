@@ -128,7 +128,14 @@ async function identify() {
 export async function resume() {
   session = read();
   if (!session && localStorage.getItem(COOKIE) && !(await refresh(null))) return false;
-  return identify();
+  try {
+    return await identify();
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    // The session was ended elsewhere, although its access token has not expired.
+    if (session) ended();
+    return false;
+  }
 }
 
 /** Logs in by email address and password. */
