@@ -16,6 +16,7 @@ const STATES = [["", "All"], ["pending", "Pending"], ["succeeded", "Delivered"],
 
 export default function Webhooks() {
   const { query } = useRoute();
+  // A shop has at most 100 webhooks (`Webhook::MAX`), so this is all of them.
   const hooks = useRead("/webhooks", { cursor: "", per_page: 100 });
   const filters = { state: query.get("state") ?? "", webhook_id: query.get("webhook_id") ?? "" };
   const deliveries = useList("/webhooks/deliveries", filters);
