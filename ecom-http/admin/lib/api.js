@@ -78,6 +78,9 @@ export function url(path, query = {}) {
   return `${root}${path}${text ? `?${text}` : ""}`;
 }
 
+/** For how many seconds a call waits by itself if the server asks for it; a longer time is shown with the error. */
+const LONGEST_WAIT = 5;
+
 /** Returns a random key for a request that may be sent twice. */
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
@@ -127,8 +130,8 @@ export async function call(method, path, { query, json, text, type, version, onc
     // The report of health is the only answer without an envelope.
     if (response.ok) return { ...(answer && !("data" in answer) ? { data: answer } : answer), headers: response.headers };
     if (response.status === 401 && attempt === 0 && (await credentials.renew())) continue;
-    const wait = Number(response.headers.get("retry-after"));
-    if (response.status === 503 && attempt < 2 && (method === "GET" || once)) {
+    const wait = Number(response.headers.get("retry-after")) || 0;
+    if (response.status === 503 && attempt < 2 && wait <= LONGEST_WAIT && (method === "GET" || once)) {
       await new Promise((done) => setTimeout(done, (wait || 1) * 1000));
       continue;
     }
