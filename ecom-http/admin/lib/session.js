@@ -101,6 +101,7 @@ const refresh = (old) =>
   locked(async () => {
     // Another call or tab may have done it in the meantime.
     if (session?.access && session.access !== old) return true;
+    if (old && !session) return false;
     try {
       const { data, headers } = await auth("refresh", session?.refresh ? { refresh_token: session.refresh } : {});
       take(data, headers);
