@@ -101,6 +101,7 @@ const refresh = (old) =>
   locked(async () => {
     // Another call or tab may have done it in the meantime.
     if (session?.access && session.access !== old) return true;
+    // Another call has learned that the session is over.
     if (old && !session) return false;
     try {
       const { data, headers } = await auth("refresh", session?.refresh ? { refresh_token: session.refresh } : {});
