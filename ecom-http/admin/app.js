@@ -9,11 +9,14 @@ import { switchTheme, theme } from "./lib/theme.js";
 import { Button, Icon, Notes, Problem, Questions, attempt } from "./lib/ui.js";
 import { Login } from "./pages/login.js";
 
-/** The pages: the first part of the path, the name, and the permissions without which a page is not offered. */
+/**
+ * The pages: the first part of the path, the name, the permissions without which a page is not offered, and whether
+ * `new` stands for a row that is not there yet.
+ */
 const PAGES = [
   { at: "", name: "Overview", icon: "overview", file: "overview", needs: [] },
   { at: "orders", name: "Orders", icon: "orders", file: "orders", needs: ["orders:read"] },
-  { at: "catalog", name: "Catalog", icon: "catalog", file: "catalog", needs: [] },
+  { at: "catalog", name: "Catalog", icon: "catalog", file: "catalog", needs: [], hasNew: true },
   { at: "categories", name: "Categories", icon: "categories", file: "categories", needs: [] },
   { at: "customers", name: "Customers", icon: "customers", file: "customers", needs: ["customers:read"] },
   { at: "search", name: "Search settings", icon: "search", file: "search", needs: ["search:read"] },
@@ -24,6 +27,10 @@ const PAGES = [
   { at: "team", name: "Team", icon: "team", file: "team", needs: [], any: ["users:read", "api_keys:read"] },
   { at: "account", name: "Account", icon: "account", file: "account", needs: [], isHidden: true },
 ];
+
+/** An id of the API. The paths of the page have no others, so that no path of the API is made of other texts. */
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const isId = (page, id) => !id || ID.test(id) || (id === "new" && page.hasNew);
 
 const isOffered = (page) => may(...page.needs) && (!page.any || page.any.some((one) => may(one)));
 
@@ -58,7 +65,7 @@ function Frame() {
   const { path } = route.value;
   const [, first = "", id] = path.split("/");
   const page = PAGES.find((one) => one.at === first);
-  const Page = usePage(page && isOffered(page) ? page.file : "missing");
+  const Page = usePage(page && isOffered(page) && isId(page, id) ? page.file : "missing");
   const [isOpen, setOpen] = useState(false);
   const main = useRef(null);
   const before = useRef(path);
@@ -108,7 +115,7 @@ function Frame() {
       </div>
     </nav>
     <main id="main" tabindex="-1" ref=${main} data-place=${Page && route.value.text}>
-      ${Page ? html`<${Page} key=${`${page?.at}/${id ?? ""}`} id=${id && decodeURIComponent(id)} />` : html`<p class="hidden" role="status">Loading</p>`}
+      ${Page ? html`<${Page} key=${`${page?.at}/${id ?? ""}`} id=${id} />` : html`<p class="hidden" role="status">Loading</p>`}
     </main>`;
 }
 

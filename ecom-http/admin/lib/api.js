@@ -34,6 +34,11 @@ export class ApiError extends Error {
     return this.details.find((detail) => detail.field === field)?.message;
   }
 
+  /** Whether the write may have been done all the same, because no answer tells. */
+  get isUnknown() {
+    return this.status === 0 || this.status >= 500;
+  }
+
   /** Whether somebody else has changed the row since it was read. */
   get isConflict() {
     return this.code === "VERSION_CONFLICT";
@@ -73,16 +78,30 @@ export function url(path, query = {}) {
   return `${root}${path}${text ? `?${text}` : ""}`;
 }
 
+/** For how many seconds a call waits by itself if the server asks for it; a longer time is shown with the error. */
+const LONGEST_WAIT = 5;
+
 /** Returns a random key for a request that may be sent twice. */
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+
+/**
+ * Returns the key of a request. A request that is sent again after a failure has the key of the one before, because that
+ * one may have been done; any other request has a new key.
+ */
+function keyOf(once, request) {
+  if (once.request !== request) Object.assign(once, { request, key: newKey() });
+  return once.key;
+}
 
 /**
  * Calls the API and returns `{data, meta, links, headers}`.
  *
  * `version` is sent as `If-Match`. `once` is for a POST that must not happen twice: it gets an idempotency key and is
- * sent again if the connection breaks.
+ * sent again if the connection breaks. `once` is an object that the form keeps (`useOnce`), and which remembers the key
+ * until the request succeeds, so that somebody who presses the button again repeats the same request. Requests whose
+ * responses have a secret (users, API keys, webhooks) take no key.
  */
-export async function call(method, path, { query, json, text, type, version, once = false, signal: stop } = {}) {
+export async function call(method, path, { query, json, text, type, version, once, signal: stop } = {}) {
   const headers = { accept: "application/json" };
   let content = text;
   if (json !== undefined) {
@@ -90,7 +109,7 @@ export async function call(method, path, { query, json, text, type, version, onc
     headers["content-type"] = "application/json";
   } else if (type) headers["content-type"] = type;
   if (version !== undefined) headers["if-match"] = `"${version}"`;
-  if (once) headers["idempotency-key"] = newKey();
+  if (once) headers["idempotency-key"] = keyOf(once, JSON.stringify([method, path, query, content]));
   for (let attempt = 0; ; attempt++) {
     const authorization = await credentials.header();
     if (authorization) headers.authorization = authorization;
@@ -107,11 +126,12 @@ export async function call(method, path, { query, json, text, type, version, onc
       throw new ApiError(0);
     }
     const answer = await body(response);
+    if (response.ok && once) once.request = undefined;
     // The report of health is the only answer without an envelope.
     if (response.ok) return { ...(answer && !("data" in answer) ? { data: answer } : answer), headers: response.headers };
     if (response.status === 401 && attempt === 0 && (await credentials.renew())) continue;
-    const wait = Number(response.headers.get("retry-after"));
-    if (response.status === 503 && attempt < 2 && (method === "GET" || once)) {
+    const wait = Number(response.headers.get("retry-after")) || 0;
+    if (response.status === 503 && attempt < 2 && wait <= LONGEST_WAIT && (method === "GET" || once)) {
       await new Promise((done) => setTimeout(done, (wait || 1) * 1000));
       continue;
     }

@@ -6,28 +6,46 @@ import { params, route, setParams } from "./router.js";
 
 /**
  * Reads a path and returns `{data, meta, error, busy, reload, set}`. While another path is read, the old data stays, so
- * that the page does not flicker. A path that is null is not read.
+ * that the page does not flicker. A path that is null is not read. `reload` returns a promise of the new data, or of
+ * undefined if they could not be read.
  */
 export function useRead(path, query) {
   const [state, setState] = useState({ busy: path !== null });
   const key = path === null ? null : JSON.stringify([path, query]);
   const running = useRef(null);
-  const load = useCallback(async () => {
-    running.current?.abort();
-    if (key === null) return;
-    const stop = new AbortController();
-    running.current = stop;
-    setState((old) => ({ ...old, busy: true }));
-    try {
-      const { data, meta } = await get(path, query, { signal: stop.signal });
-      if (!stop.signal.aborted) setState({ data, meta, busy: false, key });
-    } catch (error) {
-      if (error.name !== "AbortError") setState((old) => ({ ...(old.key === key ? old : {}), error, busy: false, key }));
+  const load = useCallback(() => {
+    if (key === null) return undefined;
+    const before = running.current;
+    // A reload waits for the request before it: with a steady stream of events, each would end the one before, and none
+    // would be shown.
+    if (before?.key === key && !before.stop.signal.aborted) return (before.next ??= before.done.then(() => (before.stop.signal.aborted ? undefined : read())));
+    before?.stop.abort();
+    return read();
+
+    function read() {
+      const now = { key, stop: new AbortController() };
+      running.current = now;
+      now.done = send(now.stop.signal).finally(() => {
+        if (running.current === now && !now.next) running.current = null;
+      });
+      return now.done;
+    }
+
+    async function send(signal) {
+      setState((old) => ({ ...old, busy: true }));
+      try {
+        const { data, meta } = await get(path, query, { signal });
+        if (!signal.aborted) setState({ data, meta, busy: false, key });
+        return data;
+      } catch (error) {
+        if (error.name !== "AbortError") setState((old) => ({ ...(old.key === key ? old : {}), error, busy: false, key }));
+        return undefined;
+      }
     }
   }, [key]);
   useEffect(() => {
     load();
-    return () => running.current?.abort();
+    return () => running.current?.stop.abort();
   }, [load]);
   const set = useCallback((change) => setState((old) => ({ ...old, data: typeof change === "function" ? change(old.data) : change })), []);
   return { ...state, isStale: state.key !== key, reload: load, set };
@@ -51,17 +69,29 @@ export function useList(path, query, { size = 25 } = {}) {
   };
 }
 
-/** Returns a function that runs another one after no call has come for a while. */
-export function useDebounced(run, pause) {
+/**
+ * Returns a function that runs another one after no call has come for `pause` milliseconds, but at the latest `most`
+ * milliseconds after the first call, so that calls that never pause have their effect, too.
+ */
+export function useDebounced(run, pause, most = 3 * pause) {
   const latest = useRef(run);
   latest.current = run;
   const timer = useRef(null);
+  const first = useRef(null);
   useEffect(() => () => clearTimeout(timer.current), []);
   return useCallback((...values) => {
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => latest.current(...values), pause);
-  }, [pause]);
+    const now = performance.now();
+    first.current ??= now;
+    timer.current = setTimeout(() => {
+      first.current = null;
+      latest.current(...values);
+    }, Math.max(0, Math.min(pause, first.current + most - now)));
+  }, [pause, most]);
 }
+
+/** Returns what a form gives to `call` as `once`: it remembers the idempotency key of a request until it succeeds. */
+export const useOnce = () => useRef({}).current;
 
 /** Returns the current place, and renders the component again when it changes. */
 export const useRoute = () => route.value;

@@ -10,6 +10,9 @@ import { ApiError, call, credentials, get, shop } from "./api.js";
 const KEY = "ecom-admin.session";
 /** Notes that the last login of this browser got a cookie, so that a new tab may try to use it. It is no secret. */
 const COOKIE = "ecom-admin.cookie";
+/** The edits of this tab that are not saved, by page, and whose they are. */
+const DRAFT = "ecom-admin.draft.";
+const DRAFTS_OF = "ecom-admin.drafts-of";
 
 /** The current session: null, or `{kind, access, accessUntil, refresh, key}`. */
 let session = null;
@@ -42,8 +45,21 @@ const tabs = new BroadcastChannel("ecom-admin.session");
 const family = (refresh) => refresh?.slice(0, 20);
 tabs.onmessage = ({ data }) => {
   if (data.kind === "renewed" && session?.refresh && family(session.refresh) === data.family) keep(data.session);
-  if (data.kind === "ended" && session && (session.kind === "cookie" || family(session.refresh) === data.family)) ended();
+  if (data.kind === "ended" && session && (session.kind === "cookie" || family(session.refresh) === data.family)) {
+    dropDrafts();
+    ended();
+  }
 };
+
+function dropDrafts() {
+  Object.keys(sessionStorage).filter((key) => key.startsWith(DRAFT)).forEach((key) => sessionStorage.removeItem(key));
+}
+
+/** After a session has expired, its user finds its edits again. They are not for anybody else who logs in. */
+function claimDrafts(actor) {
+  if (sessionStorage.getItem(DRAFTS_OF) !== actor) dropDrafts();
+  sessionStorage.setItem(DRAFTS_OF, actor);
+}
 
 function ended() {
   keep(null);
@@ -85,6 +101,8 @@ const refresh = (old) =>
   locked(async () => {
     // Another call or tab may have done it in the meantime.
     if (session?.access && session.access !== old) return true;
+    // Another call has learned that the session is over.
+    if (old && !session) return false;
     try {
       const { data, headers } = await auth("refresh", session?.refresh ? { refresh_token: session.refresh } : {});
       take(data, headers);
@@ -120,6 +138,7 @@ async function identify() {
   const isUser = session && session.kind !== "key";
   const [{ data: caller }, { data: user }] = await Promise.all([get("/permissions"), isUser ? get("/auth/me") : { data: null }]);
   if (caller.anonymous && caller.permissions.length === 0) return false;
+  claimDrafts(caller.actor);
   me.value = { ...caller, user, kind: session?.kind ?? "open" };
   return true;
 }
@@ -128,7 +147,14 @@ async function identify() {
 export async function resume() {
   session = read();
   if (!session && localStorage.getItem(COOKIE) && !(await refresh(null))) return false;
-  return identify();
+  try {
+    return await identify();
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    // The session was ended elsewhere, although its access token has not expired.
+    if (session) ended();
+    return false;
+  }
 }
 
 /** Logs in by email address and password. */
@@ -156,8 +182,7 @@ export async function logout() {
     if (kind === "cookie") await auth("logout", {});
   } finally {
     localStorage.removeItem(COOKIE);
-    // Edits that were not saved are not for whoever logs in next.
-    Object.keys(sessionStorage).filter((key) => key.startsWith("ecom-admin.draft.")).forEach((key) => sessionStorage.removeItem(key));
+    dropDrafts();
     tabs.postMessage({ kind: "ended", family: family(token) });
     ended();
   }

@@ -69,9 +69,9 @@ function Edit({ category, all, onClose, onDone }) {
     names: ["name", "parent_id", "slug", "description"],
     row: category,
     read: isNew ? undefined : () => get(`/categories/${category.id}`),
-    send: (changed, row, values) =>
+    send: (changed, row, values, once) =>
       isNew
-        ? post("/categories", { name: values.name, slug: values.slug || undefined, description: values.description || undefined, parent_id: values.parent_id || null }, { once: true })
+        ? post("/categories", { name: values.name, slug: values.slug || undefined, description: values.description || undefined, parent_id: values.parent_id || null }, { once })
         : patch(`/categories/${category.id}`, nullable(changed), row.version),
     done: onDone,
   });

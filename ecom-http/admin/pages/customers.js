@@ -98,8 +98,8 @@ function Edit({ customer, onClose, onDone }) {
     names,
     row: customer,
     read: customer && (() => get(`/customers/${customer.id}`)),
-    send: (changed, row, values) => {
-      if (!customer) return post("/customers", { ...values, telephone: values.telephone || undefined }, { once: true });
+    send: (changed, row, values, once) => {
+      if (!customer) return post("/customers", { ...values, telephone: values.telephone || undefined }, { once });
       return patch(`/customers/${customer.id}`, { ...changed, ...(changed.telephone === "" ? { telephone: null } : {}) }, row.version);
     },
     done: onDone,

@@ -1,6 +1,6 @@
 import { html, useEffect, useState } from "../lib/html.js";
 import { download, get, post, upload } from "../lib/api.js";
-import { may } from "../lib/session.js";
+import { may, me } from "../lib/session.js";
 import { useRead } from "../lib/data.js";
 import { href } from "../lib/router.js";
 import { bytes, count, number, percent, words } from "../lib/format.js";
@@ -93,8 +93,10 @@ function Progress({ run }) {
   useEffect(() => {
     if (!may("jobs:read")) return undefined;
     const look = async () => {
-      const { data } = await get("/admin/jobs", { kind: "import", state: "running", cursor: "", per_page: 1 }).catch(() => ({ data: [] }));
-      if (data[0] && Date.parse(data[0].created_at) > since - 60_000) setCounters(data[0].counters);
+      const { data } = await get("/admin/jobs", { kind: "import", state: "running", cursor: "", per_page: 25 }).catch(() => ({ data: [] }));
+      const isThis = (job) => job.created_by === me.value?.actor && Boolean(job.parameters.dry_run) === run.dryRun && Date.parse(job.created_at) > since - 60_000;
+      const job = data.find(isThis);
+      if (job) setCounters(job.counters);
     };
     const timer = setInterval(look, 700);
     return () => clearInterval(timer);

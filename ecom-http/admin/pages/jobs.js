@@ -29,7 +29,7 @@ function Queues() {
   const queues = useRead("/admin/job-queues");
   usePolling(queues.reload, true, 4_000);
   const act = (queue, verb) => attempt(async () => {
-    await post(`/admin/job-queues/${queue.kind}/${verb}`);
+    await post(`/admin/job-queues/${encodeURIComponent(queue.kind)}/${verb}`);
     await queues.reload();
   }, verb === "pause" ? `No more jobs of “${queue.kind}” begin.` : `Jobs of “${queue.kind}” begin again.`);
   return html`<${Card} title="Queues">

@@ -1,7 +1,7 @@
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { patch, post } from "../lib/api.js";
 import { may } from "../lib/session.js";
-import { useDebounced, useList, useRead, useRoute } from "../lib/data.js";
+import { useDebounced, useList, useOnce, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, setParams } from "../lib/router.js";
 import { actor, list as listed, money, number, words } from "../lib/format.js";
@@ -75,6 +75,7 @@ function Order({ id }) {
   const history = useRead(`/orders/${id}/history`, { include_deleted: may("deleted:read") ? true : undefined });
   const bills = useRead(may("bills:read") ? `/orders/${id}/bills` : null);
   const [dialog, setDialog] = useState(null);
+  const once = useOnce();
   const order = read.data;
   const reload = () => Promise.all([read.reload(), history.reload(), may("bills:read") && bills.reload()]);
   useLive((event) => (event.aggregate_id === id || event.kind === "reset") && reload());
@@ -85,7 +86,7 @@ function Order({ id }) {
   // The version shows whether somebody else has moved the order on in the meantime.
   const move = (verb, done) => attempt(async () => {
     try {
-      await post(`/orders/${id}/${verb}`, undefined, { version: order.version, once: true });
+      await post(`/orders/${id}/${verb}`, undefined, { version: order.version, once });
     } finally {
       await reload();
     }
@@ -197,35 +198,54 @@ function Bills({ bills, onDone }) {
 
 function Cancel({ order, onClose, onDone }) {
   const lines = order.lines.filter((line) => line.quantity > line.canceled);
+  // The order follows the events of others. After a change, the first press of the button only confirms that it was seen.
+  const [seen, setSeen] = useState(order.version);
+  const [isSending, setSending] = useState(false);
+  // A request without an answer, which may have been done: pressing the button again repeats it as it was.
+  const [unanswered, setUnanswered] = useState(null);
+  const once = useOnce();
   const [isWhole, setWhole] = useState(false);
   const [units, setUnits] = useState({});
   const [error, setError] = useState(null);
-  const chosen = lines.map((line) => ({ line_id: line.id, quantity: Number(units[line.id] ?? 0) })).filter((one) => one.quantity !== 0);
+  const left = (line) => line.quantity - line.canceled;
+  const chosen = lines.map((line) => ({ line_id: line.id, quantity: isWhole ? left(line) : Number(units[line.id] ?? 0) })).filter((one) => one.quantity !== 0);
   const total = chosen.reduce((sum, one) => sum + one.quantity, 0);
+  const choice = JSON.stringify([isWhole, units]);
+  const isRepeated = unanswered?.choice === choice;
+  const isChanged = order.version !== seen && !isSending && !isRepeated;
   const submit = async () => {
     setError(null);
+    if (isChanged) return setSeen(order.version);
+    // The API cancels a whole order without a version, and so also the lines that somebody has added in the meantime. If
+    // all units that are left are named, it does the same, but checks the version.
+    const input = isRepeated ? unanswered.input : chosen.length > 0 ? { lines: chosen, version: seen } : undefined;
+    setSending(true);
     try {
-      if (isWhole) await post(`/orders/${order.id}/cancel`, undefined, { once: true });
-      else await post(`/orders/${order.id}/cancel`, { lines: chosen, version: order.version }, { once: true });
+      await post(`/orders/${order.id}/cancel`, input, { once });
       note(isWhole ? "The order is canceled, and its stock is back." : `${number(total)} ${total === 1 ? "unit is" : "units are"} canceled, and the stock is back.`);
       await onDone();
       onClose();
     } catch (reason) {
       setError(reason);
-      if (reason.isConflict) await onDone();
+      setUnanswered(reason.isUnknown ? { choice, input } : null);
+      if (reason.isConflict) {
+        const [latest] = await onDone();
+        if (latest) setSeen(latest.version);
+      }
+      setSending(false);
     }
   };
   return html`<${Dialog} title=${`Cancel ${order.number}`} onClose=${onClose}>
     <${Form} class="form" onSubmit=${submit}>
       <p class="hint">Stock goes back at once. Paid bills get credit notes, and open bills become void or get credit notes.</p>
       <${Check} label="The whole order" checked=${isWhole} onChange=${setWhole} />
-      ${!isWhole && html`<${Table} label="Units to cancel" rowKey=${(line) => line.id} rows=${lines} columns=${[
+      <${Table} label="Units to cancel" rowKey=${(line) => line.id} rows=${lines} columns=${[
         { key: "title", label: "Item", cell: (line) => html`<b>${line.title}</b><span class="sub">${line.code}</span>` },
-        { key: "left", label: "Left", align: "end", cell: (line) => number(line.quantity - line.canceled) },
-        { key: "cancel", label: "Cancel", align: "end", cell: (line) => html`<input class="units" type="number" inputmode="numeric" min="0" max=${line.quantity - line.canceled} aria-label=${`Units of ${line.title} to cancel`}
-            value=${units[line.id] ?? ""} placeholder="0" onInput=${(event) => setUnits({ ...units, [line.id]: event.currentTarget.value })} />` },
-      ]} />`}
-      ${error?.isConflict ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this order in the meantime. This window shows its current state: check the units and try again.</p></div>` : html`<${Problem} error=${error} />`}
+        { key: "left", label: "Left", align: "end", cell: (line) => number(left(line)) },
+        { key: "cancel", label: "Cancel", align: "end", cell: (line) => (isWhole ? number(left(line)) : html`<input class="units" type="number" inputmode="numeric" min="0" max=${left(line)} aria-label=${`Units of ${line.title} to cancel`}
+            value=${units[line.id] ?? ""} placeholder="0" onInput=${(event) => setUnits({ ...units, [line.id]: event.currentTarget.value })} />`) },
+      ]} />
+      ${error?.isConflict || isChanged ? html`<div class="banner warn" role="alert"><${Icon} name="alert" /><p>Somebody else has changed this order in the meantime. This window shows its current state: check the units and try again.</p></div>` : html`<${Problem} error=${error} />`}
       <div class="actions end"><${Button} onClick=${onClose}>Keep the order<//>
         <${Button} type="submit" kind="danger" disabled=${!isWhole && total === 0}>${isWhole ? "Cancel the whole order" : total === 1 ? "Cancel 1 unit" : total === 0 ? "Cancel units" : `Cancel ${number(total)} units`}<//></div>
     <//>

@@ -240,7 +240,8 @@ function FirstSteps() {
 }
 
 export default function Overview() {
-  const days = Number(useRoute().query.get("days") ?? 30);
+  const asked = useRoute().query.get("days");
+  const days = RANGES.some(([range]) => range === asked) ? Number(asked) : 30;
   const hasFigures = may("analytics:read");
   return html`
     <${PageHead} title="Overview">

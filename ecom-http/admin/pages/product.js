@@ -1,7 +1,7 @@
 import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
 import { call, get, patch, post, remove, shop } from "../lib/api.js";
 import { may } from "../lib/session.js";
-import { useRead } from "../lib/data.js";
+import { useOnce, useRead } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { go } from "../lib/router.js";
 import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
@@ -38,15 +38,18 @@ function NewProduct() {
   const [draft, setDraft] = useState(() => stored.read("new")?.draft ?? newDraft());
   const [error, setError] = useState(null);
   const categories = useCategories();
-  useEffect(() => stored.write("new", { draft }), [draft]);
+  // The key is kept with the draft, because somebody who gets no answer may reload the page.
+  const [once] = useState(() => stored.read("new")?.once ?? {});
+  useEffect(() => stored.write("new", { draft, once }), [draft]);
   const create = async () => {
     setError(null);
     try {
-      const { data } = await post("/products", inputOf(draft), { once: true });
+      const { data } = await post("/products", inputOf(draft), { once });
       stored.write("new", null);
       note(`“${data.title}” was created.`);
       go(`/catalog/${data.id}`);
     } catch (reason) {
+      stored.write("new", { draft, once });
       setError(reason);
       showError();
     }
@@ -166,8 +169,13 @@ function ExistingProduct({ id }) {
         setError(reason);
         return showError();
       }
-      const { data } = await get(`/products/${id}`);
-      begin(data, wanted, from);
+      try {
+        const { data } = await get(`/products/${id}`);
+        begin(data, wanted, from);
+      } catch (failure) {
+        setMerging(null);
+        setError(failure);
+      }
     }
   };
 
@@ -404,6 +412,7 @@ function StockDialog({ sku, onClose }) {
   const [error, setError] = useState(null);
   const [rows, setRows] = useState([]);
   const [next, setNext] = useState("");
+  const once = useOnce();
   const set = (name) => (value) => setValues((old) => ({ ...old, [name]: value }));
   const more = async (cursor = next) => {
     if (!may("stock:read")) return;
@@ -420,7 +429,7 @@ function StockDialog({ sku, onClose }) {
   const adjust = async () => {
     setError(null);
     try {
-      await post(`/skus/${sku.id}/stock`, { delta: Number.isInteger(delta) ? delta : values.delta, reason: values.reason, reference: values.reference || undefined }, { once: true });
+      await post(`/skus/${sku.id}/stock`, { delta: Number.isInteger(delta) ? delta : values.delta, reason: values.reason, reference: values.reference || undefined }, { once });
       note(`Stock of ${sku.code}: ${signed(delta)}.`);
       setValues({ ...values, delta: "", reference: "" });
       more("");

@@ -73,7 +73,11 @@ function useSetting(path, name, onSaved) {
       onSaved();
     } catch (reason) {
       if (!reason.isConflict) return setError(reason);
-      setTheirs((await get(path)).data);
+      try {
+        setTheirs((await get(path)).data);
+      } catch (failure) {
+        setError(failure);
+      }
     }
   };
   // The entries of the other side, and those of this one that it lacks.

@@ -1,8 +1,8 @@
 import { html, useState } from "../lib/html.js";
 import { get, patch, post, remove } from "../lib/api.js";
 import { may, me } from "../lib/session.js";
-import { useList, useRead, useRoute } from "../lib/data.js";
-import { href } from "../lib/router.js";
+import { useDebounced, useList, useRead, useRoute } from "../lib/data.js";
+import { href, setParams } from "../lib/router.js";
 import { useForm } from "../lib/form.js";
 import { date, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, Problem, Table, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
@@ -21,7 +21,10 @@ export default function Team() {
 }
 
 function Users() {
-  const [email, setEmail] = useState("");
+  const { query } = useRoute();
+  const email = query.get("email") ?? "";
+  const [text, setText] = useState(email);
+  const find = useDebounced((value) => setParams({ email: value.trim() }, { replace: true }), 250);
   const users = useList("/users", { email });
   const roles = useRead(may("roles:read") ? "/roles" : null);
   const [editing, setEditing] = useState(null);
@@ -34,7 +37,7 @@ function Users() {
     users.reload();
   };
   return html`
-    <div class="filters"><${Field} label="Email address" type="search" value=${email} onInput=${setEmail} class="wide-field" />
+    <div class="filters"><${Field} label="Email address" type="search" value=${text} onInput=${(value) => { setText(value); find(value); }} class="wide-field" />
       ${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setEditing({})}>New user<//>`}</div>
     <${Problem} error=${users.error} retry=${users.reload} />
     <${Card} class="plain">
@@ -53,15 +56,15 @@ function Users() {
 
 function User({ user, roles, onClose, onDone }) {
   const isNew = !user.id;
-  const [chosen, setChosen] = useState(user.roles ?? ["staff"]);
-  const { field, problem, submit } = useForm({
+  const { values, set, field, problem, submit } = useForm({
     names: isNew ? ["name", "email", "password"] : ["name", "email"],
-    row: user,
+    lists: ["roles"],
+    row: isNew ? { roles: ["staff"] } : user,
     read: isNew ? undefined : () => get(`/users/${user.id}`),
     send: (changed, row, values) =>
       isNew
-        ? post("/users", { ...values, name: values.name || undefined, roles: chosen })
-        : patch(`/users/${user.id}`, { ...changed, ...(changed.name === "" ? { name: null } : {}), roles: chosen }, row.version),
+        ? post("/users", { ...values, name: values.name || undefined })
+        : patch(`/users/${user.id}`, { ...changed, ...(changed.name === "" ? { name: null } : {}) }, row.version),
     done: onDone,
   });
   return html`<${Dialog} title=${isNew ? "New user" : `Edit ${user.email}`} onClose=${onClose}><${Form} class="form" onSubmit=${submit}>
@@ -69,8 +72,8 @@ function User({ user, roles, onClose, onDone }) {
     ${field("name", "Name", { autocomplete: "off" })}
     ${field("email", "Email address", { type: "email", autocomplete: "off" })}
     ${isNew && field("password", "Password", { type: "password", autocomplete: "new-password", hint: "8 to 256 characters. The user can change it on the page “Account”." })}
-    <fieldset class="form"><legend class="label">Roles</legend><div class="columns tight">${roles.map((role) => html`<${Check} key=${role} label=${words(role)} checked=${chosen.includes(role)}
-      onChange=${(on) => setChosen(on ? [...chosen, role] : chosen.filter((one) => one !== role))} />`)}</div></fieldset>
+    <fieldset class="form"><legend class="label">Roles</legend><div class="columns tight">${roles.map((role) => html`<${Check} key=${role} label=${words(role)} checked=${values.roles.includes(role)}
+      onChange=${(on) => set("roles")(on ? [...values.roles, role] : values.roles.filter((one) => one !== role))} />`)}</div></fieldset>
     <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
   <//><//>`;
 }
@@ -98,14 +101,14 @@ function Keys() {
       ]} />
       <${Pager} list=${keys} what="keys" />
     <//>
-    ${isNew && html`<${Key} onClose=${() => setNew(false)} onDone=${(key) => { setNew(false); setMade(key); keys.reload(); }} />`}
+    ${isNew && html`<${Key} onClose=${() => setNew(false)} onDone=${(key) => { setNew(false); setMade(key); keys.reload(); }} onUnknown=${keys.reload} />`}
     ${made && html`<${Dialog} title="The new key" onClose=${() => setMade(null)}>
       <p>Nobody can read it again.</p><pre tabindex="0">${made.secret}</pre>
       <div class="actions end"><${Button} onClick=${() => attempt(() => navigator.clipboard.writeText(made.secret), "Copied.")}>Copy<//><${Button} kind="main" onClick=${() => setMade(null)}>I have stored it<//></div>
     <//>`}`;
 }
 
-function Key({ onClose, onDone }) {
+function Key({ onClose, onDone, onUnknown }) {
   const [name, setName] = useState("");
   const [chosen, setChosen] = useState([]);
   const [error, setError] = useState(null);
@@ -116,6 +119,7 @@ function Key({ onClose, onDone }) {
       note("The key was created.");
     } catch (reason) {
       setError(reason);
+      if (reason.isUnknown) onUnknown();
     }
   };
   return html`<${Dialog} title="New API key" wide onClose=${onClose}><${Form} class="form" onSubmit=${submit}>
@@ -123,6 +127,7 @@ function Key({ onClose, onDone }) {
     <fieldset class="form"><legend class="label">What it may do</legend><div class="columns tight">${me.value.permissions.map((one) => html`<${Check} key=${one} label=${one} checked=${chosen.includes(one)}
       onChange=${(on) => setChosen(on ? [...chosen, one] : chosen.filter((other) => other !== one))} />`)}</div></fieldset>
     ${error && !error.of("name") && html`<${Problem} error=${error} />`}
+    ${error?.isUnknown && html`<p class="hint">The key may have been created all the same. Look in the list before you try again, and delete a key whose secret you have not seen.</p>`}
     <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Create<//></div>
   <//><//>`;
 }

@@ -16,6 +16,7 @@ const STATES = [["", "All"], ["pending", "Pending"], ["succeeded", "Delivered"],
 
 export default function Webhooks() {
   const { query } = useRoute();
+  // A shop has at most 100 webhooks (`Webhook::MAX`), so this is all of them.
   const hooks = useRead("/webhooks", { cursor: "", per_page: 100 });
   const filters = { state: query.get("state") ?? "", webhook_id: query.get("webhook_id") ?? "" };
   const deliveries = useList("/webhooks/deliveries", filters);
@@ -84,7 +85,7 @@ export default function Webhooks() {
         <//>
       </div>
     </div>
-    ${isNew && html`<${Create} onClose=${() => setNew(false)} onDone=${(made) => { setNew(false); setSecret(made); hooks.reload(); }} />`}
+    ${isNew && html`<${Create} onClose=${() => setNew(false)} onDone=${(made) => { setNew(false); setSecret(made); hooks.reload(); }} onUnknown=${hooks.reload} />`}
     ${secret && html`<${Dialog} title="The secret of the webhook" onClose=${() => setSecret(null)}>
       <p>The receiver verifies signatures with it. Nobody can read it again.</p>
       <pre tabindex="0">${secret.secret}</pre>
@@ -98,7 +99,7 @@ export default function Webhooks() {
     <//>`}`;
 }
 
-function Create({ onClose, onDone }) {
+function Create({ onClose, onDone, onUnknown }) {
   const [values, setValues] = useState({ url: "", description: "", events: ["order.placed"], other: "" });
   const [error, setError] = useState(null);
   const submit = async () => {
@@ -109,6 +110,7 @@ function Create({ onClose, onDone }) {
       note("The webhook was created.");
     } catch (reason) {
       setError(reason);
+      if (reason.isUnknown) onUnknown();
     }
   };
   const toggle = (kind) => (on) => setValues({ ...values, events: on ? [...values.events, kind] : values.events.filter((one) => one !== kind) });
@@ -119,6 +121,7 @@ function Create({ onClose, onDone }) {
     <fieldset class="form"><legend class="label">Events</legend><div class="columns tight">${KINDS.map((kind) => html`<${Check} key=${kind} label=${kind} checked=${values.events.includes(kind)} onChange=${toggle(kind)} />`)}</div></fieldset>
     <${Field} label="Other kinds of events" value=${values.other} onInput=${(other) => setValues({ ...values, other })} error=${aboutEvents} placeholder="review.created, cart.updated" />
     ${error && error.details.length === 0 && html`<${Problem} error=${error} />`}
+    ${error?.isUnknown && html`<p class="hint">The webhook may have been created all the same. Look in the list before you try again, and delete a webhook whose secret you have not seen.</p>`}
     <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Create<//></div>
   <//><//>`;
 }
