@@ -73,9 +73,10 @@ impl Images {
 
     /// Decodes an upload, and rotates it.
     fn decode(&self, content: &[u8]) -> Result<DynamicImage> {
-        let format = match image::guess_format(content) {
-            Ok(format @ (image::ImageFormat::Jpeg | image::ImageFormat::Png | image::ImageFormat::WebP)) => format,
-            _ => return Err(Error::invalid(FIELD, FieldCode::Malformed, "must be an image in JPEG, PNG or WebP")),
+        let Ok(format @ (image::ImageFormat::Jpeg | image::ImageFormat::Png | image::ImageFormat::WebP)) =
+            image::guess_format(content)
+        else {
+            return Err(Error::invalid(FIELD, FieldCode::Malformed, "must be an image in JPEG, PNG or WebP"));
         };
         let mut limits = Limits::default();
         limits.max_image_width = Some(LONGEST_SIDE);

@@ -44,9 +44,10 @@ impl Reference {
     fn key(&self, file: &MediaFile) -> String {
         let name = file.to_string();
         match (self.mutant, name.split_once('/'), name.rsplit_once('.')) {
-            (Some(M::ForgetsDigest), Some((_, rest)), _) => rest.to_owned(),
+            (Some(M::ForgetsDigest), Some((_, rest)), _) | (Some(M::ForgetsFormat), _, Some((rest, _))) => {
+                rest.to_owned()
+            }
             (Some(M::ForgetsWidth), Some((digest, _)), Some((_, format))) => format!("{digest}.{format}"),
-            (Some(M::ForgetsFormat), _, Some((rest, _))) => rest.to_owned(),
             _ => name.clone(),
         }
     }

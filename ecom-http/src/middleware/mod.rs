@@ -167,7 +167,7 @@ where
                 }
             }
             let known = if is_of_metrics(&request) {
-                guard(soon(frame.app.shop.auth().authenticate(&credential)), &frame.app).await
+                guard(Box::pin(soon(frame.app.shop.auth().authenticate(&credential))), &frame.app).await
             } else {
                 guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await
             };

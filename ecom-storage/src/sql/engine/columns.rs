@@ -466,6 +466,13 @@ pub struct Versioned<T: 'static> {
     version: Sql,
 }
 
+/// Rows of one version whose columns get the same values.
+struct Group<'a, T> {
+    version: i64,
+    values: Vec<Value<'a>>,
+    members: Vec<&'a (T, T)>,
+}
+
 impl<T> Versioned<T> {
     /// Makes the statements of a table, which must have a fixed column `id` and the audit columns: another table does
     /// not compile.
@@ -507,17 +514,17 @@ impl<T> Versioned<T> {
     /// # Errors
     /// As [`Self::update`], for the first row that has another version or does not exist.
     pub async fn update_all(&'static self, x: &mut Executor<'_>, changes: &[(T, T)]) -> Result<()> {
-        let mut groups: Vec<(i64, Vec<Value<'_>>, Vec<&(T, T)>)> = Vec::new();
+        let mut groups: Vec<Group<'_, T>> = Vec::new();
         for change in changes {
             let version = (self.audit)(&change.0).version;
             let mut values = Vec::new();
             self.table.bind_changes(&change.0, &change.1, &mut values)?;
-            match groups.iter_mut().find(|(of, equal, _)| *of == version && *equal == values) {
-                Some((_, _, members)) => members.push(change),
-                None => groups.push((version, values, vec![change])),
+            match groups.iter_mut().find(|group| group.version == version && group.values == values) {
+                Some(group) => group.members.push(change),
+                None => groups.push(Group { version, values, members: vec![change] }),
             }
         }
-        for (version, values, members) in groups {
+        for Group { version, values, members } in groups {
             if let [(before, after)] = members[..] {
                 self.update(x, before, after).await?;
                 continue;
@@ -546,8 +553,8 @@ impl<T> Versioned<T> {
                 let rows: Vec<&T> = members.iter().map(|(_, after)| after).collect();
                 self.table.refused(e, &rows)
             };
-            let changed = x.execute(text, args).await.map_err(refused)?;
-            if changed == members.len() as u64 {
+            let written = x.execute(text, args).await.map_err(refused)?;
+            if written == members.len() as u64 {
                 continue;
             }
             let mut conflict = None;
@@ -556,8 +563,8 @@ impl<T> Versioned<T> {
                 // A row that another transaction has brought to the new version looks like one of this statement.
                 let now = (self.audit)(after).version;
                 let is_new = match &found {
-                    Error::Conflict(conflict) => {
-                        matches!(**conflict, Conflict::Version { actual, .. } if actual == now)
+                    Error::Conflict(of_row) => {
+                        matches!(**of_row, Conflict::Version { actual, .. } if actual == now)
                     }
                     _ => false,
                 };
