@@ -22,7 +22,6 @@ mod directory {
 mod memory {
     use super::*;
 
-    #[expect(clippy::unused_async, reason = "the suite takes an async function")]
     pub async fn make() -> MediaStoreFixture {
         MediaStoreFixture::new(ObjectMediaStore::in_memory(), ())
     }

@@ -151,18 +151,18 @@ impl Collector {
     fn new() -> Result<Self> {
         let build = || Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).build();
         // The client must not be made on a thread of a runtime.
-        let built = std::thread::spawn(build)
+        let made = std::thread::spawn(build)
             .join()
             .map_err(|_| Error::Internal { context: "making the client of the trace collector", source: None })?;
-        let http = built.map_err(|e| Error::internal("making the client of the trace collector", e))?;
+        let http = made.map_err(|e| Error::internal("making the client of the trace collector", e))?;
         Ok(Self { http, logged: Mutex::new(None) })
     }
 
     fn send(&self, request: Request<Bytes>) -> std::result::Result<Response<Bytes>, reqwest::Error> {
         let (parts, body) = request.into_parts();
-        let sent = self.http.post(parts.uri.to_string()).headers(parts.headers).body(body).send()?;
-        let status = sent.status();
-        let mut response = Response::new(sent.bytes()?);
+        let answer = self.http.post(parts.uri.to_string()).headers(parts.headers).body(body).send()?;
+        let status = answer.status();
+        let mut response = Response::new(answer.bytes()?);
         *response.status_mut() = status;
         Ok(response)
     }
