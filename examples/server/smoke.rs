@@ -45,28 +45,28 @@ type Found = Result<String, String>;
 /// is wrong.
 pub(super) async fn run(options: &Smoke) -> Result<bool> {
     let server = Server::new(options)?;
-    if !shown("health", server.health().await) {
+    if !shown("health", &server.health().await) {
         return Ok(false);
     }
     let links = match server.links().await {
         Ok(links) => links,
-        Err(wrong) => return Ok(shown("links", Err(wrong))),
+        Err(wrong) => return Ok(shown("links", &Err(wrong))),
     };
     let mut is_good = true;
     match link(&links, "products") {
-        Some(products) => is_good &= shown("read", server.read(products).await),
+        Some(products) => is_good &= shown("read", &server.read(products).await),
         None => {
             say!("skipped read: this server does not have the routes of products");
         }
     }
     match link(&links, "search") {
-        Some(search) => is_good &= shown("search", server.search(search).await),
+        Some(search) => is_good &= shown("search", &server.search(search).await),
         None => {
             say!("skipped search: this server does not have the routes of searches");
         }
     }
     match link(&links, "products").filter(|_| !options.read_only) {
-        Some(products) => is_good &= shown("write", server.write(products).await?),
+        Some(products) => is_good &= shown("write", &server.write(products).await?),
         None => {
             say!("skipped write");
         }
@@ -75,8 +75,8 @@ pub(super) async fn run(options: &Smoke) -> Result<bool> {
 }
 
 /// Prints what a check has found, and returns true if it is good.
-fn shown(check: &str, found: Found) -> bool {
-    match &found {
+fn shown(check: &str, found: &Found) -> bool {
+    match found {
         Ok(good) => {
             say!("ok      {check}: {good}");
         }

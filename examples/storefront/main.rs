@@ -279,8 +279,8 @@ async fn run() -> Result<(), AnyError> {
     let background = shop.start();
     let site = Arc::new(Storefront::new(shop.clone())?);
     println!("the storefront listens on http://{}", listener.local_addr()?);
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
-    ecom::http::serve(listener, router(site), config.serve.clone(), stop).await;
+    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+    ecom::http::serve(listener, router(site), config.serve.clone(), interrupted).await;
     background.shutdown().await;
     shop.close().await;
     Ok(())

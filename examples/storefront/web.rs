@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::header::{COOKIE, HOST, ORIGIN, SET_COOKIE};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use ecom::id::CartId;
@@ -67,7 +68,7 @@ pub fn is_own_form(headers: &HeaderMap, uri: &Uri) -> bool {
         return site == "same-origin";
     }
     // HTTP/2 has the host in the URI.
-    let host = uri.authority().map(|authority| authority.as_str()).or_else(|| text(HOST.as_str()));
+    let host = uri.authority().map(Authority::as_str).or_else(|| text(HOST.as_str()));
     let origin = text(ORIGIN.as_str()).and_then(|origin| origin.split_once("://"));
     origin.zip(host).is_some_and(|((_, origin), host)| origin.eq_ignore_ascii_case(host))
 }

@@ -182,9 +182,9 @@ fn r20_a_shopper_buys_in_the_storefront_and_a_double_click_places_one_order() {
 
         form.push(("street", "Ockham Lane"));
         // Another page of the browser has changed the cart since.
-        let mut older = form.clone();
-        older[1].1 = "0";
-        let refused = browser.post("/checkout", &older).await;
+        let mut outdated = form.clone();
+        outdated[1].1 = "0";
+        let refused = browser.post("/checkout", &outdated).await;
         assert_eq!((refused.status, refused.location()), (303, "/cart?notice=changed"));
         let submit = || answer(browser.form("/checkout", &form).header(ORIGIN, &browser.origin));
         let (first, second) = tokio::join!(submit(), submit());
