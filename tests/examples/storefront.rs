@@ -81,7 +81,9 @@ impl Browser {
 async fn answer(request: RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer { status, headers, text: response.text().await.unwrap() }
+    // Templates write slashes as this entity, which means the same in a page.
+    let text = response.text().await.unwrap().replace("&#x2f;", "/");
+    Answer { status, headers, text }
 }
 
 /// Returns the text between two others.
