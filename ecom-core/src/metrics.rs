@@ -2,7 +2,7 @@
 //!
 //! The crates record through the facade of the crate `metrics`, as they log through `tracing`, and install no recorder
 //! themselves. A recorder belongs to the process, and so do these numbers: if a process has several shops, they add up.
-//! Nothing is recorded, and nothing is looked up, before [`enable`] is called.
+//! Before [`enable`] is called, nothing is recorded and no handle is looked up.
 //!
 //! `ecom_http::router` with `HttpConfig::metrics` installs the recorder for Prometheus and calls [`enable`]. An
 //! application with another recorder installs it and then calls [`enable`] itself:

@@ -7,8 +7,8 @@
 //! subscriber enables costs about as much as a comparison.
 //!
 //! The id of a request is a value of its task and not a span, because a span for each request costs more than all else
-//! that is logged about it. `ecom::logging` writes the id into each line; an application with a subscriber of its own
-//! calls [`request_id`] where it formats a line.
+//! that is logged about it. `ecom::logging` writes the id into each line; an application with its own
+//! subscriber calls [`request_id`] when it formats a line.
 
 use std::panic::Location;
 use std::sync::Arc;

@@ -33,7 +33,7 @@ pub(crate) trait Count: Clone + Debug + Send + Sync {
     /// Adds counts to the database, in the order of their keys.
     ///
     /// # Errors
-    /// Those of the repository.
+    /// The errors of the repository.
     fn write(tx: &mut Tx<'_>, counts: &[Self]) -> impl Future<Output = Result<()>> + Send;
 }
 

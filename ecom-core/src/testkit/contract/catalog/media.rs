@@ -92,7 +92,7 @@ pub async fn a_file_that_many_store_at_once_is_whole(f: &MediaStoreFixture) {
     holds(get(f, &name).await == Some(content), "A file that many store at once is whole.", "eight tasks");
 }
 
-/// What the shop shows and calls besides.
+/// The name of the store, which health shows, its ping, and its close.
 pub async fn it_has_a_name_responds_and_closes(f: &MediaStoreFixture) {
     holds(!f.store.name().is_empty(), "A store has a name.", "the name");
     step("`ping`");
