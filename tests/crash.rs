@@ -2,7 +2,7 @@
 //!
 //! Each test starts this binary again as a child, whose environment names the work to do.
 
-#![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy"))]
+#![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy", feature = "webhooks"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
 #[path = "crash/bulk.rs"]
@@ -19,6 +19,8 @@ mod jobs;
 mod mails;
 #[path = "crash/orders.rs"]
 mod orders;
+#[path = "crash/webhooks.rs"]
+mod webhooks;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -245,6 +247,9 @@ fn child() {
         }
         if role == "jobs work" {
             return jobs::child(&at).await;
+        }
+        if role == "webhooks" {
+            return webhooks::child(&at, &name).await;
         }
         match role.as_str() {
             "work" => return work(&at).await,
@@ -616,6 +621,7 @@ macro_rules! on {
                 r14_a_killed_import_in_bulk_is_completed_by_the_next_one,
                 a_job_of_a_killed_process_is_run_by_the_next_one,
                 jobs_of_killed_processes_take_effect_once,
+                r13_webhooks_of_killed_processes_arrive_in_order,
                 r07_r12_killed_processes_sell_each_piece_once,
                 r07_r09_r10_r12_killed_processes_edit_and_cancel_and_lose_nothing,
                 r12_one_key_of_many_callers_in_killed_processes_makes_one_order,
@@ -639,6 +645,7 @@ mod tests {
     pub(crate) use super::bulk::r14_a_killed_import_in_bulk_is_completed_by_the_next_one;
     pub(crate) use super::jobs::jobs_of_killed_processes_take_effect_once;
     pub(crate) use super::orders::*;
+    pub(crate) use super::webhooks::r13_webhooks_of_killed_processes_arrive_in_order;
     pub(crate) use super::{
         a_job_of_a_killed_process_is_run_by_the_next_one, r11_r14_kill_9_leaves_index_and_database_in_step,
         r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,

@@ -60,7 +60,8 @@ pub async fn open(at: &Place) -> Shop {
     Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), search) }).unwrap()
 }
 
-fn kills() -> usize {
+/// Returns how many processes each test kills.
+pub fn kills() -> usize {
     let given = std::env::var_os("ECOM_CRASH_KILLS").and_then(|n| n.into_string().ok());
     given.map_or(5, |n| n.parse().unwrap())
 }
