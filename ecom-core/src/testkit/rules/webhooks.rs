@@ -10,12 +10,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::ShopFixture;
-use super::support::{LONG, conflict, fields, from, me, until, v};
+use super::support::{LONG, adjustment, conflict, fields, flat, from, me, until, v};
 use crate::access::SecretKey;
 use crate::clock::Clock as _;
 use crate::config::ShopConfig;
 use crate::domain::access::secret::Secret;
-use crate::domain::catalog::product::Product;
+use crate::domain::catalog::product::{Product, ProductInput};
 use crate::domain::common::Patch;
 use crate::domain::platform::outbox::EventKind;
 use crate::domain::platform::webhook::{
@@ -36,6 +36,7 @@ tests! {
         r13_events_arrive_in_the_order_of_their_aggregate_although_the_receiver_fails,
         r13_an_event_arrives_although_its_process_dies_after_the_answer,
         r13_two_processes_deliver_every_event_in_order,
+        r13_very_many_deliveries_wait_for_a_dead_receiver_and_arrive_in_order,
         a_receiver_that_does_not_answer_holds_up_no_other,
         a_receiver_that_fails_for_too_long_is_switched_off_with_a_notice,
         a_delivery_that_always_fails_gives_way_in_the_end,
@@ -216,6 +217,68 @@ pub async fn r13_two_processes_deliver_every_event_in_order(f: &ShopFixture) {
     }
     assert_eq!(taken.len(), 40);
     assert_eq!(in_state(&shops[0], WebhookDeliveryState::Succeeded).await.len(), 40);
+}
+
+/// A receiver is dead while 1,000 events happen, or 200 on a database server, where each delivery takes longer. A look
+/// for deliveries costs the same however many wait, and the events of another webhook arrive meanwhile.
+pub async fn r13_very_many_deliveries_wait_for_a_dead_receiver_and_arrive_in_order(f: &ShopFixture) {
+    const PRODUCTS: usize = 40;
+    let rounds = if f.storage.has_one_writer() { 25 } else { 5 };
+    let receiver = Receiver::new();
+    let shop = process(f, &receiver);
+    let inputs: Vec<ProductInput> = (0..PRODUCTS).map(|n| flat(&format!("P {n}"))).collect();
+    let mut tx = shop.begin().await.unwrap();
+    let products = shop.products().create_many_in(&mut tx, &inputs).await.unwrap();
+    tx.commit().await.unwrap().run().await;
+    for (url, kind) in [(URL, EventKind::StockChanged), (OTHER_URL, EventKind::CategoryCreated)] {
+        shop.webhooks().create(&WebhookInput::new(url, [kind])).await.unwrap();
+    }
+    receiver.decides(|message| if message.url.as_str() == URL { Answer::Broken } else { Answer::Status(200) });
+    // Each round has an event of each product.
+    let happen = async |rounds: usize| {
+        let inventory = shop.inventory();
+        for _ in 0..rounds {
+            let calls = products.iter().map(|product| inventory.adjust(adjustment(product.skus[0].id, 1)));
+            for adjusted in futures::future::join_all(calls).await {
+                adjusted.unwrap();
+            }
+        }
+    };
+    // Returns how many statements it takes to look for deliveries, and to attempt one in vain.
+    let cost = async || {
+        f.clock.advance(Duration::from_secs(3_600));
+        let before = f.storage.statements();
+        pass(&shop).await;
+        f.storage.statements() - before
+    };
+    happen(1).await;
+    pass(&shop).await;
+    let few = cost().await;
+    happen(rounds - 1).await;
+    f.category("Shirts", None).await;
+    pass(&shop).await;
+    let many = cost().await;
+    let all = PRODUCTS * rounds;
+    assert!(many <= few + 50, "with {PRODUCTS} deliveries it takes {few} statements, and with {all} {many}");
+    assert_eq!(in_state(&shop, WebhookDeliveryState::Pending).await.len(), all);
+    let calls: Vec<_> = receiver.messages().into_iter().filter(|(message, _)| message.url.as_str() == URL).collect();
+    assert!(calls.len() <= 10, "a dead receiver is called at intervals, but {} times", calls.len());
+    assert_eq!(receiver.taken().len(), 1, "the other webhook gets its event");
+
+    receiver.decides(|_| Answer::Status(200));
+    f.clock.advance(Duration::from_secs(3_600));
+    let all_arrive = async || {
+        pass(&shop).await;
+        receiver.taken().len() > all
+    };
+    until("all events arrive", all_arrive).await;
+    let found = revisions(&receiver.taken());
+    assert_eq!(found.len(), all + 1, "each event arrives once");
+    for product in &products {
+        let of_product: Vec<i64> = found.iter().filter(|(id, _)| *id == product.id.0).map(|(_, n)| *n).collect();
+        assert!(of_product.len() == rounds && of_product.is_sorted(), "{}: {of_product:?}", product.title);
+    }
+    assert_eq!(in_state(&shop, WebhookDeliveryState::Pending).await, []);
 }
 
 /// The other webhook gets all events meanwhile.
