@@ -9,7 +9,7 @@ use ecom::money::Currency;
 use ecom::platform::{LiveFilter, LiveMessage};
 use ecom::port::{NoCache, NoSearch, Storage};
 use ecom::stock::{StockAdjustment, StockReason};
-use ecom::{Shop, ShopParts};
+use ecom::{Shop, ShopConfig, ShopParts};
 
 use crate::support::{Bench, rounds, shop_on};
 
@@ -17,6 +17,8 @@ use crate::support::{Bench, rounds, shop_on};
 const SUBSCRIPTIONS: usize = 100;
 /// The events of a run.
 const EVENTS: usize = 200;
+/// How long a run waits for an event before it fails.
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub async fn run() {
     println!("live: {SUBSCRIPTIONS} subscriptions, on one SQLite file, with the default settings");
@@ -24,17 +26,20 @@ pub async fn run() {
     let path = dir.path().join("shop.db");
     let open = || SqlStorage::sqlite(SqliteOptions::file(&path)).expect("a database");
     let b = shop_on(open(), Arc::new(NoCache), 20, dir).await;
-    latency("in the process that writes", "100 ms", &b, &b.shop).await;
+    latency("in the process that writes", "100 ms", &b, &b.shop, 40).await;
     // Another process has its own connections, and learns of writes from the log alone.
     let other: Arc<dyn Storage> = Arc::new(open());
     other.migrate(Currency::USD).await.expect("a schema");
     let reader = Shop::new(ShopParts::new(other, Arc::new(NoSearch))).expect("a shop");
-    latency("in another process", "1 s", &b, &reader).await;
+    // That process looks for events at intervals, and a write can come at any time between two looks.
+    let interval = ShopConfig::default().poll_interval.as_millis();
+    latency("in another process", "1 s", &b, &reader, u64::try_from(interval).expect("a short interval")).await;
     reader.close().await;
 }
 
-/// Adjusts stock, and measures until each subscription of `reader` has the event.
-async fn latency(what: &str, wanted: &str, b: &Bench, reader: &Shop) {
+/// Adjusts stock, and measures until each subscription of `reader` has the event. The pauses after it are spread over
+/// `interval`, in milliseconds.
+async fn latency(what: &str, wanted: &str, b: &Bench, reader: &Shop, interval: u64) {
     let sku = b.shop.products().get(b.products[0]).await.expect("a product").value.skus[0].id;
     let (told, _) = tokio::sync::broadcast::channel::<Instant>(16);
     let (sender, mut times) = tokio::sync::mpsc::unbounded_channel();
@@ -59,10 +64,10 @@ async fn latency(what: &str, wanted: &str, b: &Bench, reader: &Shop) {
         b.shop.inventory().adjust(adjustment).await.expect("an adjustment");
         told.send(Instant::now()).expect("the clients listen");
         for _ in 0..SUBSCRIPTIONS {
-            all.push(times.recv().await.expect("a time"));
+            let time = tokio::time::timeout(LIMIT, times.recv()).await;
+            all.push(time.expect("each subscription gets each event").expect("a time"));
         }
-        // Writes come at any time between two looks at the log.
-        tokio::time::sleep(Duration::from_millis(n as u64 * 7 % 40)).await;
+        tokio::time::sleep(Duration::from_millis(n as u64 * 37 % interval)).await;
     }
     all.sort_unstable();
     let at = |percent: usize| all[(all.len() * percent / 100).min(all.len() - 1)];
