@@ -6,7 +6,7 @@ use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
 use ecom_core::money::Stars;
 use ecom_core::paging::{Keyset, Paging, SortKey};
-use ecom_core::platform::AuditLogFilter;
+use ecom_core::platform::{AuditLogFilter, JobKind};
 use ecom_core::port::*;
 use ecom_core::sales::{
     BillFilter, BillKind, BillSort, BillStatus, ChangeKind, DeliveryMethod, OrderChange, OrderFilter, OrderLineFilter,
@@ -427,6 +427,15 @@ async fn lists_of_the_audit_log_walk_an_index_and_sort_nothing() -> TestResult {
             }
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queued_job_is_found_by_its_key_however_many_have_ended() -> TestResult {
+    let (_dir, s) = file().await;
+    let plan = s.explain_queued_job(&JobKind::MAIL, "4711").await?.join("\n");
+    assert!(plan.contains("SEARCH jobs USING INDEX jobs_waiting (waiting=?)"), "{plan}");
+    assert!(plan.contains("SEARCH jobs USING INDEX jobs_unique_key (kind=? AND unique_key=?)"), "{plan}");
     Ok(())
 }
 

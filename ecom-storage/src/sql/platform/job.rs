@@ -17,6 +17,7 @@ use ecom_core::{Entity, Error, Result};
 use crate::sql::engine::builder::{Builder, bad_cursor, count, lock_rows, page};
 use crate::sql::engine::columns::{Column, Table, Unique, Versioned, read_audit};
 use crate::sql::engine::dialect::Sql;
+use crate::sql::engine::pool::SqlStorage;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
 
@@ -213,6 +214,20 @@ fn filtered(b: &mut Builder<'_>, filter: &JobFilter) {
     }
 }
 
+/// Returns the arguments of [`QUEUED`].
+fn queued_args<'q>(kind: &'q JobKind, unique_key: &'q str) -> Vec<Value<'q>> {
+    vec![unique_hash(kind, unique_key).into(), kind.as_str().into(), unique_key.into()]
+}
+
+impl SqlStorage {
+    /// Returns the plan that the database makes for the search for a queued job with a unique key, for tests that check
+    /// the use of indexes.
+    #[doc(hidden)]
+    pub async fn explain_queued_job(&self, kind: &JobKind, unique_key: &str) -> Result<Vec<String>> {
+        self.explain(&QUEUED.prepared(self.dialect()).text, queued_args(kind, unique_key)).await
+    }
+}
+
 /// The jobs of a SQL database.
 pub type SqlJobs<'c> = SqlRepository<'c, dyn JobRepository>;
 
@@ -245,8 +260,7 @@ impl JobRepository for SqlJobs<'_> {
     }
 
     async fn queued(&mut self, kind: &JobKind, unique_key: &str) -> Result<Option<Job>> {
-        let args = vec![unique_hash(kind, unique_key).into(), kind.as_str().into(), unique_key.into()];
-        let rows = self.0.fetch_all(&QUEUED, args).await?;
+        let rows = self.0.fetch_all(&QUEUED, queued_args(kind, unique_key)).await?;
         rows.first().map(read_job).transpose()
     }
 
