@@ -29,8 +29,8 @@ use uuid::Uuid;
 use super::orders::kills;
 use super::{LIMIT, Place, Process, adjustment, input, me, say, storage};
 
-/// The address of the receiver, and one that the processes must not call. Both are loopback, and no other test listens
-/// there, so that a receiver gets its port again after it has died.
+/// The address of the receiver, and one that the processes must not call. Little else listens on these addresses of
+/// this machine, so that a receiver gets its port again after it has died.
 const HOST: &str = "127.0.0.3";
 const FORBIDDEN_HOST: &str = "127.0.0.2";
 const STOCK: &str = "/stock";

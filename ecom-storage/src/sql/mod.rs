@@ -77,7 +77,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(18, "0018_webhooks"),
     migration!(19, "0019_analytics"),
     migration!(20, "0020_shop_jobs"),
-    migration!(21, "0021_job_indexes"),
+    migration!(22, "0022_job_indexes"),
 ];
 
 /// The last migration of the latest release; `None` before the first release. The current schema also serves processes
