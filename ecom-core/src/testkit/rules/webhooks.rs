@@ -226,7 +226,7 @@ pub async fn r13_very_many_deliveries_wait_for_a_dead_receiver_and_arrive_in_ord
     let rounds = if f.storage.has_one_writer() { 25 } else { 5 };
     let receiver = Receiver::new();
     let mut parts = parts(f, &receiver);
-    // A pass does not poll, except while attempts run. Then it would take a statement now and then.
+    // While attempts run, a pass looks for others at each poll, and each look would be one more statement.
     parts.config.poll_interval = Duration::from_secs(60);
     let shop = Shop::new(parts).unwrap();
     let inputs: Vec<ProductInput> = (0..PRODUCTS).map(|n| flat(&format!("P {n}"))).collect();
