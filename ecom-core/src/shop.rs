@@ -419,6 +419,7 @@ impl Shop {
                 searches: SearchCounts::default(),
                 views: Counts::default(),
                 forgotten: parking_lot::Mutex::default(),
+                consumers: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 live: Live::default(),
                 naming: tokio::sync::Mutex::default(),

@@ -15,14 +15,16 @@ use crate::error::{Result, WithCauses};
 use crate::health::Health;
 use crate::metrics::{self, Sample};
 use crate::paging::Paging;
+use crate::port::platform::outbox::OutboxCursor;
 use crate::port::search::NoSearch;
 use crate::port::storage::Connection;
+use crate::service::background::tasks;
 use crate::service::platform::job_queue::JobQueue;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
-/// The time since the end of its lease after which a consumer does not count as working any more. The alert of its lag
-/// fires ten minutes after its end, so the consumer is shown for longer.
+/// The time since the end of its lease after which a consumer does not count as working any more. A consumer that fails
+/// gives up its lease after each try, and the alert of its lag fires after ten minutes, so it is shown for longer.
 const GONE_AFTER: Duration = Duration::from_secs(1_800);
 /// The maximum number of webhooks that are counted by their state.
 const WEBHOOKS: u32 = 1_000;
@@ -87,8 +89,11 @@ async fn of_database(cx: &Arc<Context>, samples: &mut Vec<Sample>, end: &mut Opt
     *end = Some(head);
     let mut db = cx.storage.connect().await?;
     let now = cx.now();
-    let cursors = db.outbox().cursors(now - GONE_AFTER).await?;
-    for (consumer, position) in cursors {
+    let cursors = db.outbox().cursors().await?;
+    if let Some(idle) = idle(&cursors, now) {
+        samples.push(Sample::new(metrics::BACKGROUND_IDLE_SECONDS, &[], idle.as_secs_f64()));
+    }
+    for OutboxCursor { consumer, position, .. } in at_work(cursors, now, |name| tasks::is_consumer(cx, name)) {
         let age = age_after(&mut *db, position, head, now).await?;
         let labels = [("consumer", consumer.as_str())];
         samples.push(Sample::new(metrics::OUTBOX_LAG_SECONDS, &labels, age));
@@ -115,6 +120,22 @@ async fn of_indices(cx: &Arc<Context>, head: OutboxPosition, samples: &mut Vec<S
         samples.push(Sample::of(metrics::INDEX_LAG_EVENTS, &labels, events_after(checkpoint.position, head)));
     }
     Ok(())
+}
+
+/// Returns how long ago the last lease of the background work has ended; 0 if one is held, and `None` if none ever was.
+fn idle(cursors: &[OutboxCursor], now: Timestamp) -> Option<Duration> {
+    // An import of categories on the command line takes a lease, too.
+    let background = cursors.iter().filter(|cursor| cursor.consumer != tasks::IMPORT);
+    let last = background.map(|cursor| cursor.lease_ends).max().filter(|end| *end > Timestamp::UNIX_EPOCH)?;
+    Some((now - last).to_std().unwrap_or_default())
+}
+
+/// Returns the cursors of the consumers that are or were recently at work. `is_consumer` returns whether a name is that
+/// of a consumer, because other work takes leases, too, and a consumer that has not moved yet looks like that.
+fn at_work(cursors: Vec<OutboxCursor>, now: Timestamp, is_consumer: impl Fn(&str) -> bool) -> Vec<OutboxCursor> {
+    let has_moved = |cursor: &OutboxCursor| cursor.position != OutboxPosition::default();
+    let follows = |cursor: &OutboxCursor| has_moved(cursor) || is_consumer(&cursor.consumer);
+    cursors.into_iter().filter(|cursor| cursor.lease_ends > now - GONE_AFTER && follows(cursor)).collect()
 }
 
 /// Returns the age of the first event after a position, in seconds; 0 if there is none.
@@ -198,6 +219,36 @@ mod tests {
             "other failed 5",
         ];
         assert_eq!(shown, expected);
+    }
+
+    fn cursor(consumer: &str, seq: i64, lease_ends: Timestamp) -> OutboxCursor {
+        OutboxCursor { consumer: consumer.to_owned(), position: OutboxPosition { seq }, lease_ends }
+    }
+
+    #[test]
+    fn a_consumer_is_shown_while_it_works_and_also_before_it_has_moved() {
+        let now = Timestamp::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ago = |seconds: u64| now - Duration::from_secs(seconds);
+        let cursors = vec![
+            cursor("away", 7, ago(1_800)),
+            cursor("crm", 7, ago(1_799)),
+            cursor("new", 0, ago(3)),
+            cursor("trim", 0, now + Duration::from_secs(5)),
+        ];
+        let shown = at_work(cursors, now, |name| name == "new");
+        let names: Vec<&str> = shown.iter().map(|cursor| cursor.consumer.as_str()).collect();
+        assert_eq!(names, ["crm", "new"]);
+    }
+
+    #[test]
+    fn the_background_work_is_idle_since_the_end_of_its_last_lease() {
+        let (never, now) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + Duration::from_secs(1_000));
+        let at = |consumer, seconds: u64| cursor(consumer, 0, never + Duration::from_secs(seconds));
+        let seconds = |cursors: &[OutboxCursor]| idle(cursors, now).map(|idle| idle.as_secs());
+        assert_eq!(seconds(&[]), None);
+        assert_eq!(seconds(&[at("trim", 0), at(tasks::IMPORT, 990)]), None, "nothing but an import has held a lease");
+        assert_eq!(seconds(&[at("carts", 400), at("trim", 700), at(tasks::IMPORT, 990)]), Some(300));
+        assert_eq!(seconds(&[at("analytics", 1_005), at("trim", 700)]), Some(0), "a lease is held");
     }
 
     #[test]
