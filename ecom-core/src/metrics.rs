@@ -230,9 +230,9 @@ metric_list! {
         "outcome": "`succeeded`; `retried`, if it failed and runs again; `parked`, if it stays failed; `postponed`; or \
                     `lost`, if the job was canceled or another process has it",
     };
-    /// The jobs that have not succeeded.
+    /// The jobs that wait, run, or stay failed. Of each state, the 10,000 newest are counted.
     JOBS = "ecom_jobs", Gauge sampled, {
-        "kind": "the kind of the job, as it is registered, or `other`",
+        "kind": "the kind of the job; `other` for those after the first 50 that the process has not registered",
         "state": "`queued`, `running` or `failed`",
     };
     /// The clients of live events that are connected.

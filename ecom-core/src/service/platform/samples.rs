@@ -1,7 +1,7 @@
 //! The metrics that are not recorded, but read at a scrape: the state of the pool, the cache, the dependencies, the
 //! outbox, the index, the jobs and the webhooks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +28,10 @@ use crate::service::run::context::Context;
 const GONE_AFTER: Duration = Duration::from_secs(1_800);
 /// The maximum number of webhooks that are counted by their state.
 const WEBHOOKS: u32 = 1_000;
+/// The maximum number of jobs of a state that are counted, so that a scrape costs little however many jobs wait.
+const JOBS: u32 = 10_000;
+/// The maximum number of kinds of jobs that this process does not know and that are shown by name.
+const STRANGERS: usize = 50;
 /// The states of jobs that are counted. Those of the other states are history.
 const STATES: [JobState; 3] = [JobState::Queued, JobState::Running, JobState::Failed];
 
@@ -99,7 +103,7 @@ async fn of_database(cx: &Arc<Context>, samples: &mut Vec<Sample>, end: &mut Opt
         samples.push(Sample::new(metrics::OUTBOX_LAG_SECONDS, &labels, age));
         samples.push(Sample::of(metrics::OUTBOX_LAG_EVENTS, &labels, events_after(position, head)));
     }
-    let tally = db.jobs().tally(None).await?;
+    let tally = db.jobs().tally_newest(&STATES, JOBS).await?;
     let known = |kind: &JobKind| JobKind::OF_SHOP.contains(kind) || cx.queues.get(kind).is_some();
     samples.extend(of_jobs(cx.queues.all().iter().map(JobQueue::kind), &tally, known));
     let webhooks = db.webhooks().list(&Paging::first(WEBHOOKS)).await?;
@@ -158,8 +162,8 @@ fn events_after(position: OutboxPosition, head: OutboxPosition) -> u64 {
     u64::try_from(head.seq - position.seq.max(0)).unwrap_or_default()
 }
 
-/// Returns the jobs by kind and state. The kinds of `queues` always have all states, and kinds that this process does
-/// not know are one label.
+/// Returns the jobs by kind and state. The kinds of `queues` always have all states. Kinds that are not `known`, such as
+/// those of an older release, are shown by name up to [`STRANGERS`], and the others are one label.
 fn of_jobs<'a>(
     queues: impl Iterator<Item = &'a JobKind>,
     tally: &[(JobKind, JobState, u64)],
@@ -169,8 +173,10 @@ fn of_jobs<'a>(
     for kind in queues {
         jobs.extend(STATES.map(|state| ((kind.as_str(), state.as_str()), 0)));
     }
-    for (kind, state, n) in tally.iter().filter(|(_, state, _)| STATES.contains(state)) {
-        let name = if known(kind) { kind.as_str() } else { "other" };
+    let strangers: BTreeSet<&JobKind> = tally.iter().map(|(kind, ..)| kind).filter(|kind| !known(kind)).collect();
+    let named: BTreeSet<&JobKind> = strangers.into_iter().take(STRANGERS).collect();
+    for (kind, state, n) in tally {
+        let name = if known(kind) || named.contains(kind) { kind.as_str() } else { "other" };
         *jobs.entry((name, state.as_str())).or_default() += n;
     }
     let sample = |((kind, state), n)| Sample::of(metrics::JOBS, &[("kind", kind), ("state", state)], n);
@@ -196,29 +202,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_of_jobs_that_nobody_has_registered_are_one_label() {
+    fn kinds_of_jobs_that_this_process_does_not_know_have_a_bounded_number_of_labels() {
         let (mail, crm) = (JobKind::MAIL, JobKind::new("crm"));
-        let tally = [
-            (JobKind::new("a"), JobState::Failed, 2),
-            (JobKind::new("b"), JobState::Failed, 3),
-            (crm.clone(), JobState::Queued, 1),
-            (mail.clone(), JobState::Succeeded, 900),
-        ];
+        let mut tally = vec![(crm.clone(), JobState::Queued, 1)];
+        tally.extend((0..STRANGERS + 2).map(|n| (JobKind::new(format!("old-{n:02}")), JobState::Failed, 3)));
         let samples = of_jobs([&mail, &crm].into_iter(), &tally, |kind| [&mail, &crm].contains(&kind));
         let shown: Vec<String> = samples
             .iter()
             .map(|sample| format!("{} {} {}", sample.labels[0].1, sample.labels[1].1, sample.value))
             .collect();
-        let expected = [
-            "crm failed 0",
-            "crm queued 1",
-            "crm running 0",
-            "mail failed 0",
-            "mail queued 0",
-            "mail running 0",
-            "other failed 5",
-        ];
-        assert_eq!(shown, expected);
+        let of_queues =
+            ["crm failed 0", "crm queued 1", "crm running 0", "mail failed 0", "mail queued 0", "mail running 0"];
+        assert_eq!(shown[..6], of_queues);
+        assert_eq!(shown[6], "old-00 failed 3");
+        assert_eq!(shown[6 + STRANGERS..], ["other failed 6"], "the two last kinds of {}", STRANGERS + 2);
     }
 
     fn cursor(consumer: &str, seq: i64, lease_ends: Timestamp) -> OutboxCursor {

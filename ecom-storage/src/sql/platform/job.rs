@@ -199,6 +199,11 @@ fn read_job(r: &Row) -> Result<Job> {
     })
 }
 
+/// Reads a kind, a state and a number of jobs.
+fn read_tally(r: &Row) -> Result<(JobKind, JobState, u64)> {
+    Ok((read_kind(r, 0)?, r.stored(1)?, r.count(2)?))
+}
+
 /// The priorities, the highest one first.
 const PRIORITIES: [JobPriority; 3] = [JobPriority::High, JobPriority::Normal, JobPriority::Low];
 
@@ -355,8 +360,25 @@ impl JobRepository for SqlJobs<'_> {
         }
         b.push(" GROUP BY kind, state ORDER BY kind, state");
         let (text, args) = b.done();
+        self.0.fetch_all(text, args).await?.iter().map(read_tally).collect()
+    }
+
+    async fn tally_newest(&mut self, states: &[JobState], bound: u32) -> Result<Vec<(JobKind, JobState, u64)>> {
+        if states.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut b = Builder::new(String::new());
+        for (n, state) in states.iter().enumerate() {
+            b.push(if n == 0 { "" } else { " UNION ALL " });
+            // A part for each state, so that each reads the end of a range of the index `jobs_state`.
+            b.push("SELECT kind, state, COUNT(*) FROM (SELECT kind, state FROM jobs WHERE state = ").bind(*state);
+            b.push(" ORDER BY id DESC").limit(i64::from(bound)).push(") newest GROUP BY kind, state");
+        }
+        let (text, args) = b.done();
         let rows = self.0.fetch_all(text, args).await?;
-        rows.iter().map(|r| Ok((read_kind(r, 0)?, r.stored(1)?, r.count(2)?))).collect()
+        let mut found = rows.iter().map(read_tally).collect::<Result<Vec<_>>>()?;
+        found.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        Ok(found)
     }
 
     async fn queues(&mut self) -> Result<Vec<JobQueueState>> {
