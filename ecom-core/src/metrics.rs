@@ -186,7 +186,7 @@ metric_list! {
         "dependency": "`database`, `search`, `search_fallback`, `cache`, `rate_limiter` or `media`",
         "adapter": "the name of the adapter",
     };
-    /// The time of requests, until the head of the response was ready.
+    /// The time of requests, until the head of the response was ready, or the client has closed the connection.
     HTTP_REQUEST_DURATION_SECONDS = "ecom_http_request_duration_seconds", Histogram recorded(REQUESTS), {
         "method": "the method, or `other`",
         "route": "the template of the route, such as `/api/v1/products/{id}`, or `unmatched`",
@@ -194,11 +194,11 @@ metric_list! {
     };
     /// The requests that are answered at the moment. Requests of health and of metrics count too.
     HTTP_REQUESTS_IN_FLIGHT = "ecom_http_requests_in_flight", Gauge sampled, {};
-    /// Requests that were answered.
+    /// Requests that have ended.
     HTTP_REQUESTS_TOTAL = "ecom_http_requests_total", Counter recorded, {
         "method": "the method, or `other`",
         "route": "the template of the route, or `unmatched`",
-        "status": "the status",
+        "status": "the status, or `499` if the client has closed the connection before the answer",
     };
     /// Records that imports have read. The sum over the outcomes is the number of all records.
     IMPORT_RECORDS_TOTAL = "ecom_import_records_total", Counter recorded, {
