@@ -245,9 +245,10 @@ metric_list! {
     ORDERS_CANCELED_TOTAL = "ecom_orders_canceled_total", Counter recorded, {};
     /// Orders that were placed.
     ORDERS_PLACED_TOTAL = "ecom_orders_placed_total", Counter recorded, {};
-    /// Valid orders that were refused by the state of the shop.
+    /// Orders that were refused by the state of the shop. Invalid requests and failures count in
+    /// `ecom_http_requests_total` only.
     ORDERS_REFUSED_TOTAL = "ecom_orders_refused_total", Counter recorded, {
-        "reason": "the code of the error, such as `INSUFFICIENT_STOCK`",
+        "reason": "the code of the error, such as `INSUFFICIENT_STOCK` or `PRICE_MISMATCH`; or `NOT_FOR_SALE`",
     };
     /// The events in the outbox that a consumer has not handled.
     OUTBOX_LAG_EVENTS = "ecom_outbox_lag_events", Gauge sampled, {
