@@ -341,41 +341,9 @@ fn owned(labels: &[(&'static str, &str)]) -> Vec<Label> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::fmt::Write as _;
-    use std::path::{Path, PathBuf};
 
     use super::*;
-
-    fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-    }
-
-    /// Returns the table of `docs/metrics.md`.
-    fn table() -> String {
-        let mut text = "| Metric | Type | Unit | Meaning | Labels |\n|---|---|---|---|---|\n".to_owned();
-        for metric in ALL {
-            let Metric { name, kind, meaning, labels, .. } = metric;
-            let labels: Vec<String> = labels.iter().map(|(label, what)| format!("`{label}`: {what}")).collect();
-            let (kind, unit, labels) = (kind.as_str(), metric.unit(), labels.join("; "));
-            writeln!(text, "| `{name}` | {kind} | {unit} | {meaning} | {labels} |").unwrap();
-        }
-        text
-    }
-
-    /// Returns the text of all sources of the workspace, without the testkit and the list itself.
-    fn sources(directory: &Path, text: &mut String) {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("testkit") {
-                sources(&path, text);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("src/metrics.rs") {
-                *text += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-        if directory.ends_with("ecom-http/src") {
-            *text += &std::fs::read_to_string(directory.join("metrics.rs")).unwrap();
-        }
-    }
+    use crate::listing::{assert_has_table, text_of, users_of};
 
     /// Returns the names of metrics that a text has, without the suffixes of the series of histograms.
     fn names(text: &str) -> BTreeSet<&str> {
@@ -405,10 +373,7 @@ mod tests {
 
     #[test]
     fn each_metric_is_measured_somewhere() {
-        let mut text = String::new();
-        for directory in ["ecom-core/src", "ecom-http/src", "ecom-storage/src", "src", "examples"] {
-            sources(&root().join(directory), &mut text);
-        }
+        let text = users_of("ecom-core/src/metrics.rs");
         for metric in ALL {
             let name = metric.name.strip_prefix("ecom_").unwrap_or(metric.name).to_ascii_uppercase();
             assert!(text.contains(&format!("metrics::{name}")), "nothing measures `{}`", metric.name);
@@ -417,16 +382,25 @@ mod tests {
 
     #[test]
     fn the_docs_have_the_table_of_all_metrics() {
-        let docs = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
-        let table = table();
-        assert!(docs.contains(&table), "docs/metrics.md must have this table:\n{table}");
+        let rows = ALL.iter().map(|metric| {
+            let labels: Vec<String> = metric.labels.iter().map(|(label, what)| format!("`{label}`: {what}")).collect();
+            let name = format!("`{}`", metric.name);
+            [
+                name,
+                metric.kind.as_str().to_owned(),
+                metric.unit().to_owned(),
+                metric.meaning.to_owned(),
+                labels.join("; "),
+            ]
+        });
+        assert_has_table("docs/metrics.md", ["Metric", "Type", "Unit", "Meaning", "Labels"], rows);
     }
 
     #[test]
     fn alerts_and_dashboard_use_metrics_that_exist() {
         let known: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
         for (file, some) in [("prometheus/alerts.yml", DB_POOL_CONNECTIONS), ("grafana/ecom.json", CACHE_HITS_TOTAL)] {
-            let text = std::fs::read_to_string(root().join("deploy").join(file)).unwrap();
+            let text = text_of(&format!("deploy/{file}"));
             let names = names(&text);
             assert!(names.contains(some), "{file} has {names:?}");
             let unknown: Vec<_> = names.difference(&known).collect();
@@ -436,7 +410,7 @@ mod tests {
 
     #[test]
     fn the_dashboard_shows_every_metric() {
-        let text = std::fs::read_to_string(root().join("deploy/grafana/ecom.json")).unwrap();
+        let text = text_of("deploy/grafana/ecom.json");
         let shown = names(&text);
         let missing: Vec<_> = ALL.iter().map(|metric| metric.name).filter(|name| !shown.contains(name)).collect();
         assert!(missing.is_empty(), "the dashboard does not show {missing:?}");
