@@ -146,7 +146,8 @@ metric_list! {
     AUDIT_FINDINGS_TOTAL = "ecom_audit_findings_total", Counter recorded, {};
     /// Audits that have ended.
     AUDITS_TOTAL = "ecom_audits_total", Counter recorded, {};
-    /// How long ago the last lease of the background work has ended; 0 while a process holds one. Up to a minute is usual.
+    /// How long ago the last lease of the background work has ended; 0 while a process holds one. Up to a minute is
+    /// usual.
     BACKGROUND_IDLE_SECONDS = "ecom_background_idle_seconds", Gauge sampled, {};
     /// Always 1; the label has the release of the server.
     BUILD_INFO = "ecom_build_info", Gauge sampled, { "version": "the release" };

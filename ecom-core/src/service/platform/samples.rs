@@ -31,7 +31,7 @@ const WEBHOOKS: u32 = 1_000;
 /// The maximum number of jobs of a state that are counted, so that a scrape costs little however many jobs wait.
 const JOBS: u32 = 10_000;
 /// The maximum number of kinds of jobs that this process does not know and that are shown by name.
-const STRANGERS: usize = 50;
+const UNKNOWN_KINDS: usize = 50;
 /// The states of jobs that are counted. Those of the other states are history.
 const STATES: [JobState; 3] = [JobState::Queued, JobState::Running, JobState::Failed];
 
@@ -162,8 +162,8 @@ fn events_after(position: OutboxPosition, head: OutboxPosition) -> u64 {
     u64::try_from(head.seq - position.seq.max(0)).unwrap_or_default()
 }
 
-/// Returns the jobs by kind and state. The kinds of `queues` always have all states. Kinds that are not `known`, such as
-/// those of an older release, are shown by name up to [`STRANGERS`], and the others are one label.
+/// Returns the jobs by kind and state. The kinds of `queues` always have all states. Of the kinds that are not `known`,
+/// such as those of an older release, [`UNKNOWN_KINDS`] are shown by name, and the others are one label.
 fn of_jobs<'a>(
     queues: impl Iterator<Item = &'a JobKind>,
     tally: &[(JobKind, JobState, u64)],
@@ -173,8 +173,8 @@ fn of_jobs<'a>(
     for kind in queues {
         jobs.extend(STATES.map(|state| ((kind.as_str(), state.as_str()), 0)));
     }
-    let strangers: BTreeSet<&JobKind> = tally.iter().map(|(kind, ..)| kind).filter(|kind| !known(kind)).collect();
-    let named: BTreeSet<&JobKind> = strangers.into_iter().take(STRANGERS).collect();
+    let unknown: BTreeSet<&JobKind> = tally.iter().map(|(kind, ..)| kind).filter(|kind| !known(kind)).collect();
+    let named: BTreeSet<&JobKind> = unknown.into_iter().take(UNKNOWN_KINDS).collect();
     for (kind, state, n) in tally {
         let name = if known(kind) || named.contains(kind) { kind.as_str() } else { "other" };
         *jobs.entry((name, state.as_str())).or_default() += n;
@@ -205,7 +205,7 @@ mod tests {
     fn kinds_of_jobs_that_this_process_does_not_know_have_a_bounded_number_of_labels() {
         let (mail, crm) = (JobKind::MAIL, JobKind::new("crm"));
         let mut tally = vec![(crm.clone(), JobState::Queued, 1)];
-        tally.extend((0..STRANGERS + 2).map(|n| (JobKind::new(format!("old-{n:02}")), JobState::Failed, 3)));
+        tally.extend((0..UNKNOWN_KINDS + 2).map(|n| (JobKind::new(format!("old-{n:02}")), JobState::Failed, 3)));
         let samples = of_jobs([&mail, &crm].into_iter(), &tally, |kind| [&mail, &crm].contains(&kind));
         let shown: Vec<String> = samples
             .iter()
@@ -215,7 +215,7 @@ mod tests {
             ["crm failed 0", "crm queued 1", "crm running 0", "mail failed 0", "mail queued 0", "mail running 0"];
         assert_eq!(shown[..6], of_queues);
         assert_eq!(shown[6], "old-00 failed 3");
-        assert_eq!(shown[6 + STRANGERS..], ["other failed 6"], "the two last kinds of {}", STRANGERS + 2);
+        assert_eq!(shown[6 + UNKNOWN_KINDS..], ["other failed 6"], "the two last kinds of {}", UNKNOWN_KINDS + 2);
     }
 
     fn cursor(consumer: &str, seq: i64, lease_ends: Timestamp) -> OutboxCursor {
