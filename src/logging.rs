@@ -180,7 +180,7 @@ fn count(lost: &Lost, stopped: &mpsc::Receiver<()>) {
 fn drained(backlogs: &[Backlog], limit: Duration) -> usize {
     let start = Instant::now();
     loop {
-        let left = backlogs.iter().map(Backlog::lines).sum();
+        let left: usize = backlogs.iter().map(Backlog::lines).sum();
         if left == 0 || start.elapsed() >= limit {
             return left;
         }
