@@ -6,7 +6,7 @@ use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
 use ecom_core::money::Stars;
 use ecom_core::paging::{Keyset, Paging, SortKey};
-use ecom_core::platform::AuditLogFilter;
+use ecom_core::platform::{AuditLogFilter, JobState};
 use ecom_core::port::*;
 use ecom_core::sales::{
     BillFilter, BillKind, BillSort, BillStatus, ChangeKind, DeliveryMethod, OrderChange, OrderFilter, OrderLineFilter,
@@ -427,6 +427,15 @@ async fn lists_of_the_audit_log_walk_an_index_and_sort_nothing() -> TestResult {
             }
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_newest_jobs_of_a_state_are_a_range_of_an_index() -> TestResult {
+    let (_dir, s) = file().await;
+    let plan = s.explain_newest_jobs(&[JobState::Queued, JobState::Failed], 10_000).await?.join("\n");
+    assert_eq!(plan.matches("SEARCH jobs USING INDEX jobs_state (state=?)").count(), 2, "{plan}");
+    assert!(!plan.contains("SCAN jobs") && !plan.contains("ORDER BY"), "neither all jobs nor a sort\n{plan}");
     Ok(())
 }
 

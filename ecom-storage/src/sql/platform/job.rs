@@ -204,6 +204,31 @@ fn read_tally(r: &Row) -> Result<(JobKind, JobState, u64)> {
     Ok((read_kind(r, 0)?, r.stored(1)?, r.count(2)?))
 }
 
+/// Returns the statement that counts the newest jobs of some states, by kind. It has a part for each state, each of
+/// which reads the end of a range of the index `jobs_state`.
+fn newest(states: &[JobState], bound: u32) -> (String, Vec<Value<'static>>) {
+    let mut b = Builder::new(String::new());
+    for (n, state) in states.iter().enumerate() {
+        b.push(if n == 0 { "" } else { " UNION ALL " });
+        b.push("SELECT kind, state, COUNT(*) FROM (SELECT kind, state FROM jobs WHERE state = ").bind(*state);
+        b.push(" ORDER BY id DESC").limit(i64::from(bound)).push(") newest GROUP BY kind, state");
+    }
+    b.done()
+}
+
+#[cfg(feature = "sqlite")]
+impl crate::sql::SqlStorage {
+    /// Returns the query plan of counting the newest jobs, for tests. There must be at least one state.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    #[doc(hidden)]
+    pub async fn explain_newest_jobs(&self, states: &[JobState], bound: u32) -> Result<Vec<String>> {
+        let (text, args) = newest(states, bound);
+        self.explain(&text, args).await
+    }
+}
+
 /// The priorities, the highest one first.
 const PRIORITIES: [JobPriority; 3] = [JobPriority::High, JobPriority::Normal, JobPriority::Low];
 
@@ -367,14 +392,7 @@ impl JobRepository for SqlJobs<'_> {
         if states.is_empty() {
             return Ok(Vec::new());
         }
-        let mut b = Builder::new(String::new());
-        for (n, state) in states.iter().enumerate() {
-            b.push(if n == 0 { "" } else { " UNION ALL " });
-            // A part for each state, so that each reads the end of a range of the index `jobs_state`.
-            b.push("SELECT kind, state, COUNT(*) FROM (SELECT kind, state FROM jobs WHERE state = ").bind(*state);
-            b.push(" ORDER BY id DESC").limit(i64::from(bound)).push(") newest GROUP BY kind, state");
-        }
-        let (text, args) = b.done();
+        let (text, args) = newest(states, bound);
         let rows = self.0.fetch_all(text, args).await?;
         let mut found = rows.iter().map(read_tally).collect::<Result<Vec<_>>>()?;
         found.sort_by(|(a, ..), (b, ..)| a.cmp(b));
