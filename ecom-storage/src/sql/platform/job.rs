@@ -205,13 +205,14 @@ fn read_tally(r: &Row) -> Result<(JobKind, JobState, u64)> {
 }
 
 /// Returns the statement that counts the newest jobs of some states, by kind. It has a part for each state, each of
-/// which reads the end of a range of the index `jobs_state`.
+/// which reads the end of a range of the index `jobs_state`. The bound is a part of the text, so that a planner that
+/// reuses its plan knows it.
 fn newest(states: &[JobState], bound: u32) -> (String, Vec<Value<'static>>) {
     let mut b = Builder::new(String::new());
     for (n, state) in states.iter().enumerate() {
         b.push(if n == 0 { "" } else { " UNION ALL " });
         b.push("SELECT kind, state, COUNT(*) FROM (SELECT kind, state FROM jobs WHERE state = ").bind(*state);
-        b.push(" ORDER BY id DESC").limit(i64::from(bound)).push(") newest GROUP BY kind, state");
+        b.push(&format!(" ORDER BY id DESC LIMIT {bound}) newest GROUP BY kind, state"));
     }
     b.done()
 }
