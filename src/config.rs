@@ -599,14 +599,19 @@ mod tests {
 
     #[test]
     fn who_may_read_the_metrics_is_a_setting() {
-        for value in ["OFF", "true", "public"] {
+        let refused = if cfg!(feature = "metrics") { ["public", "opened"] } else { ["true", "open"] };
+        for value in refused {
             assert_eq!(bad_fields(read(&[("ECOM_METRICS", value)]).unwrap_err()), ["ECOM_METRICS"]);
         }
-        assert!(read(&[("ECOM_METRICS", "off")]).is_ok());
+        for value in ["off", "False", "0"] {
+            assert!(read(&[("ECOM_METRICS", value)]).is_ok());
+        }
         #[cfg(feature = "metrics")]
         for (value, access) in [
-            ("off", ecom_http::MetricsAccess::Off),
+            ("OFF", ecom_http::MetricsAccess::Off),
+            ("no", ecom_http::MetricsAccess::Off),
             ("on", ecom_http::MetricsAccess::Restricted),
+            ("true", ecom_http::MetricsAccess::Restricted),
             ("open", ecom_http::MetricsAccess::Open),
         ] {
             assert_eq!(read(&[("ECOM_METRICS", value)]).unwrap().http.metrics, access);

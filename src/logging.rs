@@ -26,7 +26,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ecom_core::{Error, FieldCode, Result, metrics, trace};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -47,17 +47,45 @@ const WAITING: usize = 50_000;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often the lines that were dropped are counted.
 const DROPPED_EVERY: Duration = Duration::from_secs(10);
+/// How long the end of the log waits until all lines are written.
+const LAST_LINES: Duration = Duration::from_secs(5);
+/// How long the end of the log waits until its report of lost lines is written.
+const LAST_REPORT: Duration = Duration::from_secs(1);
 
-/// Keeps the log and the traces of the process running. Its drop writes the waiting lines and sends the waiting spans,
-/// which takes a few seconds at most.
+/// Keeps the log and the traces of the process running. Its drop sends the waiting spans, which takes some seconds at
+/// most, and writes the waiting lines. It waits for the lines for five seconds at most, and reports on standard error
+/// how many lines were lost.
 #[derive(Debug)]
 #[must_use = "the log ends when the guard is dropped"]
 pub struct LogGuard {
-    // The order of the fields is that in which they are dropped.
     #[cfg(feature = "otlp")]
     traces: Option<otlp::Traces>,
     _counting: mpsc::Sender<()>,
-    _writers: Vec<WorkerGuard>,
+    lost: Arc<Lost>,
+    backlogs: Vec<Backlog>,
+    writers: Vec<WorkerGuard>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        // The end of the traces may log.
+        #[cfg(feature = "otlp")]
+        drop(self.traces.take());
+        let left = drained(&self.backlogs, LAST_LINES);
+        for writer in self.writers.drain(..) {
+            if left == 0 {
+                drop(writer);
+            } else {
+                // Its drop would wait for the thread again. The thread ends with the process.
+                std::mem::forget(writer);
+            }
+        }
+        let (dropped, _) = self.lost.news();
+        let lines = left.saturating_add(dropped);
+        if lines > 0 {
+            report(format!("{lines} log lines were lost: they could not be written, or not fast enough"));
+        }
+    }
 }
 
 impl LogGuard {
@@ -83,7 +111,7 @@ pub fn start(log: &LogConfig, traces: Option<&TraceConfig>) -> Result<LogGuard> 
         EnvFilter::try_new(format!("tantivy=error,{}=off,{}", trace::TARGET, log.levels))
             .map_err(|e| Error::invalid("ECOM_LOG", FieldCode::Malformed, e.to_string()))
     };
-    let Sinks { out, lost, writers } = Sinks::open(log)?;
+    let Sinks { out, lost, backlogs, writers } = Sinks::open(log)?;
     let lines = lines(log, out);
     let installed = |set: std::result::Result<(), tracing_subscriber::util::TryInitError>| {
         set.map_err(|e| Error::internal("installing the log, because the process has one already", e))
@@ -112,12 +140,15 @@ pub fn start(log: &LogConfig, traces: Option<&TraceConfig>) -> Result<LogGuard> 
     }
     let (counting, stopped) = mpsc::channel();
     let counter = std::thread::Builder::new().name("log-count".to_owned());
-    counter.spawn(move || count(&lost, &stopped)).map_err(|e| Error::internal("starting a thread of the log", e))?;
+    let counted = lost.clone();
+    counter.spawn(move || count(&counted, &stopped)).map_err(|e| Error::internal("starting a thread of the log", e))?;
     Ok(LogGuard {
         #[cfg(feature = "otlp")]
         traces,
         _counting: counting,
-        _writers: writers,
+        lost,
+        backlogs,
+        writers,
     })
 }
 
@@ -135,38 +166,83 @@ fn lines(log: &LogConfig, out: Out) -> Box<dyn Layer<Registry> + Send + Sync> {
 
 /// Reports the lines that were dropped, until the guard is dropped.
 fn count(lost: &Lost, stopped: &mpsc::Receiver<()>) {
-    let mut known = 0;
     while stopped.recv_timeout(DROPPED_EVERY) == Err(RecvTimeoutError::Timeout) {
-        let total = lost.total();
-        if total > known {
-            let lines = total - known;
+        let (lines, total) = lost.news();
+        if lines > 0 {
             tracing::warn!(lines, total, "log lines were dropped: they could not be written, or not fast enough");
             let lines = u64::try_from(lines).unwrap_or(u64::MAX);
             metrics::count(metrics::LOG_LINES_DROPPED_TOTAL, &[], lines);
-            known = total;
         }
     }
 }
 
-/// The lines that were dropped.
-struct Lost {
-    /// Those that found the queue of a writer full.
-    waiting: Vec<ErrorCounter>,
-    /// Those that could not be written to a file.
-    unwritten: Arc<AtomicUsize>,
-}
-
-impl Lost {
-    fn total(&self) -> usize {
-        let waiting: usize = self.waiting.iter().map(ErrorCounter::dropped_lines).sum();
-        waiting.saturating_add(self.unwritten.load(Ordering::Relaxed))
+/// Waits until the writers have written all lines, or until `limit` has passed. Returns how many lines are left.
+fn drained(backlogs: &[Backlog], limit: Duration) -> usize {
+    let start = Instant::now();
+    loop {
+        let left: usize = backlogs.iter().map(Backlog::lines).sum();
+        if left == 0 || start.elapsed() >= limit {
+            return left;
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
-/// Where lines go, and what counts those that are dropped.
+/// Writes a line to standard error. If that blocks, because nobody reads it, the call does not wait for long.
+fn report(line: String) {
+    let (done, written) = mpsc::channel();
+    let write = move || {
+        let _ = writeln!(io::stderr(), "{line}");
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().name("log-report".to_owned()).spawn(write).is_ok() {
+        let _ = written.recv_timeout(LAST_REPORT);
+    }
+}
+
+/// The lines that were dropped.
+#[derive(Debug)]
+struct Lost {
+    /// Those that found the queue of a writer full.
+    waiting: Vec<ErrorCounter>,
+    /// Those that could not be written.
+    unwritten: Arc<AtomicUsize>,
+    /// How many of all were reported.
+    reported: AtomicUsize,
+}
+
+impl Lost {
+    /// Returns how many lines were dropped since the last call, and in total.
+    fn news(&self) -> (usize, usize) {
+        let waiting: usize = self.waiting.iter().map(ErrorCounter::dropped_lines).sum();
+        let total = waiting.saturating_add(self.unwritten.load(Ordering::Relaxed));
+        (total.saturating_sub(self.reported.swap(total, Ordering::Relaxed)), total)
+    }
+}
+
+/// The lines that a writer was given, and those that it need not write any more.
+#[derive(Debug)]
+struct Backlog {
+    given: Arc<AtomicUsize>,
+    /// Those that found its queue full.
+    dropped: ErrorCounter,
+    /// Those that it has written, or could not write.
+    done: Arc<AtomicUsize>,
+}
+
+impl Backlog {
+    /// Returns how many lines are still to be written.
+    fn lines(&self) -> usize {
+        let gone = self.done.load(Ordering::Acquire).saturating_add(self.dropped.dropped_lines());
+        self.given.load(Ordering::Relaxed).saturating_sub(gone)
+    }
+}
+
+/// Where lines go, and what counts those that wait and those that are dropped.
 struct Sinks {
     out: Out,
-    lost: Lost,
+    lost: Arc<Lost>,
+    backlogs: Vec<Backlog>,
     writers: Vec<WorkerGuard>,
 }
 
@@ -181,73 +257,122 @@ impl Sinks {
             RollingFile::open(path, log.file_size, log.files, unwritten.clone()).map_err(cannot)
         };
         let (lines, errors) = match (log.file.clone(), log.errors_file()) {
-            (Some(lines), Some(errors)) => (written("log", file(lines)?), Some(written("log-errors", file(errors)?))),
-            _ => (written("log", BufWriter::with_capacity(1 << 16, io::stderr())), None),
+            (Some(lines), Some(errors)) => {
+                let lines = written("log", file(lines)?, &unwritten);
+                (lines, Some(written("log-errors", file(errors)?, &unwritten)))
+            }
+            _ => (written("log", BufWriter::with_capacity(1 << 16, io::stderr()), &unwritten), None),
         };
-        let (lines, guard) = lines;
-        let mut lost = Lost { waiting: vec![lines.error_counter()], unwritten };
-        let mut writers = vec![guard];
-        let errors = errors.map(|(errors, guard)| {
-            lost.waiting.push(errors.error_counter());
-            writers.push(guard);
+        let (lines, backlog, writer) = lines;
+        let (mut backlogs, mut writers) = (vec![backlog], vec![writer]);
+        let errors = errors.map(|(errors, backlog, writer)| {
+            backlogs.push(backlog);
+            writers.push(writer);
             errors
         });
-        Ok(Self { out: Out { lines, errors }, lost, writers })
+        let waiting = backlogs.iter().map(|backlog| backlog.dropped.clone()).collect();
+        let lost = Arc::new(Lost { waiting, unwritten, reported: AtomicUsize::new(0) });
+        Ok(Self { out: Out { lines, errors }, lost, backlogs, writers })
     }
 }
 
-/// Starts the thread that writes to `to`.
-fn written(thread: &str, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name(thread).finish(Paced(to))
+/// Starts the thread that writes to `to`. Lines that cannot be written are added to `unwritten`.
+fn written(
+    thread: &str,
+    to: impl Write + Send + 'static,
+    unwritten: &Arc<AtomicUsize>,
+) -> (Sink, Backlog, WorkerGuard) {
+    let (given, done) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let paced = Paced { to, buffered: 0, done: done.clone(), unwritten: unwritten.clone() };
+    let builder = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name(thread);
+    let (queue, writer) = builder.finish(paced);
+    let backlog = Backlog { given: given.clone(), dropped: queue.error_counter(), done };
+    (Sink { queue, given }, backlog, writer)
 }
 
 /// A writer that pauses after it was flushed, which the thread of the log does when no line is waiting. Without the
-/// pause, that thread would wait for the next line, and each request would have to wake it.
-struct Paced<W>(W);
+/// pause, that thread would wait for the next line, and each request would have to wake it. Each call of `write_all` is
+/// one line. No call returns an error: lines that cannot be written are counted.
+struct Paced<W> {
+    to: W,
+    /// The lines since the last flush.
+    buffered: usize,
+    done: Arc<AtomicUsize>,
+    unwritten: Arc<AtomicUsize>,
+}
 
 impl<W: Write> Write for Paced<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.to.write_all(line).is_ok() {
+            self.buffered += 1;
+        } else {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+            self.done.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
+        let lines = std::mem::take(&mut self.buffered);
+        if self.to.flush().is_err() {
+            self.unwritten.fetch_add(lines, Ordering::Relaxed);
+        }
+        self.done.fetch_add(lines, Ordering::Release);
         std::thread::sleep(PAUSE);
         Ok(())
     }
 }
 
+/// The queue of the lines of a writer.
+struct Sink {
+    queue: NonBlocking,
+    /// The lines that it was given. It drops those for which it has no space.
+    given: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    fn line(&self, line: &[u8]) -> io::Result<()> {
+        self.given.fetch_add(1, Ordering::Relaxed);
+        self.queue.clone().write_all(line)
+    }
+}
+
 /// The writers of lines, and of those of errors.
 struct Out {
-    lines: NonBlocking,
-    errors: Option<NonBlocking>,
+    lines: Sink,
+    errors: Option<Sink>,
 }
 
 impl<'w> MakeWriter<'w> for Out {
-    type Writer = Line;
+    type Writer = Line<'w>;
 
-    fn make_writer(&'w self) -> Line {
-        Line { lines: self.lines.clone(), errors: None }
+    fn make_writer(&'w self) -> Line<'w> {
+        Line { lines: &self.lines, errors: None }
     }
 
-    fn make_writer_for(&'w self, meta: &Metadata<'_>) -> Line {
-        let errors = if *meta.level() == Level::ERROR { self.errors.clone() } else { None };
-        Line { lines: self.lines.clone(), errors }
+    fn make_writer_for(&'w self, meta: &Metadata<'_>) -> Line<'w> {
+        let errors = if *meta.level() == Level::ERROR { self.errors.as_ref() } else { None };
+        Line { lines: &self.lines, errors }
     }
 }
 
 /// The writer of one line.
-struct Line {
-    lines: NonBlocking,
-    errors: Option<NonBlocking>,
+struct Line<'w> {
+    lines: &'w Sink,
+    errors: Option<&'w Sink>,
 }
 
-impl Write for Line {
+impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(errors) = &mut self.errors {
-            errors.write_all(line)?;
+        if let Some(errors) = self.errors {
+            errors.line(line)?;
         }
-        self.lines.write_all(line)?;
+        self.lines.line(line)?;
         Ok(line.len())
     }
 
@@ -290,5 +415,72 @@ where
             }
             None => writeln!(writer, "{} request_id={id}", line.trim_end_matches('\n')),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A terminal that nobody reads while the test holds its text.
+    struct Terminal(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Terminal {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_a_slow_writer_and_knows_how_many_lines_are_left() {
+        let (text, unwritten) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::default());
+        let (sink, backlog, writer) = written("test", Terminal(text.clone()), &unwritten);
+        let held = text.lock().unwrap();
+        for _ in 0..3 {
+            sink.line(b"line\n").unwrap();
+        }
+        assert_eq!(drained(slice::from_ref(&backlog), Duration::ZERO), 3);
+        drop(held);
+        assert_eq!(drained(slice::from_ref(&backlog), Duration::from_secs(60)), 0);
+        assert_eq!(*text.lock().unwrap(), b"line\n".repeat(3));
+        drop(writer);
+    }
+
+    /// A pipe whose reader has ended.
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_not_waited_for() {
+        // The first writer fails at each line, and the second one when its buffer is flushed.
+        let unwritten = Arc::default();
+        let (at_once, first, _writer) = written("test", Broken, &unwritten);
+        let (later, second, _writer) = written("test", BufWriter::new(Broken), &unwritten);
+        for sink in [&at_once, &later] {
+            sink.line(b"line 1\n").unwrap();
+            sink.line(b"line 2\n").unwrap();
+        }
+        let backlogs = [first, second];
+        assert_eq!(drained(&backlogs, Duration::from_secs(60)), 0);
+        let waiting = backlogs.iter().map(|backlog| backlog.dropped.clone()).collect();
+        let lost = Lost { waiting, unwritten, reported: AtomicUsize::new(0) };
+        assert_eq!([lost.news(), lost.news()], [(4, 4), (0, 4)]);
     }
 }

@@ -73,6 +73,8 @@ mod domain {
 mod error;
 mod health;
 pub mod id;
+#[cfg(test)]
+mod listing;
 pub mod log_event;
 pub mod metrics;
 #[cfg(feature = "mocks")]

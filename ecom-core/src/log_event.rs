@@ -161,55 +161,25 @@ log_events! {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
-    use std::path::{Path, PathBuf};
-
     use super::*;
-
-    fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-    }
-
-    /// Returns the table of `docs/log-events.md`.
-    fn table() -> String {
-        let mut text = "| Event | Level | Meaning | Fields |\n|---|---|---|---|\n".to_owned();
-        for LogEvent { name, level, meaning, fields } in ALL {
-            let fields: Vec<String> = fields.iter().map(|(field, what)| format!("`{field}`: {what}")).collect();
-            let level = level.as_str().to_ascii_lowercase();
-            writeln!(text, "| `{name}` | {level} | {meaning} | {} |", fields.join("; ")).unwrap();
-        }
-        text
-    }
-
-    /// Returns the text of all sources of the workspace, without the testkit.
-    fn sources(directory: &Path, text: &mut String) {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("testkit") {
-                sources(&path, text);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("log_event.rs") {
-                *text += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-    }
+    use crate::listing::{assert_has_table, text_of, users_of};
 
     #[test]
     fn the_docs_have_the_table_of_all_events() {
         assert!(ALL.is_sorted_by(|a, b| a.name < b.name), "the events are sorted by name, and each is listed once");
-        let docs = std::fs::read_to_string(root().join("docs/log-events.md")).unwrap();
-        let table = table();
-        assert!(docs.contains(&table), "docs/log-events.md must have this table:\n{table}");
-        assert_eq!(docs.matches("\n| `").count(), ALL.len(), "no other table has rows like these");
+        let rows = ALL.iter().map(|event| {
+            let fields: Vec<String> = event.fields.iter().map(|(field, what)| format!("`{field}`: {what}")).collect();
+            let level = event.level.as_str().to_ascii_lowercase();
+            [format!("`{}`", event.name), level, event.meaning.to_owned(), fields.join("; ")]
+        });
+        let page = "docs/log-events.md";
+        assert_has_table(page, ["Event", "Level", "Meaning", "Fields"], rows);
+        assert_eq!(text_of(page).matches("\n| `").count(), ALL.len(), "no other table has rows like these");
     }
 
     #[test]
     fn each_event_is_logged_somewhere() {
-        let mut text = String::new();
-        for package in
-            ["ecom-core", "ecom-http", "ecom-storage", "ecom-search", "ecom-mail", "ecom-outbound", "ecom-ingest", "."]
-        {
-            sources(&root().join(package).join("src"), &mut text);
-        }
+        let text = users_of("ecom-core/src/log_event.rs");
         for event in ALL {
             let name = event.name.to_ascii_uppercase();
             assert!(text.contains(&format!("log_event::{name}")), "nothing logs `{name}`");

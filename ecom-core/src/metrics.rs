@@ -146,6 +146,9 @@ metric_list! {
     AUDIT_FINDINGS_TOTAL = "ecom_audit_findings_total", Counter recorded, {};
     /// Audits that have ended.
     AUDITS_TOTAL = "ecom_audits_total", Counter recorded, {};
+    /// How long ago the last lease of the background work has ended; 0 while a process holds one. Up to a minute is
+    /// usual.
+    BACKGROUND_IDLE_SECONDS = "ecom_background_idle_seconds", Gauge sampled, {};
     /// Always 1; the label has the release of the server.
     BUILD_INFO = "ecom_build_info", Gauge sampled, { "version": "the release" };
     /// About how many values this process holds in its cache.
@@ -184,7 +187,7 @@ metric_list! {
         "dependency": "`database`, `search`, `search_fallback`, `cache`, `rate_limiter` or `media`",
         "adapter": "the name of the adapter",
     };
-    /// The time of requests, until the head of the response was ready.
+    /// The time of requests, until the head of the response was ready, or the client has closed the connection.
     HTTP_REQUEST_DURATION_SECONDS = "ecom_http_request_duration_seconds", Histogram recorded(REQUESTS), {
         "method": "the method, or `other`",
         "route": "the template of the route, such as `/api/v1/products/{id}`, or `unmatched`",
@@ -192,11 +195,11 @@ metric_list! {
     };
     /// The requests that are answered at the moment. Requests of health and of metrics count too.
     HTTP_REQUESTS_IN_FLIGHT = "ecom_http_requests_in_flight", Gauge sampled, {};
-    /// Requests that were answered.
+    /// Requests that have ended.
     HTTP_REQUESTS_TOTAL = "ecom_http_requests_total", Counter recorded, {
         "method": "the method, or `other`",
         "route": "the template of the route, or `unmatched`",
-        "status": "the status",
+        "status": "the status, or `499` if the client has closed the connection before the answer",
     };
     /// Records that imports have read. The sum over the outcomes is the number of all records.
     IMPORT_RECORDS_TOTAL = "ecom_import_records_total", Counter recorded, {
@@ -228,9 +231,9 @@ metric_list! {
         "outcome": "`succeeded`; `retried`, if it failed and runs again; `parked`, if it stays failed; `postponed`; or \
                     `lost`, if the job was canceled or another process has it",
     };
-    /// The jobs that have not succeeded.
+    /// The jobs that wait, run, or stay failed. Of each state, the 10,000 newest are counted.
     JOBS = "ecom_jobs", Gauge sampled, {
-        "kind": "the kind of the job, as it is registered, or `other`",
+        "kind": "the kind of the job; `other` for those after the first 50 that the process has not registered",
         "state": "`queued`, `running` or `failed`",
     };
     /// The clients of live events that are connected.
@@ -243,9 +246,10 @@ metric_list! {
     ORDERS_CANCELED_TOTAL = "ecom_orders_canceled_total", Counter recorded, {};
     /// Orders that were placed.
     ORDERS_PLACED_TOTAL = "ecom_orders_placed_total", Counter recorded, {};
-    /// Valid orders that were refused by the state of the shop.
+    /// Orders that were refused by the state of the shop. Invalid requests and failures count in
+    /// `ecom_http_requests_total` only.
     ORDERS_REFUSED_TOTAL = "ecom_orders_refused_total", Counter recorded, {
-        "reason": "the code of the error, such as `INSUFFICIENT_STOCK`",
+        "reason": "the code of the error, such as `INSUFFICIENT_STOCK` or `PRICE_MISMATCH`; or `NOT_FOR_SALE`",
     };
     /// The events in the outbox that a consumer has not handled.
     OUTBOX_LAG_EVENTS = "ecom_outbox_lag_events", Gauge sampled, {
@@ -338,41 +342,9 @@ fn owned(labels: &[(&'static str, &str)]) -> Vec<Label> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::fmt::Write as _;
-    use std::path::{Path, PathBuf};
 
     use super::*;
-
-    fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-    }
-
-    /// Returns the table of `docs/metrics.md`.
-    fn table() -> String {
-        let mut text = "| Metric | Type | Unit | Meaning | Labels |\n|---|---|---|---|---|\n".to_owned();
-        for metric in ALL {
-            let Metric { name, kind, meaning, labels, .. } = metric;
-            let labels: Vec<String> = labels.iter().map(|(label, what)| format!("`{label}`: {what}")).collect();
-            let (kind, unit, labels) = (kind.as_str(), metric.unit(), labels.join("; "));
-            writeln!(text, "| `{name}` | {kind} | {unit} | {meaning} | {labels} |").unwrap();
-        }
-        text
-    }
-
-    /// Returns the text of all sources of the workspace, without the testkit and the list itself.
-    fn sources(directory: &Path, text: &mut String) {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("testkit") {
-                sources(&path, text);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("src/metrics.rs") {
-                *text += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-        if directory.ends_with("ecom-http/src") {
-            *text += &std::fs::read_to_string(directory.join("metrics.rs")).unwrap();
-        }
-    }
+    use crate::listing::{assert_has_table, text_of, users_of};
 
     /// Returns the names of metrics that a text has, without the suffixes of the series of histograms.
     fn names(text: &str) -> BTreeSet<&str> {
@@ -402,10 +374,7 @@ mod tests {
 
     #[test]
     fn each_metric_is_measured_somewhere() {
-        let mut text = String::new();
-        for directory in ["ecom-core/src", "ecom-http/src", "ecom-storage/src", "src", "examples"] {
-            sources(&root().join(directory), &mut text);
-        }
+        let text = users_of("ecom-core/src/metrics.rs");
         for metric in ALL {
             let name = metric.name.strip_prefix("ecom_").unwrap_or(metric.name).to_ascii_uppercase();
             assert!(text.contains(&format!("metrics::{name}")), "nothing measures `{}`", metric.name);
@@ -414,16 +383,25 @@ mod tests {
 
     #[test]
     fn the_docs_have_the_table_of_all_metrics() {
-        let docs = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
-        let table = table();
-        assert!(docs.contains(&table), "docs/metrics.md must have this table:\n{table}");
+        let rows = ALL.iter().map(|metric| {
+            let labels: Vec<String> = metric.labels.iter().map(|(label, what)| format!("`{label}`: {what}")).collect();
+            let name = format!("`{}`", metric.name);
+            [
+                name,
+                metric.kind.as_str().to_owned(),
+                metric.unit().to_owned(),
+                metric.meaning.to_owned(),
+                labels.join("; "),
+            ]
+        });
+        assert_has_table("docs/metrics.md", ["Metric", "Type", "Unit", "Meaning", "Labels"], rows);
     }
 
     #[test]
     fn alerts_and_dashboard_use_metrics_that_exist() {
         let known: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
         for (file, some) in [("prometheus/alerts.yml", DB_POOL_CONNECTIONS), ("grafana/ecom.json", CACHE_HITS_TOTAL)] {
-            let text = std::fs::read_to_string(root().join("deploy").join(file)).unwrap();
+            let text = text_of(&format!("deploy/{file}"));
             let names = names(&text);
             assert!(names.contains(some), "{file} has {names:?}");
             let unknown: Vec<_> = names.difference(&known).collect();
@@ -433,7 +411,7 @@ mod tests {
 
     #[test]
     fn the_dashboard_shows_every_metric() {
-        let text = std::fs::read_to_string(root().join("deploy/grafana/ecom.json")).unwrap();
+        let text = text_of("deploy/grafana/ecom.json");
         let shown = names(&text);
         let missing: Vec<_> = ALL.iter().map(|metric| metric.name).filter(|name| !shown.contains(name)).collect();
         assert!(missing.is_empty(), "the dashboard does not show {missing:?}");

@@ -419,6 +419,7 @@ impl Shop {
                 searches: SearchCounts::default(),
                 views: Counts::default(),
                 forgotten: parking_lot::Mutex::default(),
+                consumers: parking_lot::Mutex::default(),
                 events: watch::Sender::default(),
                 live: Live::default(),
                 naming: tokio::sync::Mutex::default(),
@@ -794,8 +795,8 @@ impl Shop {
 
     /// Returns the metrics of the shop that are read from its dependencies: whether each responds, and, from the
     /// database and the indices, the lag of the outbox and of the index, the jobs and the webhooks. What cannot be read
-    /// within `limit` is left out. It makes about ten statements, of which one counts all jobs, so do not call it more
-    /// often than every few seconds.
+    /// within `limit` is left out. It makes about ten statements, of which one counts up to 30,000 jobs, so do not call
+    /// it more often than every few seconds.
     pub async fn state_samples(&self, limit: Duration) -> Vec<Sample> {
         let health = self.health(limit).await;
         let mut samples = samples::of_health(&health);

@@ -35,6 +35,15 @@ pub(super) fn host_and_port(text: &str) -> Option<(String, u16)> {
     if plain { Some((host.to_owned(), port.parse().ok()?)) } else { None }
 }
 
+/// Returns whether a text turns a setting on or off; `None` if it does neither.
+fn switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "on" | "yes" => Some(true),
+        "false" | "0" | "off" | "no" => Some(false),
+        _ => None,
+    }
+}
+
 /// Reads settings and collects their errors. An invalid setting has its default.
 pub(super) struct Reader<'a> {
     pub values: &'a BTreeMap<&'static str, String>,
@@ -143,15 +152,11 @@ impl Reader<'_> {
     }
 
     pub fn flag(&mut self, name: &str, default: bool) -> bool {
-        match present(self.values, name).map(str::to_ascii_lowercase).as_deref() {
-            None => default,
-            Some("true" | "1" | "on" | "yes") => true,
-            Some("false" | "0" | "off" | "no") => false,
-            Some(_) => {
-                self.bad(name, "must be `on` or `off`");
-                default
-            }
-        }
+        let Some(text) = present(self.values, name) else { return default };
+        switch(text).unwrap_or_else(|| {
+            self.bad(name, "must be `on` or `off`");
+            default
+        })
     }
 
     /// Reads the code of a language; English by default.
@@ -359,11 +364,12 @@ impl Reader<'_> {
     /// Reads who may read the metrics.
     #[cfg(feature = "metrics")]
     pub fn metrics(&mut self) -> MetricsAccess {
-        match present(self.values, "ECOM_METRICS") {
-            None | Some("on") => MetricsAccess::Restricted,
-            Some("open") => MetricsAccess::Open,
-            Some("off") => MetricsAccess::Off,
-            Some(_) => {
+        let Some(text) = present(self.values, "ECOM_METRICS") else { return MetricsAccess::Restricted };
+        match switch(text) {
+            Some(true) => MetricsAccess::Restricted,
+            Some(false) => MetricsAccess::Off,
+            None if text.eq_ignore_ascii_case("open") => MetricsAccess::Open,
+            None => {
                 self.bad("ECOM_METRICS", "must be `on`, `open` or `off`");
                 MetricsAccess::Off
             }
@@ -373,7 +379,7 @@ impl Reader<'_> {
     /// Refuses metrics, which this build does not have.
     #[cfg(not(feature = "metrics"))]
     pub fn no_metrics(&mut self) {
-        if present(self.values, "ECOM_METRICS").is_some_and(|value| value != "off") {
+        if present(self.values, "ECOM_METRICS").is_some_and(|text| switch(text) != Some(false)) {
             self.bad("ECOM_METRICS", "must be `off`, or the server must be built with the feature `metrics`");
         }
     }

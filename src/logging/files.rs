@@ -1,7 +1,8 @@
 //! The files of a log, which are replaced when they are full.
 //!
 //! Before each write, a missing file is created again, and the rest of a failed write is removed. So the log continues
-//! when the disk has space again, every line is complete, and lost lines are counted.
+//! when the disk has space again, every line is complete, and lost lines are counted. A full file that cannot be
+//! replaced goes on growing, because a large file is better than lost lines.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -28,13 +29,16 @@ pub(super) struct RollingFile {
     /// The lines that could not be written.
     lost: Arc<AtomicUsize>,
     is_failing: bool,
+    /// Whether the file is full and could not be replaced.
+    is_stuck: bool,
 }
 
 impl RollingFile {
     /// Opens a file, and creates its directory.
     pub fn open(path: PathBuf, limit: u64, files: u32, lost: Arc<AtomicUsize>) -> io::Result<Self> {
         let lines = Vec::with_capacity(AT_ONCE);
-        let mut log = Self { path, limit, files, file: None, size: 0, lines, count: 0, lost, is_failing: false };
+        let (file, size, count) = (None, 0, 0);
+        let mut log = Self { path, limit, files, file, size, lines, count, lost, is_failing: false, is_stuck: false };
         log.reopen()?;
         Ok(log)
     }
@@ -63,7 +67,10 @@ impl RollingFile {
         if self.files <= 1 {
             fs::remove_file(&self.path)?;
         } else {
-            for n in (1..self.files - 1).rev() {
+            // If an attempt has failed halfway, a number is free, and the older files need not move on.
+            let last = self.files - 1;
+            let free = (1..last).find(|n| !self.older(*n).exists()).unwrap_or(last);
+            for n in (1..free).rev() {
                 match fs::rename(self.older(n), self.older(n + 1)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -72,6 +79,25 @@ impl RollingFile {
             fs::rename(&self.path, self.older(1))?;
         }
         self.reopen()
+    }
+
+    /// Begins a new file, or goes on with the full one if it cannot be replaced.
+    fn replace_or_go_on(&mut self) -> io::Result<()> {
+        let was_stuck = self.is_stuck;
+        match self.replace() {
+            Ok(()) => self.is_stuck = false,
+            Err(error) => {
+                self.reopen()?;
+                self.is_stuck = true;
+                if !was_stuck {
+                    let _ = writeln!(io::stderr(), "a full log file cannot be replaced, and grows: {error}");
+                }
+            }
+        }
+        if was_stuck && !self.is_stuck {
+            let _ = writeln!(io::stderr(), "the full log file was replaced");
+        }
+        Ok(())
     }
 
     /// Writes the lines that wait, all or none of them.
@@ -83,7 +109,7 @@ impl RollingFile {
         }
         let added = u64::try_from(self.lines.len()).unwrap_or(u64::MAX);
         if self.size > 0 && self.size.saturating_add(added) > self.limit {
-            self.replace()?;
+            self.replace_or_go_on()?;
         }
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         if let Err(error) = file.write_all(&self.lines) {
@@ -194,6 +220,36 @@ mod tests {
         log.line("line 1");
         log.line("line 2");
         assert_eq!((read(&path).as_str(), fs::read_dir(dir.path()).unwrap().count()), ("line 2\n", 1));
+    }
+
+    #[test]
+    fn a_full_file_that_cannot_be_replaced_grows_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, older) = (dir.path().join("server.log"), dir.path().join("server.log.1"));
+        let mut log = Log::open(&path, 10, 2);
+        log.line("line 1");
+        // No file can take the place of a directory.
+        fs::create_dir(&older).unwrap();
+        log.line("line 2");
+        log.line("line 3");
+        assert_eq!((read(&path).as_str(), log.lost()), ("line 1\nline 2\nline 3\n", 0));
+        assert!(log.file.is_stuck);
+        fs::remove_dir(&older).unwrap();
+        log.line("line 4");
+        assert_eq!((read(&path), read(&older)), ("line 4\n".to_owned(), "line 1\nline 2\nline 3\n".to_owned()));
+        assert!(!log.file.is_stuck);
+    }
+
+    #[test]
+    fn older_files_stay_if_the_number_before_them_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.log");
+        fs::write(dir.path().join("server.log.2"), "older\n").unwrap();
+        let mut log = Log::open(&path, 10, 4);
+        log.line("line 1");
+        log.line("line 2");
+        let files = [1, 2].map(|n| read(&dir.path().join(format!("server.log.{n}"))));
+        assert_eq!(files, ["line 1\n", "older\n"]);
     }
 
     #[test]

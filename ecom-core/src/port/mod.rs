@@ -103,7 +103,7 @@ pub use self::platform::analytics::{AnalyticsRepository, ForwardAnalytics};
 pub use self::platform::audit_log::{AuditLogRepository, ForwardAuditLog};
 pub use self::platform::idempotency::{Claim, Claimed, ForwardIdempotency, IdempotencyRepository};
 pub use self::platform::job::{ForwardJobs, JobRepository};
-pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxRepository};
+pub use self::platform::outbox::{ForwardOutbox, Lease, OutboxCursor, OutboxRepository};
 pub use self::platform::search_log::{ForwardSearchLog, SearchLogRepository};
 pub use self::platform::setting::{ForwardSettings, SettingRepository};
 pub use self::platform::webhook::{

@@ -123,18 +123,9 @@ where
         if let Some(recording) = &recording {
             request.extensions_mut().insert(recording.clone());
         }
-        let mut frame = Frame {
-            id,
-            app,
-            start,
-            line,
-            measured,
-            recording,
-            decision: None,
-            refusal: None,
-            place: None,
-            is_timed: true,
-        };
+        let class = Class::of(&request, &app.config);
+        let mut frame =
+            Frame { id, app, class, start, line, measured, recording, decision: None, refusal: None, place: None };
         let checked = too_large(&request, &frame.app.config)
             .and_then(|()| unambiguous(&request, &frame.app.config))
             .and_then(|()| loopback::check(&request, &frame.app.config));
@@ -142,13 +133,13 @@ where
             return frame.refuse(error);
         }
         frame.place = frame.app.places.clone().try_acquire_owned().ok();
-        if frame.place.is_none() && !is_of_health(&request) && !is_of_metrics(&request) {
+        if frame.place.is_none() && !matches!(class, Class::Health | Class::Metrics) {
             let message = "the server has too many requests at the moment; try again";
             return frame.refuse(ApiError::new(ErrorCode::Unavailable, message));
         }
-        let Some(credential) = bearer(&request, &frame.app.config) else { return self.limit(request, frame) };
+        let Some(credential) = bearer(&request, &frame) else { return self.limit(request, frame) };
         if let Some(principal) = frame.app.shop.auth().authenticate_now(&credential) {
-            remember_reader(&request, &frame.app, &credential, &principal);
+            remember_reader(&frame, &credential, &principal);
             request.extensions_mut().insert(principal);
             return self.limit(request, frame);
         }
@@ -166,23 +157,23 @@ where
                     return ready.limited(request, frame, limit).await;
                 }
             }
-            let known = if is_of_metrics(&request) {
+            let known = if class == Class::Metrics {
                 guard(Box::pin(soon(frame.app.shop.auth().authenticate(&credential))), &frame.app).await
             } else {
                 guard(frame.app.shop.auth().authenticate(&credential), &frame.app).await
             };
             match known {
                 Ok(Ok(principal)) => {
-                    remember_reader(&request, &frame.app, &credential, &principal);
+                    remember_reader(&frame, &credential, &principal);
                     request.extensions_mut().insert(principal);
                     // The request counts for the principal, and the response shows the quota of the principal.
                     frame.decision = None;
                 }
                 // A client that renews its tokens may send the old one too.
-                Ok(Err(Error::Unauthenticated)) if is_of_logins(&request, &frame.app) => {}
+                Ok(Err(Error::Unauthenticated)) if class == Class::Logins && is_open(&request, &frame.app) => {}
                 // The metrics show that the database is down.
                 #[cfg(feature = "metrics")]
-                Ok(Err(error @ Error::Unavailable { .. })) if is_of_metrics(&request) => {
+                Ok(Err(error @ Error::Unavailable { .. })) if class == Class::Metrics => {
                     match frame.app.page.remembered(&credential) {
                         Some(principal) => drop(request.extensions_mut().insert(principal)),
                         None => frame.refusal = Some(error.into()),
@@ -204,9 +195,8 @@ where
 
     /// Answers a request within its rate limit.
     fn limit(&mut self, request: Request, mut frame: Frame) -> Answer {
-        let config = &frame.app.config;
-        let is_free = is_of_health(&request) || is_of_files(&request, config) || is_of_page(&request, config);
-        let limited = if is_free { None } else { limit(&request, config) };
+        let is_free = matches!(frame.class, Class::Health | Class::Files);
+        let limited = if is_free { None } else { limit(&request, &frame.app.config) };
         let Some(limit) = limited else { return self.admit(request, frame) };
         if limit.counts_address && frame.decision.is_some() {
             // The request has counted before its credential was looked up.
@@ -241,7 +231,6 @@ where
         if let Some(error) = frame.refusal.take() {
             return frame.refuse(error);
         }
-        frame.is_timed = !is_of_imports(&request, &frame.app);
         if request.headers().get(ACCEPT_ENCODING).is_some_and(accepts_gzip) {
             // The header is replaced, so that the compression comes to the same decision. A client that accepts no
             // available encoding gets the plain response, because 406 could be the response to a completed write.
@@ -279,38 +268,47 @@ fn noting(mut response: Response, recording: Option<&Recording>) -> Response {
     response
 }
 
-/// Returns true for the route of metrics, which is answered also while the server has too many requests.
-fn is_of_metrics(request: &Request) -> bool {
-    cfg!(feature = "metrics") && request.uri().path().trim_end_matches('/') == "/metrics"
+/// The routes that the middleware treats in another way than the others. It looks at the path of a request once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// The routes of health, which no limit of requests applies to.
+    Health,
+    /// The metrics, which are answered also while the server has too many requests or its database is down.
+    Metrics,
+    /// The files of images and of the admin page. They have no quota: a page shows dozens of images, which browsers and
+    /// CDNs keep, and those of the admin page cost almost nothing, and some dozens of them are loaded at once.
+    Files,
+    /// The routes below `/auth`. Those of them that anybody may call exchange or end credentials, and need no valid one
+    /// in the header.
+    Logins,
+    /// Imports, which take as long as their bodies.
+    Imports,
+    /// All others.
+    Other,
 }
 
-/// Remembers who reads the metrics, for the time in which the database is down.
-#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "no metrics"))]
-fn remember_reader(request: &Request, app: &App, credential: &Secret, principal: &Principal) {
-    #[cfg(feature = "metrics")]
-    if is_of_metrics(request) && principal.may(ecom_core::access::Permission::JobsRead) {
-        app.page.remember(credential, principal);
+impl Class {
+    fn of(request: &Request, config: &HttpConfig) -> Self {
+        let path = request.uri().path().trim_end_matches('/');
+        match path {
+            "/health" | "/health/live" | "/health/ready" => return Self::Health,
+            "/metrics" if cfg!(feature = "metrics") => return Self::Metrics,
+            _ => {}
+        }
+        match path.strip_prefix(config.api_prefix.as_str()) {
+            Some("/ingest/products") => return Self::Imports,
+            Some(own) if own.starts_with("/auth/") => return Self::Logins,
+            _ => {}
+        }
+        let is_image = || request.uri().path().strip_prefix(FILES).is_some_and(|rest| rest.starts_with('/'));
+        if config.root_routes && (is_image() || is_of_page(request, config)) { Self::Files } else { Self::Other }
     }
 }
 
-/// Returns true for the routes of health, which no limit of requests applies to.
-fn is_of_health(request: &Request) -> bool {
-    matches!(request.uri().path().trim_end_matches('/'), "/health" | "/health/live" | "/health/ready")
-}
-
-/// Returns true for the files of images. They have no quota, because a page shows dozens of them, which browsers and
-/// CDNs keep.
-fn is_of_files(request: &Request, config: &HttpConfig) -> bool {
-    let path = request.uri().path().strip_prefix(FILES);
-    config.root_routes && path.is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// Returns true for the files of the admin page. They have no quota, because they cost almost nothing, and some dozens
-/// of them are loaded at once.
+/// Returns true for the files of the admin page, if the page is served.
 #[cfg(feature = "admin")]
 fn is_of_page(request: &Request, config: &HttpConfig) -> bool {
-    let is_served = config.admin_page && config.root_routes;
-    is_served && request.method().is_safe() && crate::routes::admin::is_file(request.uri().path())
+    config.admin_page && request.method().is_safe() && crate::routes::admin::is_file(request.uri().path())
 }
 
 /// As with the feature `admin`, without which there is no page.
@@ -319,12 +317,18 @@ const fn is_of_page(_: &Request, _: &HttpConfig) -> bool {
     false
 }
 
-/// Returns true for the routes below `/auth` that anybody may call: those that exchange or end credentials, which need
-/// no valid one in the header.
-fn is_of_logins(request: &Request, app: &App) -> bool {
-    let path = request.uri().path().trim_end_matches('/');
-    let own = path.strip_prefix(app.config.api_prefix.as_str()).unwrap_or_default();
-    own.starts_with("/auth/") && app.admission.is_open(request.method(), path)
+/// Remembers who reads the metrics, for the time in which the database is down.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "no metrics"))]
+fn remember_reader(frame: &Frame, credential: &Secret, principal: &Principal) {
+    #[cfg(feature = "metrics")]
+    if frame.class == Class::Metrics && principal.may(ecom_core::access::Permission::JobsRead) {
+        frame.app.page.remember(credential, principal);
+    }
+}
+
+/// Returns true for a route that anybody may call.
+fn is_open(request: &Request, app: &App) -> bool {
+    app.admission.is_open(request.method(), request.uri().path().trim_end_matches('/'))
 }
 
 /// Refuses a request whose path, query string or headers exceed the limits.
@@ -359,18 +363,13 @@ fn unambiguous(request: &Request, config: &HttpConfig) -> ApiResult<()> {
 }
 
 /// Returns the credential of a request with `Authorization: Bearer`, unless the application has found out who calls.
-fn bearer(request: &Request, config: &HttpConfig) -> Option<Secret> {
-    if !config.authentication || is_of_health(request) || request.extensions().get::<Principal>().is_some() {
+fn bearer(request: &Request, frame: &Frame) -> Option<Secret> {
+    let is_ours = frame.app.config.authentication && frame.class != Class::Health;
+    if !is_ours || request.extensions().get::<Principal>().is_some() {
         return None;
     }
     let (scheme, credential) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("Bearer").then(|| Secret::new(credential.trim()))
-}
-
-/// Returns true for imports, which take as long as their bodies.
-fn is_of_imports(request: &Request, app: &App) -> bool {
-    let path = request.uri().path().trim_end_matches('/');
-    path.strip_prefix(app.config.api_prefix.as_str()) == Some("/ingest/products")
 }
 
 /// Waits for a value within the time limit. A timeout and a panic become errors.
@@ -413,13 +412,16 @@ struct Measured {
     route: Option<MatchedPath>,
 }
 
-/// The state of a request while it is answered.
+/// The state of a request while it is answered. If it is dropped before that, the request is logged and counted as one
+/// without an answer.
 struct Frame {
     id: HeaderValue,
     app: Arc<App>,
+    class: Class,
     start: Instant,
+    /// `None` if requests are not logged, or after this one was logged.
     line: Option<LogLine>,
-    /// `None` if metrics are not recorded.
+    /// `None` if metrics are not recorded, or after this request was counted.
     measured: Option<Measured>,
     recording: Option<Recording>,
     /// The decision of the rate limiter, if the request is limited.
@@ -428,14 +430,12 @@ struct Frame {
     refusal: Option<ApiError>,
     /// The permit of the request, which counts against [`HttpConfig::max_requests`].
     place: Option<OwnedSemaphorePermit>,
-    /// Whether the time limit of requests applies.
-    is_timed: bool,
 }
 
 impl Frame {
     /// Waits for a response within the time limit. A timeout and a panic become error responses.
     async fn response(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
-        let limit = if self.is_timed { self.app.config.request_timeout } else { Duration::MAX };
+        let limit = if self.class == Class::Imports { Duration::MAX } else { self.app.config.request_timeout };
         match within(limit, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
@@ -448,22 +448,35 @@ impl Frame {
         Box::pin(std::future::ready(Ok(self.finish(error.into_response()))))
     }
 
-    /// Completes a response, and logs and measures the request.
-    fn finish(self, mut response: Response) -> Response {
-        let Self { id, app, start, line, measured, recording: _, decision, refusal: _, place: _place, is_timed: _ } =
-            self;
-        let status = response.status();
+    /// Logs and counts the request, unless that is done. `rerouted` is the route that has answered it, if that is not
+    /// the one that was matched first.
+    fn record(&mut self, status: StatusCode, rerouted: Option<MatchedPath>) {
         let span = Span::current();
         span.record("http.response.status_code", status.as_u16());
         if status.is_server_error() {
             span.record("otel.status_code", "ERROR");
         }
-        if let Some(Measured { method, route }) = measured {
-            let rerouted = response.extensions_mut().remove::<Rerouted>().map(|Rerouted(route)| route);
-            app.requests.record(method, rerouted.or(route).as_ref(), status, start.elapsed());
+        if let Some(Measured { method, route }) = self.measured.take() {
+            self.app.requests.record(method, rerouted.or(route).as_ref(), status, self.start.elapsed());
         }
+        if let Some(line) = self.line.take() {
+            tracing::info!(
+                target: "ecom_http::access",
+                request_id = self.id.to_str().unwrap_or_default(),
+                method = line.method.as_str(),
+                path = line.uri.path(),
+                status = status.as_u16(),
+                took_us = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            );
+        }
+    }
+
+    /// Completes a response, and logs and measures the request.
+    fn finish(mut self, mut response: Response) -> Response {
+        let status = response.status();
+        let rerouted = response.extensions_mut().remove::<Rerouted>().map(|Rerouted(route)| route);
         if status.is_client_error() || status.is_server_error() {
-            response = in_envelope(response, id.to_str().unwrap_or_default(), &app);
+            response = in_envelope(response, self.id.to_str().unwrap_or_default(), &self.app);
         }
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
@@ -471,24 +484,16 @@ impl Frame {
         headers.insert(REFERRER_POLICY, NO_REFERRER);
         headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING_ELSE);
         // With CORS, that layer sets the header, because it adds the origin.
-        if app.config.cors_origins.is_empty() {
+        if self.app.config.cors_origins.is_empty() {
             headers.insert(VARY, BY_ENCODING);
         } else {
             headers.remove(VARY);
         }
-        if let Some(decision) = &decision {
+        if let Some(decision) = &self.decision {
             with_limit(headers, decision);
         }
-        if let Some(line) = &line {
-            tracing::info!(
-                target: "ecom_http::access",
-                request_id = id.to_str().unwrap_or_default(),
-                method = line.method.as_str(),
-                path = line.uri.path(),
-                status = response.status().as_u16(),
-                took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
-            );
-        }
+        self.record(response.status(), rerouted);
+        let id = std::mem::replace(&mut self.id, HeaderValue::from_static(""));
         response.headers_mut().insert(X_REQUEST_ID, id);
         if response.body().size_hint().exact().is_some() {
             return response;
@@ -499,6 +504,20 @@ impl Frame {
             None => response,
         }
     }
+}
+
+impl Drop for Frame {
+    /// Records a request without an answer: its client has closed the connection, or the server has at its end.
+    fn drop(&mut self) {
+        if self.line.is_some() || self.measured.is_some() {
+            self.record(client_closed(), None);
+        }
+    }
+}
+
+/// Returns the status 499, by which nginx logs that a client has not waited for the answer. No response has it.
+fn client_closed() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 /// A body that is written while it is sent, for the request with this id.
@@ -636,6 +655,35 @@ mod tests {
         ] {
             assert_eq!(accepts_gzip(&HeaderValue::from_static(accepted)), gzip, "{accepted}");
         }
+    }
+
+    #[test]
+    fn the_class_of_a_request_follows_from_its_path() {
+        let config = HttpConfig::default();
+        let class =
+            |path: &str, config: &HttpConfig| Class::of(&Request::get(path).body(Body::empty()).unwrap(), config);
+        let metrics = if cfg!(feature = "metrics") { Class::Metrics } else { Class::Other };
+        for (path, expected) in [
+            ("/health", Class::Health),
+            ("/health/ready/", Class::Health),
+            ("/health/other", Class::Other),
+            ("/metrics/", metrics),
+            ("/api/v1/metrics", Class::Other),
+            ("/api/v1/auth/login", Class::Logins),
+            ("/auth/login", Class::Other),
+            ("/api/v1/ingest/products/", Class::Imports),
+            ("/api/v1/ingest/products/1", Class::Other),
+            ("/media/abc/400.webp", Class::Files),
+            ("/media", Class::Other),
+            ("/mediation/abc", Class::Other),
+            ("/api/v1/products", Class::Other),
+            ("/", Class::Other),
+        ] {
+            assert_eq!(class(path, &config), expected, "{path}");
+        }
+        let config = config.root_routes(false).api_prefix("/shop");
+        assert_eq!(class("/media/abc/400.webp", &config), Class::Other, "the files are not served");
+        assert_eq!(class("/shop/auth/login", &config), Class::Logins);
     }
 
     #[tokio::test]

@@ -12,13 +12,12 @@ use ecom_core::config::ShopConfig;
 use ecom_core::port::NoSearch;
 use ecom_http::{HttpConfig, ServeConfig, serve};
 use futures::StreamExt as _;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
-use crate::support::{API, Api, golden, id, kept_private, lamp, open};
+use crate::support::{API, Api, Log, golden, id, kept_private, lamp, open};
 
 /// Longer than anything that a test waits for.
 const LONG: Duration = Duration::from_secs(60);
@@ -297,43 +296,6 @@ async fn r15_a_ticket_opens_one_stream_within_a_minute() {
     let lines = log.lock().clone();
     assert!(lines.contains("path=/api/v1/events "), "{lines}");
     assert!(!lines.contains(&first) && !lines.contains(&second), "a ticket must not be logged");
-}
-
-/// A log that a test reads.
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    fn capture() -> (Arc<Mutex<String>>, tracing::subscriber::DefaultGuard) {
-        let text = Arc::<Mutex<String>>::default();
-        (text.clone(), tracing::subscriber::set_default(Self(text)))
-    }
-}
-
-impl tracing::field::Visit for &Log {
-    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-        let _ = write!(self.0.lock(), "{}={value} ", field.name());
-    }
-
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        let _ = write!(self.0.lock(), "{}={value:?} ", field.name());
-    }
-}
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut &*self);
-        self.0.lock().push('\n');
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// Opens many streams, of which a tenth is never read. The others get all events, and the buffers stay bounded. The

@@ -1,14 +1,19 @@
 //! `/metrics`: what a scrape shows, to whom, and of a database that is down. The recorder belongs to the process, in
 //! which other tests run, so that a test looks at routes of its own.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::{Body, Bytes};
+use axum::http::Request;
 use ecom_core::access::{ApiKeyInput, Permission, Principal};
 use ecom_core::port::{NoCache, NoSearch};
 use ecom_http::{HttpConfig, MetricsAccess, router};
+use futures::FutureExt as _;
 use serde_json::json;
+use tower::ServiceExt as _;
 
-use crate::support::{Api, id, lamp, open};
+use crate::support::{Api, Log, id, lamp, open};
 
 async fn scrape(api: &Api, headers: &[(&str, &str)]) -> String {
     let page = api.call("GET", "/metrics", headers, None).await.ok(200);
@@ -94,6 +99,25 @@ async fn a_scrape_shows_requests_by_route_and_nothing_that_a_client_invents() {
         let name = line.split(' ').nth(2).unwrap();
         ecom_core::metrics::ALL.iter().any(|metric| metric.name == name)
     }));
+}
+
+#[tokio::test]
+async fn a_request_whose_client_has_not_waited_for_the_answer_is_counted_and_logged() {
+    let api = Api::with(open().api_prefix("/gone").metrics(MetricsAccess::Open)).await;
+    api.call("GET", "/gone/products", &[], None).await.ok(200);
+    let (log, _guard) = Log::capture();
+    // The handler waits for a body that never arrives.
+    let body = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+    let request = Request::post("/gone/products").header("content-type", "application/json");
+    let request = request.header("x-request-id", "gone-1").body(body).unwrap();
+    assert!(api.router.clone().oneshot(request).now_or_never().is_none(), "the request must wait for its body");
+    let lines = log.lock().clone();
+    assert!(lines.contains("request_id=gone-1 method=POST path=/gone/products status=499 "), "{lines}");
+    let text = scrape(&api, &[]).await;
+    let products = ("route", "/gone/products");
+    let requests = "ecom_http_requests_total";
+    assert_eq!(sum(&text, requests, &[products, ("method", "POST"), ("status", "499")]), (1.0, 1));
+    assert_eq!(sum(&text, requests, &[products]), (2.0, 2), "a request with an answer counts once");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! An API over a shop in memory, and requests to it.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use ecom_storage::cache::{MemoryCache, MemoryCacheOptions};
 use ecom_storage::limiter::MemoryLimiter;
 use ecom_storage::{SqlStorage, SqliteOptions};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -273,4 +275,43 @@ pub fn golden(name: &str, found: &Value) {
     // The documents are compared as values, because the order of their keys does not matter.
     let kept: Value = serde_json::from_str(&kept).unwrap_or_default();
     assert_eq!(*found, kept, "{path} differs; run the tests with UPDATE_GOLDEN=1 to update it");
+}
+
+/// A log that a test reads.
+pub struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    /// Captures the log of the current thread, until the guard is dropped. Call the code that logs once before: a place
+    /// in the code that another test reaches first would stay silent.
+    pub fn capture() -> (Arc<Mutex<String>>, tracing::subscriber::DefaultGuard) {
+        let text = Arc::<Mutex<String>>::default();
+        (text.clone(), tracing::subscriber::set_default(Self(text)))
+    }
+}
+
+impl tracing::field::Visit for &Log {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        let _ = write!(self.0.lock(), "{}={value} ", field.name());
+    }
+
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let _ = write!(self.0.lock(), "{}={value:?} ", field.name());
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut &*self);
+        self.0.lock().push('\n');
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
 }

@@ -6,7 +6,7 @@ use ecom_core::common::IncludeDeleted;
 use ecom_core::id::*;
 use ecom_core::money::Stars;
 use ecom_core::paging::{Keyset, Paging, SortKey};
-use ecom_core::platform::{AuditLogFilter, JobKind};
+use ecom_core::platform::{AuditLogFilter, JobKind, JobState};
 use ecom_core::port::*;
 use ecom_core::sales::{
     BillFilter, BillKind, BillSort, BillStatus, ChangeKind, DeliveryMethod, OrderChange, OrderFilter, OrderLineFilter,
@@ -436,6 +436,15 @@ async fn a_queued_job_is_found_by_its_key_however_many_have_ended() -> TestResul
     let plan = s.explain_queued_job(&JobKind::MAIL, "4711").await?.join("\n");
     assert!(plan.contains("SEARCH jobs USING INDEX jobs_waiting (waiting=?)"), "{plan}");
     assert!(plan.contains("SEARCH jobs USING INDEX jobs_unique_key (kind=? AND unique_key=?)"), "{plan}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_newest_jobs_of_a_state_are_a_range_of_an_index() -> TestResult {
+    let (_dir, s) = file().await;
+    let plan = s.explain_newest_jobs(&[JobState::Queued, JobState::Failed], 10_000).await?.join("\n");
+    assert_eq!(plan.matches("SEARCH jobs USING INDEX jobs_state (state=?)").count(), 2, "{plan}");
+    assert!(!plan.contains("SCAN jobs") && !plan.contains("ORDER BY"), "neither all jobs nor a sort\n{plan}");
     Ok(())
 }
 

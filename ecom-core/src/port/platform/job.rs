@@ -77,6 +77,10 @@ port! {
         /// only those of a kind if it is set.
         async fn tally(&mut self, kind: Option<&JobKind>) -> Result<Vec<(JobKind, JobState, u64)>>;
 
+        /// Counts jobs as [`Self::tally`] does, but only those of these states, and of each state at most the `bound`
+        /// newest ones by their ids. So the cost has a bound, however many jobs there are.
+        async fn tally_newest(&mut self, states: &[JobState], bound: u32) -> Result<Vec<(JobKind, JobState, u64)>>;
+
         /// Returns the states of all queues that have one, sorted by kind.
         async fn queues(&mut self) -> Result<Vec<JobQueueState>>;
 

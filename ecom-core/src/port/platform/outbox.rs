@@ -20,6 +20,17 @@ pub struct Lease {
     pub position: OutboxPosition,
 }
 
+/// A shared cursor: the position of a consumer, or the lease of other work, whose position stays 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxCursor {
+    /// The name of the consumer or of the work.
+    pub consumer: String,
+    /// The position of the consumer; 0 if it has not moved yet.
+    pub position: OutboxPosition,
+    /// When the last lease ends, or has ended.
+    pub lease_ends: Timestamp,
+}
+
 port! {
     /// The log of events of a shop.
     ///
@@ -71,12 +82,13 @@ port! {
         /// Moves the cursor. Returns false if the lease was lost in between.
         async fn advance(&mut self, lease: &Lease, to: OutboxPosition) -> Result<bool>;
 
-        /// Ends a lease early, so that the next holder need not wait. Changes nothing if it was lost in between.
-        async fn release(&mut self, lease: &Lease) -> Result<()>;
+        /// Ends a lease early, at `now`. It is free for every holder from then on, also for one whose clock is behind.
+        /// Changes nothing if it was lost in between.
+        async fn release(&mut self, lease: &Lease, now: Timestamp) -> Result<()>;
 
-        /// Returns the names and positions of the shared cursors that have moved and whose lease ends after `after`,
-        /// sorted by name. With a time in the recent past, these are the consumers that are or were recently at work.
-        async fn cursors(&mut self, after: Timestamp) -> Result<Vec<(String, OutboxPosition)>>;
+        /// Returns all shared cursors, sorted by name. They are as many as there are names of consumers and of work
+        /// that one process at a time does.
+        async fn cursors(&mut self) -> Result<Vec<OutboxCursor>>;
 
         /// Removes events that occurred before `before`, from the oldest on. Returns how many.
         async fn trim(&mut self, before: Timestamp) -> Result<u64>;

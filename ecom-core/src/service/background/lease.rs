@@ -62,7 +62,7 @@ pub(super) async fn release(cx: &Arc<Context>, Held { lease, until }: Held) {
     }
     let lease = &lease;
     let released = cx.write(|mut tx| async move {
-        tx.outbox().release(lease).await?;
+        tx.outbox().release(lease, cx.now()).await?;
         Ok(((), tx))
     });
     if let Ok(Err(error)) = tokio::time::timeout_at(until, released).await {

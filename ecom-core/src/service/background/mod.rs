@@ -72,6 +72,7 @@ impl Background {
             let message = format!("must not be `{name}`, which is the name of another consumer");
             return Err(Error::invalid("name", FieldCode::OutOfBounds, message));
         }
+        self.cx.consumers.lock().insert(name.to_owned());
         self.tasks.spawn(tasks::consume(self.cx.clone(), consumer, self.stop.subscribe()));
         Ok(())
     }

@@ -74,6 +74,13 @@ pub(crate) fn is_reserved(name: &str) -> bool {
         || name.starts_with(FEED)
 }
 
+/// Returns whether a lease of this name belongs to a consumer of the log: one of the library, or one that this process
+/// runs. The other leases are those of work without a position.
+pub(crate) fn is_consumer(cx: &Context, name: &str) -> bool {
+    const OWN: [&str; 4] = [FollowSales::NAME, Mails::NAME, Enqueue::NAME, Invalidate::NAME];
+    OWN.contains(&name) || cx.consumers.lock().contains(name)
+}
+
 /// When and where a task runs.
 #[derive(Debug)]
 pub(crate) struct Task {

@@ -1,7 +1,7 @@
 //! The metrics that are not recorded, but read at a scrape: the state of the pool, the cache, the dependencies, the
 //! outbox, the index, the jobs and the webhooks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,17 +15,23 @@ use crate::error::{Result, WithCauses};
 use crate::health::Health;
 use crate::metrics::{self, Sample};
 use crate::paging::Paging;
+use crate::port::platform::outbox::OutboxCursor;
 use crate::port::search::NoSearch;
 use crate::port::storage::Connection;
+use crate::service::background::tasks;
 use crate::service::platform::job_queue::JobQueue;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
-/// The time since the end of its lease after which a consumer does not count as working any more. The alert of its lag
-/// fires ten minutes after its end, so the consumer is shown for longer.
+/// The time since the end of its lease after which a consumer does not count as working any more. A consumer that fails
+/// gives up its lease after each try, and the alert of its lag fires after ten minutes, so it is shown for longer.
 const GONE_AFTER: Duration = Duration::from_secs(1_800);
 /// The maximum number of webhooks that are counted by their state.
 const WEBHOOKS: u32 = 1_000;
+/// The maximum number of jobs of a state that are counted, so that a scrape costs little however many jobs wait.
+const JOBS: u32 = 10_000;
+/// The maximum number of kinds of jobs that this process does not know and that are shown by name.
+const UNKNOWN_KINDS: usize = 50;
 /// The states of jobs that are counted. Those of the other states are history.
 const STATES: [JobState; 3] = [JobState::Queued, JobState::Running, JobState::Failed];
 
@@ -87,14 +93,17 @@ async fn of_database(cx: &Arc<Context>, samples: &mut Vec<Sample>, end: &mut Opt
     *end = Some(head);
     let mut db = cx.storage.connect().await?;
     let now = cx.now();
-    let cursors = db.outbox().cursors(now - GONE_AFTER).await?;
-    for (consumer, position) in cursors {
+    let cursors = db.outbox().cursors().await?;
+    if let Some(idle) = idle(&cursors, now) {
+        samples.push(Sample::new(metrics::BACKGROUND_IDLE_SECONDS, &[], idle.as_secs_f64()));
+    }
+    for OutboxCursor { consumer, position, .. } in at_work(cursors, now, |name| tasks::is_consumer(cx, name)) {
         let age = age_after(&mut *db, position, head, now).await?;
         let labels = [("consumer", consumer.as_str())];
         samples.push(Sample::new(metrics::OUTBOX_LAG_SECONDS, &labels, age));
         samples.push(Sample::of(metrics::OUTBOX_LAG_EVENTS, &labels, events_after(position, head)));
     }
-    let tally = db.jobs().tally(None).await?;
+    let tally = db.jobs().tally_newest(&STATES, JOBS).await?;
     let known = |kind: &JobKind| JobKind::OF_SHOP.contains(kind) || cx.queues.get(kind).is_some();
     samples.extend(of_jobs(cx.queues.all().iter().map(JobQueue::kind), &tally, known));
     let webhooks = db.webhooks().list(&Paging::first(WEBHOOKS)).await?;
@@ -117,6 +126,22 @@ async fn of_indices(cx: &Arc<Context>, head: OutboxPosition, samples: &mut Vec<S
     Ok(())
 }
 
+/// Returns how long ago the last lease of the background work has ended; 0 if one is held, and `None` if none ever was.
+fn idle(cursors: &[OutboxCursor], now: Timestamp) -> Option<Duration> {
+    // An import of categories on the command line takes a lease, too.
+    let background = cursors.iter().filter(|cursor| cursor.consumer != tasks::IMPORT);
+    let last = background.map(|cursor| cursor.lease_ends).max().filter(|end| *end > Timestamp::UNIX_EPOCH)?;
+    Some((now - last).to_std().unwrap_or_default())
+}
+
+/// Returns the cursors of the consumers that are or were recently at work. `is_consumer` returns whether a name is that
+/// of a consumer, because other work takes leases, too, and a consumer that has not moved yet looks like that.
+fn at_work(cursors: Vec<OutboxCursor>, now: Timestamp, is_consumer: impl Fn(&str) -> bool) -> Vec<OutboxCursor> {
+    let has_moved = |cursor: &OutboxCursor| cursor.position != OutboxPosition::default();
+    let follows = |cursor: &OutboxCursor| has_moved(cursor) || is_consumer(&cursor.consumer);
+    cursors.into_iter().filter(|cursor| cursor.lease_ends > now - GONE_AFTER && follows(cursor)).collect()
+}
+
 /// Returns the age of the first event after a position, in seconds; 0 if there is none.
 async fn age_after(
     db: &mut dyn Connection,
@@ -137,8 +162,8 @@ fn events_after(position: OutboxPosition, head: OutboxPosition) -> u64 {
     u64::try_from(head.seq - position.seq.max(0)).unwrap_or_default()
 }
 
-/// Returns the jobs by kind and state. The kinds of `queues` always have all states, and kinds that this process does
-/// not know are one label.
+/// Returns the jobs by kind and state. The kinds of `queues` always have all states. Of the kinds that are not `known`,
+/// such as those of an older release, [`UNKNOWN_KINDS`] are shown by name, and the others are one label.
 fn of_jobs<'a>(
     queues: impl Iterator<Item = &'a JobKind>,
     tally: &[(JobKind, JobState, u64)],
@@ -148,8 +173,10 @@ fn of_jobs<'a>(
     for kind in queues {
         jobs.extend(STATES.map(|state| ((kind.as_str(), state.as_str()), 0)));
     }
-    for (kind, state, n) in tally.iter().filter(|(_, state, _)| STATES.contains(state)) {
-        let name = if known(kind) { kind.as_str() } else { "other" };
+    let unknown: BTreeSet<&JobKind> = tally.iter().map(|(kind, ..)| kind).filter(|kind| !known(kind)).collect();
+    let named: BTreeSet<&JobKind> = unknown.into_iter().take(UNKNOWN_KINDS).collect();
+    for (kind, state, n) in tally {
+        let name = if known(kind) || named.contains(kind) { kind.as_str() } else { "other" };
         *jobs.entry((name, state.as_str())).or_default() += n;
     }
     let sample = |((kind, state), n)| Sample::of(metrics::JOBS, &[("kind", kind), ("state", state)], n);
@@ -175,29 +202,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_of_jobs_that_nobody_has_registered_are_one_label() {
+    fn kinds_of_jobs_that_this_process_does_not_know_have_a_bounded_number_of_labels() {
         let (mail, crm) = (JobKind::MAIL, JobKind::new("crm"));
-        let tally = [
-            (JobKind::new("a"), JobState::Failed, 2),
-            (JobKind::new("b"), JobState::Failed, 3),
-            (crm.clone(), JobState::Queued, 1),
-            (mail.clone(), JobState::Succeeded, 900),
-        ];
+        let mut tally = vec![(crm.clone(), JobState::Queued, 1)];
+        tally.extend((0..UNKNOWN_KINDS + 2).map(|n| (JobKind::new(format!("old-{n:02}")), JobState::Failed, 3)));
         let samples = of_jobs([&mail, &crm].into_iter(), &tally, |kind| [&mail, &crm].contains(&kind));
         let shown: Vec<String> = samples
             .iter()
             .map(|sample| format!("{} {} {}", sample.labels[0].1, sample.labels[1].1, sample.value))
             .collect();
-        let expected = [
-            "crm failed 0",
-            "crm queued 1",
-            "crm running 0",
-            "mail failed 0",
-            "mail queued 0",
-            "mail running 0",
-            "other failed 5",
+        let of_queues =
+            ["crm failed 0", "crm queued 1", "crm running 0", "mail failed 0", "mail queued 0", "mail running 0"];
+        assert_eq!(shown[..6], of_queues);
+        assert_eq!(shown[6], "old-00 failed 3");
+        assert_eq!(shown[6 + UNKNOWN_KINDS..], ["other failed 6"], "the two last kinds of {}", UNKNOWN_KINDS + 2);
+    }
+
+    fn cursor(consumer: &str, seq: i64, lease_ends: Timestamp) -> OutboxCursor {
+        OutboxCursor { consumer: consumer.to_owned(), position: OutboxPosition { seq }, lease_ends }
+    }
+
+    #[test]
+    fn a_consumer_is_shown_while_it_works_and_also_before_it_has_moved() {
+        let now = Timestamp::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ago = |seconds: u64| now - Duration::from_secs(seconds);
+        let cursors = vec![
+            cursor("away", 7, ago(1_800)),
+            cursor("crm", 7, ago(1_799)),
+            cursor("new", 0, ago(3)),
+            cursor("trim", 0, now + Duration::from_secs(5)),
         ];
-        assert_eq!(shown, expected);
+        let shown = at_work(cursors, now, |name| name == "new");
+        let names: Vec<&str> = shown.iter().map(|cursor| cursor.consumer.as_str()).collect();
+        assert_eq!(names, ["crm", "new"]);
+    }
+
+    #[test]
+    fn the_background_work_is_idle_since_the_end_of_its_last_lease() {
+        let (never, now) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + Duration::from_secs(1_000));
+        let at = |consumer, seconds: u64| cursor(consumer, 0, never + Duration::from_secs(seconds));
+        let seconds = |cursors: &[OutboxCursor]| idle(cursors, now).map(|idle| idle.as_secs());
+        assert_eq!(seconds(&[]), None);
+        assert_eq!(seconds(&[at("trim", 0), at(tasks::IMPORT, 990)]), None, "nothing but an import has held a lease");
+        assert_eq!(seconds(&[at("carts", 400), at("trim", 700), at(tasks::IMPORT, 990)]), Some(300));
+        assert_eq!(seconds(&[at("analytics", 1_005), at("trim", 700)]), Some(0), "a lease is held");
     }
 
     #[test]

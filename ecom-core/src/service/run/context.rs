@@ -1,5 +1,6 @@
 //! The state that all services of a shop share.
 
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub(crate) struct Shared {
     /// The position in the log up to which this process has dropped stale documents from its own cache; `None` before
     /// its background work has begun to.
     pub forgotten: Mutex<Option<OutboxPosition>>,
+    /// The names of the application's consumers that this process runs or has run.
+    pub consumers: Mutex<HashSet<String>>,
     /// Wakes the followers of the log. Each follower keeps one wake-up while it works.
     pub events: watch::Sender<()>,
     /// The subscriptions to live events in this process.

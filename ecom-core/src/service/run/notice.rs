@@ -6,7 +6,7 @@
 use crate::domain::platform::job::{Job, JobKind};
 use crate::domain::sales::order::Order;
 use crate::domain::stock::inventory::LowStock;
-use crate::error::{Conflict, Error, PriceMismatch, Result, SalesConflict, Shortage, StockConflict};
+use crate::error::{Conflict, Error, FieldCode, PriceMismatch, Result, SalesConflict, Shortage, StockConflict};
 use crate::id::{JobId, OrderId, SessionId, UserId};
 use crate::log_event::{self, TARGET};
 use crate::metrics;
@@ -105,12 +105,30 @@ pub(crate) fn refusal<T>(result: Result<T>) -> Result<T> {
     result
 }
 
-/// Counts an order that was not placed, and returns the result.
+/// Counts an order that the state of the shop has refused, and returns the result.
 pub(crate) fn not_placed<T>(result: Result<T>) -> Result<T> {
-    if let Err(error) = &result {
-        metrics::count(metrics::ORDERS_REFUSED_TOTAL, &[("reason", error.code().as_str())], 1);
+    if let Err(error) = &result
+        && let Some(reason) = reason(error)
+    {
+        metrics::count(metrics::ORDERS_REFUSED_TOTAL, &[("reason", reason)], 1);
     }
     result
+}
+
+/// Returns why the state of the shop has refused an order. `None` for a failure, a request that is wrong in itself, and
+/// an idempotency key that is in use: the metrics of requests count those by their status.
+fn reason(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Conflict(conflict) => match &**conflict {
+            Conflict::Platform(_) | Conflict::CurrencyMismatch { .. } | Conflict::DatabaseCurrency { .. } => None,
+            of_shop => Some(of_shop.code().as_str()),
+        },
+        // Whether a product is for sale changes, so the order was valid a while ago.
+        Error::Validation(errors) => {
+            errors.0.iter().any(|error| error.code == FieldCode::NotForSale).then_some("NOT_FOR_SALE")
+        }
+        _ => None,
+    }
 }
 
 fn log_prices(prices: &[PriceMismatch]) {
@@ -124,5 +142,28 @@ fn log_shortages(shortages: &[Shortage]) {
     for Shortage { sku_id, requested, available, .. } in shortages.iter().take(LOGGED_AT_ONCE) {
         let event = log_event::STOCK_SHORT;
         tracing::info!(target: TARGET, event, sku = %sku_id, requested, available, "too little is available");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Dependency, PlatformConflict};
+
+    #[test]
+    fn an_order_is_refused_by_the_state_of_the_shop_only() {
+        let field = |code| Error::invalid("lines[0].sku", code, "refers to a SKU");
+        for (error, expected) in [
+            (StockConflict::Insufficient { shortages: Vec::new() }.into(), Some("INSUFFICIENT_STOCK")),
+            (SalesConflict::PriceMismatch { prices: Vec::new(), shortages: Vec::new() }.into(), Some("PRICE_MISMATCH")),
+            (field(FieldCode::NotForSale), Some("NOT_FOR_SALE")),
+            (field(FieldCode::ReferenceNotFound), None),
+            (PlatformConflict::KeyReused { key: "k".to_owned() }.into(), None),
+            (Error::Unavailable { dependency: Dependency::Database, outcome_unknown: true, source: None }, None),
+            (Error::Contention { source: None }, None),
+            (Error::Unauthenticated, None),
+        ] {
+            assert_eq!(reason(&error), expected, "{error}");
+        }
     }
 }

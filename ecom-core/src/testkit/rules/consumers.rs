@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ShopFixture;
 use super::support::{LONG, PATIENCE, adjustment, fields, me, until};
 use crate::clock::Clock as _;
+use crate::metrics::{self, Sample};
 use crate::testkit::faults::{Failure, Recorder};
 
 tests! {
@@ -188,12 +189,19 @@ pub async fn r13_a_failing_handler_gets_its_batch_again_and_holds_up_nobody(f: &
     for _ in 0..20 {
         f.adjust(p.skus[0].id, 1).await.unwrap();
     }
-    let mut background = f.process(LONG).start();
+    let shop = f.process(LONG);
+    let mut background = shop.start();
     background.consume(broken.clone()).unwrap();
     background.consume(mail.clone()).unwrap();
     let log = f.log().await;
     until("the other consumer has handled all events", async || mail.done().len() == log.len()).await;
+    until("the failing consumer has the batch", async || broken.calls() == 1).await;
     assert_eq!(broken.done(), []);
+    let samples = shop.state_samples(PATIENCE).await;
+    let of_broken = |sample: &&Sample| sample.labels == [("consumer", "broken".to_owned())];
+    let lag = samples.iter().filter(of_broken).find(|sample| sample.metric == metrics::OUTBOX_LAG_EVENTS);
+    let lag = lag.map(|sample| sample.value.to_string());
+    assert_eq!(lag, Some(log.len().to_string()), "a consumer that has never moved must have a lag");
     broken.permits.add_permits(100);
     until("the failing consumer has recovered", async || broken.done().len() == log.len()).await;
     assert_eq!(broken.done(), log);

@@ -238,7 +238,7 @@ impl ShopFixture {
     async fn cursor(&self, consumer: &str) -> OutboxPosition {
         let lease = attempt!(self.storage, outbox.acquire(consumer, "testkit", self.clock.now(), LONG)).unwrap();
         let lease = lease.expect("the lease of the consumer must be released");
-        attempt!(self.storage, outbox.release(&lease)).unwrap();
+        attempt!(self.storage, outbox.release(&lease, self.clock.now())).unwrap();
         lease.position
     }
 }

@@ -200,6 +200,37 @@ fn read_job(r: &Row) -> Result<Job> {
     })
 }
 
+/// Reads a kind, a state and a number of jobs.
+fn read_tally(r: &Row) -> Result<(JobKind, JobState, u64)> {
+    Ok((read_kind(r, 0)?, r.stored(1)?, r.count(2)?))
+}
+
+/// Returns the statement that counts the newest jobs of some states, by kind. It has a part for each state, each of
+/// which reads the end of a range of the index `jobs_state`. The bound is a part of the text, so that a planner that
+/// reuses its plan knows it.
+fn newest(states: &[JobState], bound: u32) -> (String, Vec<Value<'static>>) {
+    let mut b = Builder::new(String::new());
+    for (n, state) in states.iter().enumerate() {
+        b.push(if n == 0 { "" } else { " UNION ALL " });
+        b.push("SELECT kind, state, COUNT(*) FROM (SELECT kind, state FROM jobs WHERE state = ").bind(*state);
+        b.push(&format!(" ORDER BY id DESC LIMIT {bound}) newest GROUP BY kind, state"));
+    }
+    b.done()
+}
+
+#[cfg(feature = "sqlite")]
+impl crate::sql::SqlStorage {
+    /// Returns the query plan of counting the newest jobs, for tests. There must be at least one state.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    #[doc(hidden)]
+    pub async fn explain_newest_jobs(&self, states: &[JobState], bound: u32) -> Result<Vec<String>> {
+        let (text, args) = newest(states, bound);
+        self.explain(&text, args).await
+    }
+}
+
 /// The priorities, the highest one first.
 const PRIORITIES: [JobPriority; 3] = [JobPriority::High, JobPriority::Normal, JobPriority::Low];
 
@@ -369,8 +400,18 @@ impl JobRepository for SqlJobs<'_> {
         }
         b.push(" GROUP BY kind, state ORDER BY kind, state");
         let (text, args) = b.done();
+        self.0.fetch_all(text, args).await?.iter().map(read_tally).collect()
+    }
+
+    async fn tally_newest(&mut self, states: &[JobState], bound: u32) -> Result<Vec<(JobKind, JobState, u64)>> {
+        if states.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (text, args) = newest(states, bound);
         let rows = self.0.fetch_all(text, args).await?;
-        rows.iter().map(|r| Ok((read_kind(r, 0)?, r.stored(1)?, r.count(2)?))).collect()
+        let mut found = rows.iter().map(read_tally).collect::<Result<Vec<_>>>()?;
+        found.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        Ok(found)
     }
 
     async fn queues(&mut self) -> Result<Vec<JobQueueState>> {

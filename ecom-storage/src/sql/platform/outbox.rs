@@ -12,7 +12,7 @@ use ecom_core::clock::Timestamp;
 use ecom_core::common::Actor;
 use ecom_core::id::EventId;
 use ecom_core::platform::{Event, EventBatch, EventKind, OutboxPosition};
-use ecom_core::port::{Lease, OutboxRepository};
+use ecom_core::port::{Lease, OutboxCursor, OutboxRepository};
 use ecom_core::{Entity, Error, Result};
 
 use crate::sql::engine::builder::{Builder, case_size};
@@ -68,10 +68,12 @@ static NEW_CURSOR: Sql = Sql::new(
 static TAKE: Sql =
     Sql::new("UPDATE outbox_cursors SET holder = $2, fence = $3, expires_at = $4 WHERE consumer = $1 AND fence = $5");
 static ADVANCE: Sql = Sql::new("UPDATE outbox_cursors SET seq = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
-static RELEASE: Sql =
-    Sql::new("UPDATE outbox_cursors SET expires_at = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
-static MOVED: Sql =
-    Sql::new("SELECT consumer, seq FROM outbox_cursors WHERE seq <> 0 AND expires_at > $1 ORDER BY consumer");
+// As with a new cursor, a lease without a holder is free. The time of the release stays, so that it shows who was at
+// work recently.
+static RELEASE: Sql = Sql::new(
+    "UPDATE outbox_cursors SET holder = '', expires_at = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3",
+);
+static ALL_CURSORS: Sql = Sql::new("SELECT consumer, seq, expires_at FROM outbox_cursors ORDER BY consumer");
 // Trims only from the oldest event on, so that the log has no holes and the horizon describes all that is gone.
 static TRIM: Sql = Sql::new(
     "DELETE FROM outbox_events WHERE seq < coalesce((SELECT m.seq FROM (SELECT MIN(seq) AS seq FROM outbox_events \
@@ -109,6 +111,12 @@ fn read_event(r: &Row) -> Result<Option<Event>> {
         occurred_at: r.time(const { EVENTS.at("occurred_at") })?,
         actor: Actor::new(r.text(const { EVENTS.at("actor") })?),
     }))
+}
+
+/// Reads a row of [`ALL_CURSORS`].
+fn read_cursor(r: &Row) -> Result<OutboxCursor> {
+    let position = OutboxPosition { seq: r.i64(1)? };
+    Ok(OutboxCursor { consumer: r.string(0)?, position, lease_ends: r.time(2)? })
 }
 
 #[async_trait]
@@ -188,13 +196,14 @@ impl OutboxRepository for SqlOutbox<'_> {
         }
         let Some(r) = found else { return Ok(None) };
         let fence = r.i64(const { CURSORS.at("fence") })?;
-        let expired = r.time(const { CURSORS.at("expires_at") })? <= now;
-        let ours = r.text(const { CURSORS.at("holder") })? == holder;
-        if !ours && !expired {
+        let held_by = r.text(const { CURSORS.at("holder") })?;
+        let is_free = held_by.is_empty() || r.time(const { CURSORS.at("expires_at") })? <= now;
+        let ours = held_by == holder;
+        if !ours && !is_free {
             return Ok(None);
         }
         // Every later statement names the fence, so that of two processes the second one changes nothing.
-        let next = if ours && !expired { fence } else { fence + 1 };
+        let next = if ours && !is_free { fence } else { fence + 1 };
         let args = vec![consumer.into(), holder.into(), next.into(), until.into(), fence.into()];
         let taken = self.0.execute(&TAKE, args).await? == 1;
         let position = OutboxPosition { seq: r.i64(const { CURSORS.at("seq") })? };
@@ -207,20 +216,15 @@ impl OutboxRepository for SqlOutbox<'_> {
         Ok(self.0.execute(&ADVANCE, args).await? == 1)
     }
 
-    async fn release(&mut self, lease: &Lease) -> Result<()> {
-        let args = vec![
-            Value::from(&lease.consumer),
-            Value::from(&lease.holder),
-            lease.fence.into(),
-            Timestamp::UNIX_EPOCH.into(),
-        ];
+    async fn release(&mut self, lease: &Lease, now: Timestamp) -> Result<()> {
+        let args = vec![Value::from(&lease.consumer), Value::from(&lease.holder), lease.fence.into(), now.into()];
         self.0.execute(&RELEASE, args).await?;
         Ok(())
     }
 
-    async fn cursors(&mut self, after: Timestamp) -> Result<Vec<(String, OutboxPosition)>> {
-        let rows = self.0.fetch_all(&MOVED, vec![after.into()]).await?;
-        rows.iter().map(|r| Ok((r.string(0)?, OutboxPosition { seq: r.i64(1)? }))).collect()
+    async fn cursors(&mut self) -> Result<Vec<OutboxCursor>> {
+        let rows = self.0.fetch_all(&ALL_CURSORS, Vec::new()).await?;
+        rows.iter().map(read_cursor).collect()
     }
 
     async fn trim(&mut self, before: Timestamp) -> Result<u64> {

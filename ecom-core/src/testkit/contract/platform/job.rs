@@ -536,6 +536,17 @@ pub async fn jobs_are_counted_by_kind_and_state(storage: &Arc<dyn Storage>) {
     let of_kind = read!(storage, jobs.tally(Some(&JobKind::VERIFY)));
     let contract = "`tally` counts only the jobs of a kind if it is set.";
     same(of_kind, vec![(JobKind::VERIFY, JobState::Queued, 2)], contract, "five jobs");
+    let contract = "`tally_newest` counts the newest jobs of each of the given states, up to the bound.";
+    same(read!(storage, jobs.tally_newest(&[], 3)), Vec::new(), contract, "no state");
+    same(read!(storage, jobs.tally_newest(&[JobState::Failed], 3)), Vec::new(), contract, "a state without jobs");
+    let mut found = read!(storage, jobs.tally_newest(&[JobState::Queued, JobState::Running], 3));
+    found.sort_by_key(|(kind, state, _)| (kind.clone(), state.as_str()));
+    let expected = vec![
+        (JobKind::new("crm-sync"), JobState::Queued, 2),
+        (JobKind::new("crm-sync"), JobState::Running, 1),
+        (JobKind::VERIFY, JobState::Queued, 1),
+    ];
+    same(found, expected, contract, "three of the four queued jobs, and the running one");
 }
 
 /// A queue has one state.

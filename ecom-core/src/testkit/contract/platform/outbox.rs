@@ -8,11 +8,11 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
-use crate::clock::Clock as _;
+use crate::clock::{Clock as _, Timestamp};
 use crate::domain::common::IncludeDeleted;
 use crate::domain::platform::outbox::{Event, EventKind, OutboxPosition};
 use crate::id::{EventId, IdSource as _};
-use crate::port::platform::outbox::Lease;
+use crate::port::platform::outbox::{Lease, OutboxCursor};
 use crate::port::storage::Storage;
 use crate::testkit::check::Pages;
 use crate::testkit::fresh_seed;
@@ -40,7 +40,7 @@ suite! {
         a_lease_keeps_others_out_until_it_expires,
         the_holder_renews_its_lease,
         consumers_have_cursors_of_their_own,
-        cursors_that_have_moved_are_listed_while_they_are_held,
+        every_cursor_is_listed_with_the_end_of_its_lease,
         a_cursor_outlives_its_holder,
         a_lost_lease_moves_nothing,
         a_released_lease_is_free_at_once,
@@ -526,25 +526,30 @@ pub async fn consumers_have_cursors_of_their_own(storage: &Arc<dyn Storage>) {
     );
 }
 
-/// A lease alone is no consumer, and a consumer that was given up is listed no longer.
-pub async fn cursors_that_have_moved_are_listed_while_they_are_held(storage: &Arc<dyn Storage>) {
+/// Cursors that have not moved are listed too, and a released lease has ended at the time of its release.
+pub async fn every_cursor_is_listed_with_the_end_of_its_lease(storage: &Arc<dyn Storage>) {
     let env = Env::default();
     append(storage, &events(&env, 3)).await;
     let all = read(storage, START, 10).await;
+    assert_eq!(attempt!(storage, outbox.cursors()).unwrap(), [], "`cursors` must list no cursor that nobody has taken");
     let hooks = acquire(storage, &env, "webhooks", "b").await.unwrap();
-    let mail = acquire(storage, &env, "mail", "a").await.unwrap();
-    acquire(storage, &env, "trim", "a").await.unwrap();
+    acquire(storage, &env, "mail", "a").await.unwrap();
     assert!(advance(storage, &hooks, all[0].0).await, "the holder of a lease must be able to store its position");
-    assert!(advance(storage, &mail, all[2].0).await, "the holder of a lease must be able to store its position");
-    let now = env.clock.now();
-    let listed = attempt!(storage, outbox.cursors(now)).unwrap();
-    let expected = [("mail".to_owned(), all[2].0), ("webhooks".to_owned(), all[0].0)];
-    assert_eq!(listed, expected, "`cursors` must list those that have moved, sorted by name");
-    attempt!(storage, outbox.release(&hooks)).unwrap();
-    let listed = attempt!(storage, outbox.cursors(now)).unwrap();
-    assert_eq!(listed, expected[..1], "`cursors` must leave out a cursor whose lease was given up");
-    let listed = attempt!(storage, outbox.cursors(now + TTL)).unwrap();
-    assert_eq!(listed, [], "`cursors` must leave out a cursor whose lease has ended by then");
+    let cursor = |consumer: &str, position: OutboxPosition, lease_ends: Timestamp| OutboxCursor {
+        consumer: consumer.to_owned(),
+        position,
+        lease_ends,
+    };
+    let ends = env.clock.now() + TTL;
+    let expected = [cursor("mail", START, ends), cursor("webhooks", all[0].0, ends)];
+    let listed = attempt!(storage, outbox.cursors()).unwrap();
+    assert_eq!(listed, expected, "`cursors` must list all cursors with their positions, sorted by name");
+    env.clock.advance(TTL / 2);
+    let released = env.clock.now();
+    attempt!(storage, outbox.release(&hooks, released)).unwrap();
+    let expected = [cursor("mail", START, ends), cursor("webhooks", all[0].0, released)];
+    let listed = attempt!(storage, outbox.cursors()).unwrap();
+    assert_eq!(listed, expected, "a release must keep the position, and end the lease at its time");
 }
 
 /// The next holder continues at the position of the last one.
@@ -598,17 +603,17 @@ pub async fn a_lost_lease_moves_nothing(storage: &Arc<dyn Storage>) {
 /// The holder can release the lease, and a former holder cannot.
 pub async fn a_released_lease_is_free_at_once(storage: &Arc<dyn Storage>) {
     let env = Env::default();
+    let now = env.clock.now();
     let a = acquire(storage, &env, "mail", "a").await.unwrap();
-    attempt!(storage, outbox.release(&a)).unwrap();
+    attempt!(storage, outbox.release(&a, now)).unwrap();
     let b = acquire(storage, &env, "mail", "b").await.expect("a released lease must be free at once");
     assert!(b.fence > a.fence, "the fence must increase with every change of the holder");
-    attempt!(storage, outbox.release(&a)).unwrap();
+    attempt!(storage, outbox.release(&a, now)).unwrap();
     assert_eq!(acquire(storage, &env, "mail", "c").await, None, "`release` by a former holder must not free the lease");
-    attempt!(storage, outbox.release(&b)).unwrap();
-    assert!(
-        acquire(storage, &env, "mail", "a").await.unwrap().fence > b.fence,
-        "the fence must increase with every change of the holder"
-    );
+    attempt!(storage, outbox.release(&b, now)).unwrap();
+    let again = attempt!(storage, outbox.acquire("mail", "a", now - TTL, TTL)).unwrap();
+    let again = again.expect("a released lease must be free for a process whose clock is behind");
+    assert!(again.fence > b.fence, "the fence must increase with every change of the holder");
 }
 
 /// The consumer does not exist yet when the processes try to acquire its lease.
