@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-/// Returns the time for which the sender of a response asks not to be called again (`Retry-After`): a number of seconds,
-/// or the time from the `Date` of the response to the date that it names. So the clocks of the two sides need not agree.
-/// `None` if the header is missing or malformed, if its date has passed, or if a response with a date has no `Date`. The
-/// time has no bound, so a caller must set one.
+/// Returns the time for which a server asks not to be called again (`Retry-After`): a number of seconds, or the time
+/// from the `Date` of the response to the date that the header names, so that the clocks of both sides need not agree.
+///
+/// Returns `None` if the header is missing or malformed, if its date has passed, or if it is a date and the response
+/// has no `Date`. The time has no bound, so the caller must set one.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let asked = text(RETRY_AFTER)?;

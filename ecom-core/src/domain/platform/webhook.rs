@@ -124,8 +124,7 @@ impl WebhookHealth {
         Self { succeeded_at, ..Self::default() }
     }
 
-    /// Returns the health after an attempt that has failed. `jitter` shortens a pause, but not one that the receiver asks
-    /// for.
+    /// Returns the health after an attempt that has failed. `jitter` shortens a pause, unless the receiver asks for it.
     fn failed(&self, attempt: &WebhookAttempt, now: Timestamp, jitter: impl Fn(Duration) -> Duration) -> Self {
         let asked = Some(now + attempt.asked()).filter(|until| now < *until);
         if self.failed_at.is_some_and(|at| attempt.began < at) {

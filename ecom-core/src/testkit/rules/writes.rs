@@ -197,8 +197,8 @@ impl Written {
         }
     }
 
-    /// Returns the number of events of a write. A write of a review also changes the rating of its product. A job and the
-    /// state of a feed have no event.
+    /// Returns the number of events of a write. A write of a review also changes the rating of its product. A job and
+    /// the state of a feed have no event.
     const fn events(way: usize) -> usize {
         match way {
             25..29 => 2,
