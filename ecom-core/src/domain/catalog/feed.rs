@@ -242,7 +242,8 @@ impl FeedState {
     /// Returns true if somebody has requested a poll since the state was `before`. While a poll runs, only requests
     /// move the time of the next one.
     pub(crate) fn was_requested_since(&self, before: &Self) -> bool {
-        self.next_poll_at != before.next_poll_at
+        // An interval can have nanoseconds, which are not stored.
+        self.next_poll_at.timestamp_micros() != before.next_poll_at.timestamp_micros()
     }
 
     /// Returns the state of a feed that is polled once more at once, because a poll was requested during the last one.
