@@ -59,7 +59,7 @@ pub struct FeedState {
     /// When an import of the source last reached the end.
     pub imported_at: Option<Timestamp>,
     /// The time of the next poll. For a running import, it is the time after which the import is repeated if its
-    /// process has died.
+    /// process has died. A request moves it to the time of the request.
     pub next_poll_at: Timestamp,
     /// The job of the last import, until the job is removed.
     pub last_job: Option<JobId>,

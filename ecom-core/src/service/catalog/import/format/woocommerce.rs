@@ -333,7 +333,7 @@ impl Products {
             sku.insert("barcode".to_owned(), barcode.into());
         }
         if parent.is_some() {
-            let values = self.attributes(row).filter_map(|(n, v)| Some((n.to_owned(), first(v)?.into())));
+            let values = self.attributes(row).filter_map(|(n, v)| Some((n.to_owned(), Value::from(first(v)?))));
             let values: Map<String, Value> = values.collect();
             if !values.is_empty() {
                 sku.insert("option_values".to_owned(), values.into());
