@@ -64,7 +64,7 @@ use crate::text::check_text;
 /// writer writes, but at least so many.
 const AHEAD: usize = 32;
 /// How many bytes of records may wait. A larger record waits alone.
-const AHEAD_BYTES: usize = 2 << 20;
+const AHEAD_BYTES: usize = 1 << 20;
 /// How many records a batch has by default, and if the shop has no products yet.
 const BATCH: usize = 100;
 const FIRST_BATCH: usize = 10_000;
