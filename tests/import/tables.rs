@@ -296,9 +296,11 @@ async fn a_shopify_export_has_columns_that_no_shop_shows() {
         &[("Handle", "cup"), ("Image Src", "https://img.example/3.jpg"), ("Image Position", "3")],
     ]);
     let shop = shop().await;
-    let (report, letters) = import(&shop, text).await;
+    let (report, letters) = import(&shop, text.clone()).await;
     assert_eq!((counts(&report), report.ended_early.clone()), ([1, 1, 0, 0, 0], None), "{letters:#?}");
     assert!(report.unknown_fields.is_empty(), "{:?}", report.unknown_fields);
+    let (report, letters) = import(&shop, text.replace("\",\"", "\";\"")).await;
+    assert_eq!(counts(&report), [1, 0, 0, 1, 0], "a program has changed the delimiter: {letters:#?}");
     let all = all_products(&shop).await;
     let cup = find(&all, "cup");
     assert_eq!(cup.skus[0].weight.map(|weight| weight.to_string()).as_deref(), Some("453.59"));

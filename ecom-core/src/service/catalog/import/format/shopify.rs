@@ -71,10 +71,11 @@ const SILENT: &[&str] = &[
 
 pub(super) fn open(
     reader: Reader,
+    delimiter: u8,
     limit: usize,
     currency: Option<Currency>,
 ) -> Result<Box<dyn RecordSource>, EndedEarly> {
-    let table = Table::open(reader, &ColumnMap::own(), limit)?;
+    let table = Table::open(reader, &ColumnMap::own().with_delimiter(delimiter), limit)?;
     let at = |name: &str| table.header.iter().position(|n| n.eq_ignore_ascii_case(name));
     let read: BTreeMap<&'static str, usize> =
         COLUMNS.iter().filter_map(|names| Some((*names.first()?, names.iter().find_map(|name| at(name))?))).collect();

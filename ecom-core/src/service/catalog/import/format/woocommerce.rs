@@ -71,10 +71,11 @@ const READ: &[&str] = &[
 
 pub(super) fn open(
     reader: Reader,
+    delimiter: u8,
     limit: usize,
     currency: Option<Currency>,
 ) -> Result<Box<dyn RecordSource>, EndedEarly> {
-    let table = Table::open(reader, &ColumnMap::own(), limit)?;
+    let table = Table::open(reader, &ColumnMap::own().with_delimiter(delimiter), limit)?;
     let layout = Products::new(&table.header, currency);
     if !table.header.is_empty() {
         for name in ["Type", "Name", "Regular price"] {
