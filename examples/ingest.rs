@@ -19,15 +19,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ecom::Shop;
 use ecom::catalog::{ColumnMap, ExportFormat, ExportOptions, ImportFormat, ImportKind, ImportOptions};
 use ecom::config::ServerConfig;
-use ecom::{Shop, WithCauses};
 
 /// Prints to standard output, which may be closed.
 macro_rules! say {
     ($($text:tt)*) => { let _ = writeln!(std::io::stdout(), $($text)*); };
 }
 
+#[path = "server/ending.rs"]
+mod ending;
 #[path = "server/import.rs"]
 mod import;
 use self::import::Input;
@@ -147,13 +149,7 @@ enum Format {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(run(Arguments::parse())).await {
-        Ok(code) => code,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", WithCauses(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    ending::status(Box::pin(run(Arguments::parse())).await, ExitCode::FAILURE)
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -263,6 +259,7 @@ fn open_url(_: &str, _: Option<ImportKind>, _: &Import) -> std::future::Ready<Re
 async fn open_url(url: &str, given: Option<ImportKind>, arguments: &Import) -> Result<Input> {
     use std::io::{Cursor, Read as _};
 
+    use ecom::WithCauses;
     use ecom::adapters::outbound::OutboundOptions;
     use ecom::adapters::{DummyJsonFeed, HttpFeed, HttpFeedOptions};
     use ecom::port::{Fetched, ImportFeed};

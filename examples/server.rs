@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ecom::Shop;
 use ecom::access::Secret;
 use ecom::catalog::{ImportKind, ImportOptions, ProductListQuery};
 use ecom::catalog::{ProductFilter, ProductSort};
@@ -23,7 +24,6 @@ use ecom::common::IncludeDeleted;
 use ecom::config::ServerConfig;
 use ecom::paging::Paging;
 use ecom::platform::AuditFinding;
-use ecom::{Shop, WithCauses};
 use ecom_http::RouteGroup;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -37,6 +37,8 @@ macro_rules! say {
 mod admin_key;
 #[path = "server/demo.rs"]
 mod demo;
+#[path = "server/ending.rs"]
+mod ending;
 #[path = "server/import.rs"]
 mod import;
 #[path = "server/migrate.rs"]
@@ -128,13 +130,7 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let failure = arguments.failure();
-    match Box::pin(run(arguments)).await {
-        Ok(code) => code,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", WithCauses(&*error));
-            failure
-        }
-    }
+    ending::status(Box::pin(run(arguments)).await, failure)
 }
 
 /// Returns the status of a check.

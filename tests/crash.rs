@@ -5,11 +5,11 @@
 #![cfg(all(target_os = "linux", feature = "sqlite", feature = "memory", feature = "tantivy", feature = "webhooks"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
 
-#[path = "crash/bulk.rs"]
-mod bulk;
 #[cfg(all(feature = "postgres", feature = "mysql", feature = "redis", feature = "elasticsearch"))]
 #[path = "clusters/mod.rs"]
 mod clusters;
+#[path = "crash/imports.rs"]
+mod imports;
 #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
 #[path = "crash/indexing.rs"]
 mod indexing;
@@ -61,7 +61,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The location of a test's index and database. The database is a URL, or a file beside the index. The index is on a
 /// search server, or in the directory. The cache is on a Redis, or in the process.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 struct Place {
     dir: PathBuf,
     database: Option<String>,
@@ -110,11 +110,15 @@ async fn open(at: &Place) -> Shop {
 }
 
 async fn open_with(at: &Place, config: ShopConfig) -> Shop {
+    Shop::new(parts(at, config).await).unwrap()
+}
+
+async fn parts(at: &Place, config: ShopConfig) -> ShopParts {
     let storage = storage(at);
     storage.migrate(Currency::USD).await.unwrap();
     let search = engine(at).await;
     let cache = Arc::new(MemoryCache::new(MemoryCacheOptions::default()));
-    Shop::new(ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), search) }).unwrap()
+    ShopParts { cache, config, ..ShopParts::new(Arc::new(storage), search) }
 }
 
 fn me() -> Principal {
@@ -253,7 +257,8 @@ fn child() {
         }
         match role.as_str() {
             "work" => return work(&at).await,
-            "import in bulk" => return bulk::child(&at, &name).await,
+            "import" => return imports::child(&at, &name).await,
+            "poll a feed" => return imports::feed_child(&at, &name).await,
             #[cfg(any(feature = "elasticsearch", feature = "meilisearch"))]
             "index" => return indexing::index(&at).await,
             _ => {}
@@ -618,7 +623,8 @@ macro_rules! on {
                 r11_r14_kill_9_leaves_index_and_database_in_step,
                 r14_of_two_processes_one_writes_the_index_and_the_other_takes_over,
                 r11_two_processes_write_one_database_and_no_lock_reaches_a_caller,
-                r14_a_killed_import_in_bulk_is_completed_by_the_next_one,
+                r14_a_killed_import_is_completed_by_the_next_one,
+                r14_the_import_of_a_feed_continues_after_a_kill,
                 a_job_of_a_killed_process_is_run_by_the_next_one,
                 jobs_of_killed_processes_take_effect_once,
                 r13_webhooks_of_killed_processes_arrive_in_order,
@@ -642,7 +648,9 @@ macro_rules! on {
 
 /// The tests, each of which runs on each database.
 mod tests {
-    pub(crate) use super::bulk::r14_a_killed_import_in_bulk_is_completed_by_the_next_one;
+    pub(crate) use super::imports::{
+        r14_a_killed_import_is_completed_by_the_next_one, r14_the_import_of_a_feed_continues_after_a_kill,
+    };
     pub(crate) use super::jobs::jobs_of_killed_processes_take_effect_once;
     pub(crate) use super::orders::*;
     pub(crate) use super::webhooks::r13_webhooks_of_killed_processes_arrive_in_order;

@@ -9,11 +9,11 @@ use derive_setters::Setters;
 use ecom_core::catalog::FeedVersion;
 use ecom_core::port::{FeedContent, FeedError, Fetched, ImportFeed};
 use ecom_core::{FieldCode, Result};
-use ecom_outbound::{OutboundClient, OutboundOptions, Refusal};
+use ecom_outbound::{OutboundClient, OutboundOptions, Refusal, retry_after};
 use futures::{Stream, StreamExt as _};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, RETRY_AFTER,
+    LAST_MODIFIED,
 };
 use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
@@ -165,14 +165,14 @@ impl HttpSource {
         if matches!(status, StatusCode::OK | StatusCode::NOT_MODIFIED) {
             return Ok(response);
         }
-        let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let asked = retry_after(response.headers());
         let hint = match status.as_u16() {
             401 | 403 => "; check the credentials of the feed",
             404 | 410 => "; check the URL of the feed",
             _ => "",
         };
         let message = format!("the source has answered with the status {}{hint}", status.as_u16());
-        Err(FeedError::new(message).retry_after(asked.map(Duration::from_secs)))
+        Err(FeedError::new(message).retry_after(asked))
     }
 
     /// Returns the body of a response, up to the limit. An error is the end of the stream.

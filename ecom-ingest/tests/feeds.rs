@@ -450,6 +450,10 @@ async fn statuses_are_errors_that_say_what_to_do() {
     server.put("/busy", Content { headers: vec![("retry-after", "120".to_owned())], ..status(503) });
     let busy = refused(&feed(&server, "/busy")).await;
     assert_eq!(busy.retry_after, Some(Duration::from_secs(120)));
+    let (sent, until) = ("Sat, 28 Nov 2026 23:59:30 GMT", "Sun, 29 Nov 2026 00:01:00 GMT");
+    let headers = vec![("date", sent.to_owned()), ("retry-after", until.to_owned())];
+    server.put("/later", Content { headers, ..status(429) });
+    assert_eq!(refused(&feed(&server, "/later")).await.retry_after, Some(Duration::from_secs(90)));
     server.put("/odd", status(304));
     assert!(refused(&feed(&server, "/odd")).await.to_string().contains("was not asked for"));
     server.put("/br", Content { headers: vec![("content-encoding", "br".to_owned())], ..plain("x") });

@@ -11,7 +11,9 @@
 //! Applications depend on the facade crate `ecom`, whose feature `webhooks` re-exports this crate.
 
 mod client;
+mod retry_after;
 mod webhook;
 
 pub use client::{OutboundClient, OutboundOptions, Refusal, is_public};
+pub use retry_after::retry_after;
 pub use webhook::{HttpWebhookSender, WebhookSenderOptions};

@@ -10,6 +10,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Response, Url};
 
 use crate::client::{OutboundClient, OutboundOptions, Refusal};
+use crate::retry_after::retry_after;
 
 /// The settings of an [`HttpWebhookSender`].
 #[derive(Debug, Clone, Default, Setters)]
@@ -116,8 +117,8 @@ impl WebhookSender for HttpWebhookSender {
             .header("webhook-signature", &message.signature)
             .body(message.body.clone());
         let response = request.send().await.map_err(unanswered)?;
-        let status = response.status().as_u16();
-        Ok(WebhookAnswer { status, excerpt: Self::excerpt(response).await })
+        let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+        Ok(WebhookAnswer { status, excerpt: Self::excerpt(response).await, retry_after })
     }
 }
 

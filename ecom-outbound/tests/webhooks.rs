@@ -49,6 +49,7 @@ async fn answer(State(requests): State<Requests>, uri: Uri, headers: HeaderMap, 
     match uri.path() {
         "/redirect" => (StatusCode::FOUND, [(header::LOCATION, "/ok")]).into_response(),
         "/silent" => std::future::pending().await,
+        "/busy" => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "120")]).into_response(),
         "/broken" => (StatusCode::INTERNAL_SERVER_ERROR, "no\u{0} luck\u{7}").into_response(),
         "/endless" => Response::new(Body::from_stream(stream::repeat_with(part))),
         "/slow" => Response::new(Body::from_stream(stream::iter([part()]).chain(stream::pending()))),
@@ -116,7 +117,9 @@ async fn answers_are_bounded_and_redirects_are_not_followed() {
     assert!(status == 200 && excerpt.as_ref().is_some_and(|text| text.len() <= 2_000), "{excerpt:?}");
     // A receiver that has accepted the message and then hangs has accepted it.
     assert_eq!(sent(&sender, &receiver.url("/slow")).await.unwrap(), (200, Some("first".to_owned())));
-    assert_eq!(receiver.paths(), ["/redirect", "/broken", "/endless", "/slow"]);
+    let busy = sender.send(&message(&receiver.url("/busy"))).await.unwrap();
+    assert_eq!((busy.status, busy.retry_after), (429, Some(Duration::from_secs(120))));
+    assert_eq!(receiver.paths(), ["/redirect", "/broken", "/endless", "/slow", "/busy"]);
     // Nobody listens on the port of a listener that was dropped.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let gone = format!("http://{free}/ok?key=secret");

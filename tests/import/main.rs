@@ -10,6 +10,8 @@ mod catalogs;
 mod categories;
 mod concurrency;
 mod exports;
+#[cfg(feature = "ingest")]
+mod feeds;
 mod load;
 mod outages;
 #[path = "../../examples/server/pictures.rs"]

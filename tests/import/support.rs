@@ -115,8 +115,13 @@ async fn url() -> String {
     }
 }
 
+/// Returns the builder of a shop on a new database.
+pub async fn builder() -> ShopBuilder {
+    ShopBuilder::new().database(url().await).search("tantivy::memory:")
+}
+
 pub async fn shop() -> Shop {
-    ShopBuilder::new().database(url().await).search("tantivy::memory:").build().await.unwrap()
+    builder().await.build().await.unwrap()
 }
 
 pub async fn products(shop: &Shop, text: impl Into<Vec<u8>>, options: ImportOptions) -> ImportReport {

@@ -13,6 +13,8 @@ on_each_database! {
     a_shopify_export_becomes_products_as_the_shop_showed_them,
     shopify_images_prices_stock_and_drafts_keep_their_meaning,
     a_woocommerce_export_becomes_products_with_their_variations,
+    a_woocommerce_export_is_read_as_its_exporter_writes_it,
+    a_shopify_export_has_columns_that_no_shop_shows,
     a_table_with_our_own_names_needs_no_map,
     a_column_map_names_fields_constants_defaults_and_the_encoding,
     a_bad_row_costs_one_record_and_names_its_line,
@@ -126,6 +128,189 @@ async fn a_woocommerce_export_becomes_products_with_their_variations() {
     assert_eq!(find(&all, "40").skus[0].code, "SOCK-42");
     let (report, _) = import(&shop, sample("woocommerce.csv")).await;
     assert_eq!(counts(&report), [5, 0, 0, 4, 1]);
+}
+
+/// Returns a CSV file whose rows have the cells of these columns, and the others empty.
+fn table(rows: &[&[(&str, &str)]]) -> String {
+    let mut columns: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().copied().flatten() {
+        if !columns.contains(name) {
+            columns.push(name);
+        }
+    }
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let line = |cells: Vec<String>| format!("{}\n", cells.join(","));
+    let mut text = line(columns.iter().map(|name| quoted(name)).collect());
+    for row in rows {
+        let cell = |column: &&str| row.iter().find(|(name, _)| name == column).map_or("", |(_, cell)| *cell);
+        text.push_str(&line(columns.iter().map(|column| quoted(cell(column))).collect()));
+    }
+    text
+}
+
+/// Escaped commas and line breaks, parents by SKU and id, the order of variations, prices with a comma, every state of
+/// publication and of stock, and a grouped product.
+async fn a_woocommerce_export_is_read_as_its_exporter_writes_it() {
+    const COLOR: (&str, &str) = ("Attribute 1 name", "Color");
+    const FIT: (&str, &str) = ("Attribute 2 name", "Fit");
+    let variation = |id, sku, parent, color| {
+        [("ID", id), ("Type", "variation"), ("SKU", sku), ("Name", "Tee"), ("Parent", parent)]
+            .into_iter()
+            .chain([COLOR, ("Attribute 1 value(s)", color), FIT, ("Stock", "")])
+            .collect::<Vec<_>>()
+    };
+    let with = |mut row: Vec<(&'static str, &'static str)>, more: &[(&'static str, &'static str)]| {
+        row.extend(more);
+        row
+    };
+    let simple = |id, kind, published, in_stock, stock, backorders| {
+        vec![
+            ("ID", id),
+            ("Type", kind),
+            ("Name", "Thing"),
+            ("Published", published),
+            ("In stock?", in_stock),
+            ("Stock", stock),
+            ("Backorders allowed?", backorders),
+            ("Regular price", "10"),
+        ]
+    };
+    let blue = [("Published", "1"), ("In stock?", "1"), ("Regular price", "20"), ("Position", "2")];
+    let red = [
+        ("Published", "1"),
+        ("In stock?", "0"),
+        ("Regular price", "24,50"),
+        ("Sale price", "19,60"),
+        ("Position", "1"),
+        ("Description", "Dark."),
+        ("Tax class", "reduced"),
+    ];
+    let rows = [
+        with(variation("102", "TEE-B", "id:100", "Blue"), &blue),
+        vec![
+            ("ID", "100"),
+            ("Type", "variable"),
+            ("SKU", "TEE"),
+            ("Name", "Tee"),
+            ("Published", "1"),
+            ("Description", r"<p>Soft.</p>\nWash cold."),
+            ("Weight (kg)", ".2"),
+            ("Categories", r"Clothing > Tees\, tops, Sale"),
+            ("Brands", "Acme > Acme Kids, Other"),
+            ("Images", r"https://img.example/a\,b.jpg, https://img.example/c.jpg"),
+            COLOR,
+            ("Attribute 1 value(s)", r"Red\, dark, Blue, Green"),
+            FIT,
+            ("Attribute 2 value(s)", "Slim"),
+            ("Attribute 1 default", "Blue"),
+        ],
+        with(variation("101", "TEE-R", "TEE", r"Red\, dark"), &red),
+        // It is private, so it is not for sale.
+        with(variation("103", "TEE-G", "TEE", "Green"), &[("Published", "0"), ("Regular price", "20")]),
+        simple("110", "simple", "1", "1", "-2", "notify"),
+        simple("111", "simple", "0", "1", "4", "0"),
+        simple("112", "simple", "2", "backorder", "", "1"),
+        simple("113", "simple", "'-1", "0", "", "0"),
+        with(simple("114", "simple", "true", "1", "", "0"), &[("Download 1 name", "Pages")]),
+        simple("115", "simple, virtual", "1", "1", "", "0"),
+        vec![("ID", "120"), ("Type", "grouped"), ("Name", "Set"), ("Grouped products", "TEE, id:110")],
+    ];
+    let rows: Vec<_> = rows.iter().map(Vec::as_slice).collect();
+    let shop = shop().await;
+    for expected in [[8, 7, 0, 0, 1], [8, 0, 0, 7, 1]] {
+        let (report, letters) = import(&shop, table(&rows)).await;
+        assert_eq!((counts(&report), report.ended_early.clone()), (expected, None), "{letters:#?}");
+        assert!(letters[0]["reason"].as_str().unwrap().contains("a grouped product"), "{letters:#?}");
+        let unknown: Vec<_> = report.unknown_fields.keys().map(String::as_str).collect();
+        assert_eq!(unknown, ["columns.Download 1 name"]);
+    }
+    let all = all_products(&shop).await;
+    let tee = find(&all, "100");
+    let skus: Vec<_> = tee.skus.iter().map(|s| (s.code.as_str(), s.option_values["Color"].as_str())).collect();
+    assert_eq!(skus, [("TEE-R", "Red, dark"), ("TEE-B", "Blue")]);
+    let prices: Vec<_> = tee.skus.iter().map(|s| s.price.to_string()).collect();
+    assert_eq!(
+        (prices, tee.discount.to_string()),
+        (vec!["19.60 USD".to_owned(), "20.00 USD".to_owned()], "0.00".to_owned())
+    );
+    let red = &tee.skus[0].attributes.0;
+    assert_eq!((&red["compare_at_price"], &red["description"]), (&json!("24.50"), &json!("Dark.")));
+    assert_eq!(red["tax_class"], "reduced");
+    let stock: Vec<_> = tee.skus.iter().map(|s| (s.track_stock, s.on_hand, s.weight.unwrap().to_string())).collect();
+    assert_eq!(stock, [(true, 0, "200.00".to_owned()), (false, 0, "200.00".to_owned())]);
+    assert_eq!(tee.description.as_deref(), Some("Soft.\n\nWash cold."));
+    assert_eq!(tee.categories.iter().map(|c| c.path.as_str()).collect::<Vec<_>>(), ["clothing/tees-tops", "sale"]);
+    let images: Vec<_> = tee.images.iter().map(|image| image.url.as_str()).collect();
+    assert_eq!(images, ["https://img.example/a,b.jpg", "https://img.example/c.jpg"]);
+    assert_eq!((tee.brand.as_deref(), &tee.attributes.0["fit"]), (Some("Acme Kids"), &json!("Slim")));
+    assert_eq!(tee.attributes.0["brands"], json!(["Acme Kids", "Other"]));
+    let things = ["110", "111", "112", "113", "114", "115"].map(|id| {
+        let thing = find(&all, id);
+        let sku = &thing.skus[0];
+        (thing.status, sku.track_stock, sku.on_hand, sku.attributes.0.contains_key("requires_shipping"))
+    });
+    let (active, draft) = (ProductStatus::Active, ProductStatus::Draft);
+    let expected = [
+        (active, false, 0, false),
+        (draft, true, 4, false),
+        (draft, false, 0, false),
+        (draft, true, 0, false),
+        (active, false, 0, false),
+        (active, false, 0, true),
+    ];
+    assert_eq!(things, expected);
+}
+
+/// Metafields that options are linked to, weights with many digits, and an image in a row of its own.
+async fn a_shopify_export_has_columns_that_no_shop_shows() {
+    let linked = ("Option1 Linked To", "product.metafields.shopify.color-pattern");
+    let text = table(&[
+        &[
+            ("Handle", "cup"),
+            ("Title", "Cup"),
+            ("Published", "TRUE"),
+            ("Option1 Name", "Color"),
+            ("Option1 Value", "Red"),
+            linked,
+            ("Variant SKU", "CUP-R"),
+            ("Variant Grams", "453.59237"),
+            ("Variant Inventory Tracker", "shopify"),
+            ("Variant Inventory Qty", "3"),
+            ("Variant Inventory Policy", "deny"),
+            ("Variant Price", "8"),
+            ("Image Src", "https://img.example/1.jpg"),
+            ("Image Position", "1"),
+            ("Image Alt Text", "Front, left"),
+            ("Color (product.metafields.shopify.color-pattern)", "red; blue"),
+            ("Status", "active"),
+        ],
+        &[
+            ("Handle", "cup"),
+            ("Option1 Value", "Blue"),
+            ("Variant SKU", "CUP-B"),
+            ("Variant Grams", "0.0"),
+            ("Variant Price", "8"),
+            ("Image Src", "https://img.example/2.jpg"),
+            ("Image Position", "2"),
+        ],
+        &[("Handle", "cup"), ("Image Src", "https://img.example/3.jpg"), ("Image Position", "3")],
+    ]);
+    let shop = shop().await;
+    let (report, letters) = import(&shop, text.clone()).await;
+    assert_eq!((counts(&report), report.ended_early.clone()), ([1, 1, 0, 0, 0], None), "{letters:#?}");
+    assert!(report.unknown_fields.is_empty(), "{:?}", report.unknown_fields);
+    let (report, letters) = import(&shop, text.replace("\",\"", "\";\"")).await;
+    assert_eq!(counts(&report), [1, 0, 0, 1, 0], "a program has changed the delimiter: {letters:#?}");
+    let all = all_products(&shop).await;
+    let cup = find(&all, "cup");
+    assert_eq!(cup.skus[0].weight.map(|weight| weight.to_string()).as_deref(), Some("453.59"));
+    assert_eq!((cup.skus[1].weight, cup.skus[1].track_stock), (None, false));
+    assert_eq!(cup.skus.iter().map(|s| s.option_values["Color"].as_str()).collect::<Vec<_>>(), ["Red", "Blue"]);
+    let file = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+    let images: Vec<_> = cup.images.iter().map(|image| (file(&image.url), image.alt.as_deref())).collect();
+    let expected = [("1.jpg", Some("Front, left")), ("2.jpg", None), ("3.jpg", None)];
+    assert_eq!(images, expected.map(|(file, alt)| (file.to_owned(), alt)));
+    assert_eq!(cup.attributes.0["color_pattern"], "red; blue");
 }
 
 const GOODS: &str = "\u{feff}external_id,title,sku,price,stock,option.size,attributes.fabric,categories,images\r\n\

@@ -1,6 +1,7 @@
 //! The sender of webhooks, which makes the calls.
 
 use std::fmt;
+use std::time::Duration;
 
 use url::Url;
 
@@ -43,6 +44,9 @@ pub struct WebhookAnswer {
     pub status: u16,
     /// The beginning of the body as text, of some hundred characters; `None` if there is none.
     pub excerpt: Option<String>,
+    /// The time for which the receiver asks not to be called again (`Retry-After`). It counts if the status is not that
+    /// of a success. The shop waits for at most a day.
+    pub retry_after: Option<Duration>,
 }
 
 /// The error of a message that got no answer.

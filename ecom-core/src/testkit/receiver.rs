@@ -80,7 +80,9 @@ impl WebhookSender for Receiver {
         let answer = (*self.decide.lock())(message);
         self.messages.lock().push((message.clone(), answer));
         match answer {
-            Answer::Status(status) => Ok(WebhookAnswer { status, excerpt: Some(format!("status {status}")) }),
+            Answer::Status(status) => {
+                Ok(WebhookAnswer { status, excerpt: Some(format!("status {status}")), retry_after: None })
+            }
             Answer::Broken => Err(WebhookError::new("the connection has broken off")),
             Answer::Silent => std::future::pending().await,
         }

@@ -59,7 +59,7 @@ pub struct FeedState {
     /// When an import of the source last reached the end.
     pub imported_at: Option<Timestamp>,
     /// The time of the next poll. For a running import, it is the time after which the import is repeated if its
-    /// process has died.
+    /// process has died. A request moves it to the time of the request.
     pub next_poll_at: Timestamp,
     /// The job of the last import, until the job is removed.
     pub last_job: Option<JobId>,
@@ -238,6 +238,18 @@ impl FeedState {
         after.next_poll_at = now;
         after
     }
+
+    /// Returns true if somebody has requested a poll since the state was `before`. While a poll runs, only requests
+    /// move the time of the next one.
+    pub(crate) fn was_requested_since(&self, before: &Self) -> bool {
+        // An interval can have nanoseconds, which are not stored.
+        self.next_poll_at.timestamp_micros() != before.next_poll_at.timestamp_micros()
+    }
+
+    /// Returns the state of a feed that is polled once more at once, because a poll was requested during the last one.
+    pub(crate) fn due(self, now: Timestamp) -> Self {
+        Self { next_poll_at: now, ..self }
+    }
 }
 
 /// Returns the pause after a number of failures in a row.
@@ -362,5 +374,17 @@ mod tests {
         let asked = state().unchanged(HOUR, at(0)).requested(at(5), &by);
         assert!(asked.is_due(at(5)) && !asked.is_due(at(4)));
         assert_eq!(asked.audit.updated_by, by);
+    }
+
+    #[test]
+    fn a_request_during_an_import_is_seen_at_its_end() {
+        let running = state().importing(SETTINGS, version("1").as_ref(), job(1), HOUR, at(1));
+        assert!(!running.progressed(3, at(2)).was_requested_since(&running));
+        let asked = running.progressed(3, at(2)).requested(at(3), &Actor::new("user:1")).progressed(4, at(4));
+        assert!(asked.was_requested_since(&running) && asked.running);
+        let ended = asked.imported(HOUR, at(5));
+        assert_eq!(ended.next_poll_at, at(5) + HOUR);
+        let again = ended.clone().due(at(5));
+        assert_eq!(again, FeedState { next_poll_at: at(5), ..ended });
     }
 }

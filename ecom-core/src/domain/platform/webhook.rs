@@ -124,11 +124,12 @@ impl WebhookHealth {
         Self { succeeded_at, ..Self::default() }
     }
 
-    /// Returns the health after an attempt that began at `began` and has failed. `jitter` shortens a pause.
-    fn failed(&self, began: Timestamp, now: Timestamp, jitter: impl Fn(Duration) -> Duration) -> Self {
-        if self.failed_at.is_some_and(|at| began < at) {
+    /// Returns the health after an attempt that has failed. `jitter` shortens a pause, unless the receiver asks for it.
+    fn failed(&self, attempt: &WebhookAttempt, now: Timestamp, jitter: impl Fn(Duration) -> Duration) -> Self {
+        let asked = Some(now + attempt.asked()).filter(|until| now < *until);
+        if self.failed_at.is_some_and(|at| attempt.began < at) {
             // It ran beside an attempt whose failure counts.
-            return self.clone();
+            return Self { rests_until: self.rests_until.max(asked), ..self.clone() };
         }
         let failures = self.failures.saturating_add(1);
         let failing_since = self.failing_since.or(Some(now));
@@ -138,6 +139,7 @@ impl WebhookHealth {
             let interval = Self::FIRST_INTERVAL.saturating_mul(factor).min(Self::MAX_INTERVAL);
             after.rests_until = Some(now + jitter(interval));
         }
+        after.rests_until = after.rests_until.max(asked);
         after
     }
 }
@@ -226,7 +228,7 @@ impl Webhook {
         if attempt.is_success() {
             return (self.health.succeeded(now), None);
         }
-        let health = self.health.failed(attempt.began, now, jitter);
+        let health = self.health.failed(attempt, now, jitter);
         let is_failing = health.failing_since.is_some_and(|since| since + off_after <= now);
         let reason = match attempt.status {
             _ if !self.enabled => None,
@@ -553,9 +555,23 @@ pub(crate) struct WebhookAttempt {
     pub response: Option<String>,
     /// Why there was no answer.
     pub error: Option<String>,
+    /// The time for which the receiver asks not to be called again.
+    pub retry_after: Option<Duration>,
 }
 
 impl WebhookAttempt {
+    /// Returns an attempt that has just begun.
+    pub const fn new(began: Timestamp) -> Self {
+        Self { began, duration: Duration::ZERO, status: None, response: None, error: None, retry_after: None }
+    }
+
+    /// Returns the shortest pause after the attempt: the one that the receiver asks for, up to the longest pause of the
+    /// shop's own. It is zero after a success.
+    pub fn asked(&self) -> Duration {
+        let asked = self.retry_after.filter(|_| !self.is_success());
+        asked.unwrap_or_default().min(WebhookDelivery::MAX_PAUSE)
+    }
+
     /// Returns true if the receiver has accepted the message.
     pub fn is_success(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
@@ -813,7 +829,7 @@ mod tests {
 
     fn attempt(status: Option<u16>, began: i64) -> WebhookAttempt {
         let error = status.is_none().then(|| "no connection".to_owned());
-        WebhookAttempt { began: at(began), duration: Duration::from_millis(3), status, response: None, error }
+        WebhookAttempt { duration: Duration::from_millis(3), status, error, ..WebhookAttempt::new(at(began)) }
     }
 
     /// The example of the specification.
@@ -945,6 +961,36 @@ mod tests {
         assert_eq!(gone.1, Some(WebhookOffReason::Gone));
         let (well, reason) = webhook.after(&attempt(Some(204), now), off_after, at(now), |pause| pause);
         assert_eq!((well.failures, well.rests_until, well.succeeded_at, reason), (0, None, Some(at(now)), None));
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_a_pause_is_not_called_before_its_end() {
+        const DAY: u64 = 86_400;
+        let off_after = Duration::from_secs(3 * DAY);
+        let asks = |status, seconds| {
+            let retry_after = Some(Duration::from_secs(seconds));
+            WebhookAttempt { retry_after, ..attempt(Some(status), 0) }
+        };
+        for (status, asked, pause) in
+            [(429, 120, 120), (503, DAY * 9, DAY), (503, u64::MAX, DAY), (500, 0, 0), (200, 60, 0)]
+        {
+            let attempt = asks(status, asked);
+            assert_eq!(attempt.asked(), Duration::from_secs(pause), "{status}, {asked}");
+            let (health, _) = webhook().after(&attempt, off_after, at(0), |_| Duration::ZERO);
+            let until = (pause > 0).then(|| at(0) + Duration::from_secs(pause));
+            assert_eq!(health.rests_until, until, "{status}, {asked}");
+        }
+        // The shop's own pause is longer, or the attempt ran beside another one.
+        let mut webhook = webhook();
+        for n in 0..8 {
+            webhook.health = webhook.after(&attempt(Some(500), n), off_after, at(n), |pause| pause).0;
+        }
+        let own = webhook.health.rests_until;
+        assert_eq!(own, Some(at(7 + 60)));
+        let beside = webhook.after(&asks(503, 30), off_after, at(8), |pause| pause).0;
+        assert_eq!((beside.rests_until, beside.failures), (own, webhook.health.failures));
+        let longer = webhook.after(&asks(503, 100), off_after, at(8), |pause| pause).0;
+        assert_eq!(longer.rests_until, Some(at(108)));
     }
 
     #[test]

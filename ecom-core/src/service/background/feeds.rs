@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,6 +83,21 @@ impl Poll {
         self.cx.write(write).await
     }
 
+    /// Writes the end of a poll, as [`Self::change`]. If another poll was requested since the state was `begun`, or if
+    /// `again` says so, the feed is due once more.
+    async fn end(
+        &self,
+        begun: &FeedState,
+        again: bool,
+        ended: impl Fn(&FeedState) -> Option<FeedState> + Sync,
+    ) -> Result<Option<FeedState>> {
+        let ended = |state: &FeedState| {
+            let after = ended(state)?;
+            Some(if again || state.was_requested_since(begun) { after.due(self.cx.now()) } else { after })
+        };
+        self.change(ended).await
+    }
+
     /// Returns the state of the feed if it is due.
     async fn due(&self) -> Result<Option<FeedState>> {
         let state = match self.state().await? {
@@ -126,8 +141,8 @@ impl Poll {
         match fetched {
             Err(error) => {
                 let (shown, asked) = (error.to_string(), error.retry_after);
-                let failed = |state: &FeedState| Some(state.failed(&shown, state.done, asked, every, self.cx.now()));
-                let after = self.change(failed).await?;
+                let failed = |before: &FeedState| Some(before.failed(&shown, before.done, asked, every, self.cx.now()));
+                let after = self.end(&state, false, failed).await?;
                 let next = after.map(|state| state.next_poll_at);
                 tracing::warn!(
                     target: log_event::TARGET,
@@ -140,7 +155,7 @@ impl Poll {
                 Ok(())
             }
             Ok(Fetched::Unchanged) => {
-                self.change(|state| Some(state.unchanged(every, self.cx.now()))).await?;
+                self.end(&state, false, |before| Some(before.unchanged(every, self.cx.now()))).await?;
                 tracing::debug!(feed = name, "a feed has not changed");
                 Ok(())
             }
@@ -160,9 +175,13 @@ impl Poll {
         let planned = import.plan_job(kind, &options, Some(self.feed.name()))?;
         let held = import.begin_job(planned).await?;
         let job = held.id();
-        let begun =
-            |state: &FeedState| Some(state.importing(&self.settings, version.as_ref(), job, every, self.cx.now()));
-        self.change(begun).await?;
+        let again = AtomicBool::new(false);
+        let importing = |before: &FeedState| {
+            // The source may have changed after the content was fetched.
+            again.store(before.was_requested_since(state), Ordering::Relaxed);
+            Some(before.importing(&self.settings, version.as_ref(), job, every, self.cx.now()))
+        };
+        let begun = self.change(importing).await?;
         let done = AtomicU64::new(skip);
         let progress = |report: &ImportReport| done.store(report.done, Ordering::Relaxed);
         let mut stopped = self.stopped.clone();
@@ -200,7 +219,8 @@ impl Poll {
                 End::Failed { error, done } => state.failed(error, *done, None, every, now),
             })
         };
-        let after = self.change(ended).await?;
+        let again = again.into_inner();
+        let after = self.end(begun.as_ref().unwrap_or(state), again, ended).await?;
         if let End::Failed { error, .. } = end {
             let next = after.map(|state| state.next_poll_at);
             tracing::warn!(

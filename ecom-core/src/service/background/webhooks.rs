@@ -279,7 +279,7 @@ async fn unblock(tx: &mut Tx<'_>, ended: &WebhookDelivery) -> Result<()> {
 /// Sends a message and records what has become of it.
 async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Claimed) {
     let (began, start) = (cx.now(), Instant::now());
-    let mut attempt = WebhookAttempt { began, duration: Duration::ZERO, status: None, response: None, error: None };
+    let mut attempt = WebhookAttempt::new(began);
     match message(&cx, &claimed) {
         Err(error) => attempt.error = Some(error.to_owned()),
         Ok(message) => {
@@ -298,6 +298,7 @@ async fn attempt(cx: Arc<Context>, sender: Arc<dyn WebhookSender>, claimed: Clai
                     span.record("http.response.status_code", answer.status);
                     attempt.status = Some(answer.status);
                     attempt.response = answer.excerpt;
+                    attempt.retry_after = answer.retry_after;
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(
@@ -370,7 +371,7 @@ async fn record(cx: &Arc<Context>, claimed: &Claimed, attempt: &WebhookAttempt) 
             let Some(before) = before.filter(|delivery| delivery.is_held_by(claimed.holder)) else {
                 return Ok((None, tx));
             };
-            let pause = WebhookDelivery::pause(before.attempts).map(|pause| cx.jitter(pause));
+            let pause = WebhookDelivery::pause(before.attempts).map(|pause| cx.jitter(pause).max(attempt.asked()));
             let after = before.after(attempt, pause, now);
             tx.webhook_deliveries().update(&before, &after).await?;
             if !after.is_pending() {

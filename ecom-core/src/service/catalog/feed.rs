@@ -211,9 +211,9 @@ impl<'a> FeedService<'a> {
         FeedStatus { feed: feed.clone(), state: state.unwrap_or_else(new) }
     }
 
-    /// Makes a feed of this process due, so that the background work polls it within about a second. A request during
-    /// a poll or an import of the feed has no effect, because the end of that import sets the time of the next poll.
-    /// The permission is `import:run`.
+    /// Makes a feed of this process due, so that the background work polls it within about a second. If a poll or an
+    /// import of the feed is running, in any process, the feed is polled once more after its end. The permission is
+    /// `import:run`.
     ///
     /// # Errors
     /// `NotFound` if this process has no feed of this name, `Unavailable`.

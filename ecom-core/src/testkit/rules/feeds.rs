@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::ShopFixture;
 use super::support::{LONG, fields, me, until};
@@ -35,6 +36,7 @@ tests! {
         a_stop_ends_an_import_and_another_process_continues,
         other_settings_import_a_feed_again,
         a_poll_can_be_requested,
+        a_poll_that_is_requested_during_a_poll_follows_it,
         feeds_that_cannot_work_are_refused,
     ]
 }
@@ -52,6 +54,10 @@ enum Then {
     Break,
     /// Nothing arrives any more.
     Hang,
+    /// The end, once the test says so.
+    Wait,
+    /// The end. The source answers once the test says so.
+    Late,
 }
 
 /// A source that a test changes.
@@ -66,15 +72,18 @@ struct Source {
 }
 
 #[derive(Debug)]
-struct TestFeed {
+pub(super) struct TestFeed {
     source: Mutex<Source>,
     polls: AtomicUsize,
+    /// Lets a source go on that is late or waits.
+    go_on: Arc<Notify>,
 }
 
 impl TestFeed {
-    fn new() -> Arc<Self> {
+    /// Returns a source without records and versions.
+    pub(super) fn new() -> Arc<Self> {
         let source = Source { version: None, text: String::new(), then: Then::End, errors: Vec::new(), panics: false };
-        Arc::new(Self { source: Mutex::new(source), polls: AtomicUsize::new(0) })
+        Arc::new(Self { source: Mutex::new(source), polls: AtomicUsize::new(0), go_on: Arc::default() })
     }
 
     /// Returns a source with the first version: some products.
@@ -110,8 +119,12 @@ impl ImportFeed for TestFeed {
     }
 
     async fn fetch(&self, known: Option<&FeedVersion>) -> Result<Fetched, FeedError> {
-        let mut source = self.source.lock();
         self.polls.fetch_add(1, Ordering::SeqCst);
+        let is_late = self.source.lock().then == Then::Late;
+        if is_late {
+            self.go_on.notified().await;
+        }
+        let mut source = self.source.lock();
         assert!(!source.panics, "a password");
         if let Some(error) = source.errors.pop() {
             return Err(error);
@@ -122,11 +135,20 @@ impl ImportFeed for TestFeed {
         let version = source.version.clone();
         let text = Bytes::from(source.text.clone());
         Ok(Fetched::Changed(match source.then {
-            Then::End => FeedContent::from_reader(version, io::Cursor::new(text)),
+            Then::End | Then::Late => FeedContent::from_reader(version, io::Cursor::new(text)),
             Then::Break => FeedContent::from_reader(version, io::Cursor::new(text).chain(Broken)),
             Then::Hang => {
                 let stream = futures::stream::iter([Ok(text)]).chain(futures::stream::pending());
                 FeedContent::from_stream(version, stream, Duration::MAX)
+            }
+            Then::Wait => {
+                let go_on = self.go_on.clone();
+                let rest = futures::stream::once(async move {
+                    go_on.notified().await;
+                    Ok(Bytes::from_static(b"\n"))
+                });
+                let stream = futures::stream::iter([Ok(text)]).chain(rest);
+                FeedContent::from_stream(version, stream.boxed(), Duration::MAX)
             }
         }))
     }
@@ -401,6 +423,35 @@ pub async fn a_poll_can_be_requested(f: &ShopFixture) {
     assert_eq!(code_of(shop.feeds().poll("other").await, "there is no such feed"), ErrorCode::NotFound);
     assert_eq!(code_of(f.shop.feeds().poll("erp").await, "this process has no feed"), ErrorCode::NotFound);
     assert!(f.shop.feeds().list().await.unwrap().is_empty());
+}
+
+/// Another process requests it, during an import and then while the source is asked.
+pub async fn a_poll_that_is_requested_during_a_poll_follows_it(f: &ShopFixture) {
+    let source = TestFeed::of(2);
+    source.then(Then::Wait);
+    let other = process(f, vec![feed(&source)], LONG);
+    let background = process(f, vec![feed(&source)], LONG).start();
+    reaches(f, "an import runs", |state| state.running).await;
+    f.clock.advance(Duration::from_secs(1));
+    let requested = other.acting_as(me()).feeds().poll("erp").await.unwrap().state;
+    assert!(requested.running && requested.next_poll_at == f.clock.now(), "{requested:?}");
+    source.set(Some("2"), &products(3, "5"));
+    source.then(Then::End);
+    source.go_on.notify_one();
+    let second = imported(f, "2").await;
+    assert_eq!((second.next_poll_at, source.polls()), (f.clock.now() + EVERY, 2), "one more poll");
+
+    source.then(Then::Late);
+    f.clock.advance(EVERY);
+    until("the source is asked", async || source.polls() == 3).await;
+    f.clock.advance(Duration::from_secs(1));
+    other.acting_as(me()).feeds().poll("erp").await.unwrap();
+    source.then(Then::End);
+    source.go_on.notify_one();
+    let fourth = reaches(f, "it is polled again", |state| state.next_poll_at == f.clock.now() + EVERY).await;
+    background.shutdown().await;
+    assert_eq!((fourth.version, fourth.failures, source.polls()), (FeedVersion::new("2"), 0, 4));
+    assert_eq!(jobs(f).await.len(), 2);
 }
 
 /// All problems are named at once.

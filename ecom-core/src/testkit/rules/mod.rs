@@ -81,6 +81,7 @@ use crate::paging::Paging;
 use crate::port::cache::Cache;
 use crate::port::search::SearchProvider;
 use crate::port::storage::Storage;
+use crate::service::catalog::feed::Feed;
 use crate::service::catalog::product::ProductListQuery;
 use crate::shop::{Shop, ShopParts};
 use crate::testkit::faults::Unsteady;
@@ -212,6 +213,11 @@ impl ShopFixture {
 
     /// Returns a shop over a storage that fails as planned.
     fn unsteady(&self) -> (Shop, Arc<Unsteady>) {
+        self.unsteady_with(Vec::new())
+    }
+
+    /// As [`Self::unsteady`], with feeds.
+    fn unsteady_with(&self, feeds: Vec<Feed>) -> (Shop, Arc<Unsteady>) {
         let storage = Unsteady::over(self.storage.clone());
         let clock: SharedClock = self.clock.clone();
         let ids = Arc::new(UuidV7Source::seeded(clock.clone(), 43));
@@ -223,6 +229,7 @@ impl ShopFixture {
             ids,
             config,
             webhooks: Some(Receiver::new()),
+            feeds,
             ..ShopParts::new(storage.clone(), search)
         })
         .unwrap();

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ShopFixture;
+use super::feeds::TestFeed;
 use super::support::{adjustment, category_input, flat, from, me, v};
+use crate::catalog::{Feed, ImportKind};
 use crate::config::ShopConfig;
 use crate::domain::access::principal::Principal;
 use crate::domain::catalog::category::Category;
@@ -26,7 +28,7 @@ use crate::error::{ErrorCode, Result};
 use crate::id::{
     AddressId, CartId, CartLineId, CategoryId, CustomerId, JobId, ProductId, SkuId, WebhookDeliveryId, WebhookId,
 };
-use crate::shop::{ActingShop, Shop};
+use crate::shop::{ActingShop, Shop, ShopParts};
 use crate::testkit::duplicate_field;
 use crate::testkit::faults::Fault;
 
@@ -46,8 +48,10 @@ tests! {
     ]
 }
 
+/// The write that polls a feed.
+const POLL: usize = 47;
 /// The number of kinds of writes that [`Written::write`] makes.
-const WRITES: usize = 47;
+const WRITES: usize = 48;
 
 /// The rows that the writes change.
 struct Written {
@@ -149,6 +153,7 @@ impl Written {
             41..45 => self.write_webhook(shop, way).await,
             45 => shop.analytics().enqueue_rebuild().await.map(drop),
             46 => products.add_image(self.other.id, v(1), &ImageInput::new("/a.png")).await.map(drop),
+            POLL => shop.feeds().poll(FEED).await.map(drop),
             38 => shop.customers().erase(self.customer.id).await.map(drop),
             _ => self.write_cart(shop, way).await,
         }
@@ -192,20 +197,20 @@ impl Written {
         }
     }
 
-    /// Returns the number of events of a write. A write of a review also changes the rating of its product, and a job has
-    /// no event.
+    /// Returns the number of events of a write. A write of a review also changes the rating of its product. A job and
+    /// the state of a feed have no event.
     const fn events(way: usize) -> usize {
         match way {
             25..29 => 2,
-            40 | 45 => 0,
+            40 | 45 | POLL => 0,
             _ => 1,
         }
     }
 
-    /// Returns the number of entries in the audit log. Stock, carts and jobs have none.
+    /// Returns the number of entries in the audit log. Stock, carts, jobs and the states of feeds have none.
     const fn entries(way: usize) -> usize {
         match way {
-            13 | 29..38 | 40 | 45 => 0,
+            13 | 29..38 | 40 | 45 | POLL => 0,
             _ => 1,
         }
     }
@@ -244,9 +249,22 @@ fn address_input() -> AddressInput {
     from(&json!({ "street": "Ockham Lane", "city": "London" }))
 }
 
+/// The name of the feed that is polled.
+const FEED: &str = "erp";
+
+/// Returns a feed whose source is never read, because nothing runs in the background.
+fn feed() -> Feed {
+    Feed::new(FEED, ImportKind::Products, TestFeed::new())
+}
+
+/// Returns the shop of the fixture, or a shop with a feed for the write that polls it.
+fn shop_for(f: &ShopFixture, way: usize) -> Shop {
+    if way == POLL { Shop::new(ShopParts { feeds: vec![feed()], ..f.parts() }).unwrap() } else { f.shop.clone() }
+}
+
 /// Makes every kind of write of every service.
 pub async fn a_write_that_another_was_in_the_way_of_is_run_again_and_written_once(f: &ShopFixture) {
-    let (shop, storage) = f.unsteady();
+    let (shop, storage) = f.unsteady_with(vec![feed()]);
     for way in 0..WRITES {
         let on = Written::make(f, way).await;
         let head = f.head().await;
@@ -264,7 +282,7 @@ pub async fn every_edit_has_one_entry_in_the_audit_log(f: &ShopFixture) {
     for way in 0..WRITES {
         let on = Written::make(f, way).await;
         let (head, before) = (f.head().await, f.audit_log().await.len());
-        on.write(&f.shop, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
+        on.write(&shop_for(f, way), way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
         let log = f.audit_log().await;
         let new = &log[before..];
         assert_eq!(new.len(), Written::entries(way), "write {way}: {new:#?}");
@@ -286,7 +304,7 @@ pub async fn r13_every_write_returns_its_last_event(f: &ShopFixture) {
     for way in 0..WRITES {
         let on = Written::make(f, way).await;
         let head = f.head().await;
-        let recording = f.shop.recording();
+        let recording = shop_for(f, way).recording();
         on.write(&recording, way).await.unwrap_or_else(|e| panic!("write {way}: {e:?}"));
         let last = f.events_after(head).await.last().map(|event| event.id);
         assert_eq!(last.is_some(), Written::events(way) > 0, "write {way}");
@@ -296,7 +314,7 @@ pub async fn r13_every_write_returns_its_last_event(f: &ShopFixture) {
 
 /// The commit has happened or not. A second try could write twice.
 pub async fn a_write_of_unknown_outcome_is_not_run_again(f: &ShopFixture) {
-    let (shop, storage) = f.unsteady();
+    let (shop, storage) = f.unsteady_with(vec![feed()]);
     for way in 0..WRITES {
         for (n, (fault, written)) in [(Fault::CommitLost, 0), (Fault::AnswerLost, 1)].into_iter().enumerate() {
             let on = Written::make(f, way * 2 + n).await;

@@ -70,7 +70,7 @@ where
     let mut batch: Vec<(Item<()>, W::Candidate)> = Vec::with_capacity(size);
     let (mut since, mut bytes) = (0, 0);
     loop {
-        match incoming.from.recv().await {
+        match incoming.next().await {
             Some(Message::Item(item)) => {
                 let Item { index, line, raw, cut, size, external_id, value } = *item;
                 if run.skips(index) {

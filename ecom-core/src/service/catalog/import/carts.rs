@@ -229,9 +229,9 @@ impl ImportService<'_> {
         self.allow(ImportKind::Carts, &options)?;
         let (named, currency) = (options.source.clone(), self.cx.config.currency);
         let check = move |record: CartRecord| record.check(named.as_deref(), currency);
-        let mut incoming = stream(records, &mut options, DERIVED, check);
-        let cx = &self.begin(ImportKind::Carts, &options);
         let size = options.batch.unwrap_or(BATCH);
+        let mut incoming = stream(records, &mut options, size, DERIVED, check);
+        let cx = &self.begin(ImportKind::Carts, &options);
         let writer = Writer { cx, who: self.who };
         let mut run = Run::new(&incoming, options, on_progress);
         in_batches(&writer, &mut incoming, size, &mut run).await?;

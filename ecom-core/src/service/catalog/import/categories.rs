@@ -18,8 +18,8 @@ use crate::service::background::{lease, tasks};
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::dead_letter::Refused;
 use crate::service::catalog::import::{
-    Checked, EndedEarly, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Item, Message, Patience,
-    RecordSource, Rejection, Run, is_of_a_record, lost_reader, patiently, stream,
+    BATCH, Checked, EndedEarly, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Item, Message,
+    Patience, RecordSource, Rejection, Run, is_of_a_record, lost_reader, patiently, stream,
 };
 use crate::service::catalog::product::names::is_numbered;
 use crate::service::run::transaction::Tx;
@@ -369,7 +369,7 @@ impl ImportService<'_> {
     ) -> Result<ImportReport> {
         self.allow(ImportKind::Categories, &options)?;
         options.skip = 0;
-        let mut incoming = stream(records, &mut options, &[], |record: CategoryRecord| {
+        let mut incoming = stream(records, &mut options, BATCH, &[], |record: CategoryRecord| {
             if record.id.0.is_empty() {
                 return Err(Rejection::field("id", FieldCode::Required, "is required"));
             }
@@ -381,7 +381,7 @@ impl ImportService<'_> {
         let mut run = Run::new(&incoming, options, on_progress);
         let mut forest = Forest::default();
         loop {
-            match incoming.from.recv().await {
+            match incoming.next().await {
                 Some(Message::Item(item)) => {
                     let Item { index, line, mut raw, mut cut, external_id, value, .. } = *item;
                     if forest.nodes.len() >= max_categories {

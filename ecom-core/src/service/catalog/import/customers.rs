@@ -238,9 +238,9 @@ impl ImportService<'_> {
         self.allow(ImportKind::Customers, &options)?;
         let named = options.source.clone();
         let check = move |record: CustomerRecord| record.check(named.as_deref());
-        let mut incoming = stream(records, &mut options, &[], check);
-        let cx = &self.begin(ImportKind::Customers, &options);
         let size = options.batch.unwrap_or(BATCH);
+        let mut incoming = stream(records, &mut options, size, &[], check);
+        let cx = &self.begin(ImportKind::Customers, &options);
         let writer = Writer { cx, who: self.who };
         let mut run = Run::new(&incoming, options, on_progress);
         in_batches(&writer, &mut incoming, size, &mut run).await?;

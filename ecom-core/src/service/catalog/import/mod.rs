@@ -33,7 +33,8 @@ use parking_lot::Mutex;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use self::carts::{CartLineRecord, CartRecord};
 pub use self::customers::{AddressRecord, CustomerRecord};
@@ -59,8 +60,11 @@ use crate::id::AuditLogEntryId;
 use crate::service::run::context::Context;
 use crate::text::check_text;
 
-/// How many records may wait between the reader and the writer.
-const CHANNEL: usize = 32;
+/// How many records may wait between the reader and the writer: those of a batch, so that the next one is read while the
+/// writer writes, but at least so many.
+const AHEAD: usize = 32;
+/// How many bytes of records may wait. A larger record waits alone.
+const AHEAD_BYTES: usize = 1 << 20;
 /// How many records a batch has by default, and if the shop has no products yet.
 const BATCH: usize = 100;
 const FIRST_BATCH: usize = 10_000;
@@ -550,9 +554,17 @@ enum Message<T> {
 
 /// The records of an import, as they come from the thread that reads them.
 struct Incoming<T> {
-    from: mpsc::Receiver<Message<T>>,
+    /// Each message with the room that its record takes.
+    from: mpsc::Receiver<(Message<T>, OwnedSemaphorePermit)>,
     unknown: Arc<Mutex<Unknown>>,
     skip: u64,
+}
+
+impl<T> Incoming<T> {
+    /// Returns the next message, and makes room for others. `None` if the reader has failed.
+    async fn next(&mut self) -> Option<Message<T>> {
+        self.from.recv().await.map(|(message, _)| message)
+    }
 }
 
 /// The member of a record with the cells of the columns that have no field.
@@ -568,11 +580,12 @@ struct RecordReader {
     keeps_text: bool,
 }
 
-/// Reads, transforms and checks records in a separate thread, which runs ahead by no more than the length of the
-/// channel. `derived` are the fields that the shop derives itself, so that they do not count as unknown.
+/// Reads, transforms and checks records in a separate thread, which runs ahead by no more than a batch of `size` records
+/// and [`AHEAD_BYTES`]. `derived` are the fields that the shop derives itself, so that they do not count as unknown.
 fn stream<D, T>(
     mut records: Box<dyn RecordSource>,
     options: &mut ImportOptions,
+    size: usize,
     derived: &'static [&'static str],
     check: impl Fn(D) -> Result<T, Rejection> + Send + 'static,
 ) -> Incoming<T>
@@ -580,7 +593,8 @@ where
     D: DeserializeOwned,
     T: Send + 'static,
 {
-    let (to, from) = mpsc::channel(CHANNEL);
+    let (to, from) = mpsc::channel(size.max(AHEAD));
+    let (room, runtime) = (Arc::new(Semaphore::new(AHEAD_BYTES)), Handle::current());
     let unknown = Arc::new(Mutex::new(Unknown::default()));
     let mut reader = RecordReader {
         transforms: std::mem::take(&mut options.transforms),
@@ -596,9 +610,18 @@ where
                 Ok(None) => Message::End(None),
                 Ok(Some(record)) => Message::Item(Box::new(reader.item(index, record, &check))),
             };
-            let last = matches!(message, Message::End(_));
+            let (bytes, last) = match &message {
+                Message::Item(item) => (item.size.min(AHEAD_BYTES), false),
+                Message::End(_) => (0, true),
+            };
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let taken = room.clone().try_acquire_many_owned(bytes).or_else(|_| {
+                // The writer makes room, or drops all messages if it has failed.
+                runtime.block_on(room.clone().acquire_many_owned(bytes))
+            });
+            let Ok(taken) = taken else { return };
             // If the writer has failed, nothing receives any more.
-            if to.blocking_send(message).is_err() || last {
+            if to.blocking_send((message, taken)).is_err() || last {
                 return;
             }
         }
@@ -614,6 +637,10 @@ impl RecordReader {
         check: &impl Fn(D) -> Result<T, Rejection>,
     ) -> Item<T> {
         let SourceRecord { line, size, document, .. } = record;
+        let external_id = match &document {
+            Document::Refused { text, .. } | Document::Json(text) => ident(text),
+            Document::Object(object) => ident_of(object),
+        };
         let (mut raw, cut, value) = match document {
             Document::Refused { text, cut, why } => (text, cut, Checked::Refused(why)),
             Document::Json(text) if self.transforms.0.is_empty() => {
@@ -629,17 +656,16 @@ impl RecordReader {
             }
             Document::Object(object) if self.transforms.0.is_empty() => {
                 self.note_columns(&object);
-                let text = Value::Object(object).to_string().into_bytes();
+                let text = text_of(&object);
                 let value = self.read(&text, check);
                 (text, false, value)
             }
             Document::Object(object) => {
-                let text = Value::Object(object.clone()).to_string().into_bytes();
+                let text = text_of(&object);
                 let value = self.transformed(object, check);
                 (text, false, value)
             }
         };
-        let external_id = ident(&raw);
         // A row of a table is shorter than the object that it means.
         let size = size.max(raw.len());
         if !self.keeps_text {
@@ -659,7 +685,7 @@ impl RecordReader {
             Fate::Keep => {}
         }
         self.note_columns(&object);
-        self.read(Value::Object(object).to_string().as_bytes(), check)
+        self.read(&text_of(&object), check)
     }
 
     /// Notes the columns that have no field.
@@ -735,11 +761,26 @@ fn ident(text: &[u8]) -> Option<String> {
         id: Option<Value>,
     }
     let ident: Ident = serde_json::from_slice(text).unwrap_or_default();
-    ident.external_id.or(ident.id).and_then(|v| match v {
+    ident.external_id.or(ident.id).as_ref().and_then(id_text)
+}
+
+/// As [`ident`], for a record that a format has made.
+fn ident_of(object: &Map<String, Value>) -> Option<String> {
+    let there = |name: &str| object.get(name).filter(|value| !value.is_null());
+    there("external_id").or_else(|| there("id")).and_then(id_text)
+}
+
+fn id_text(id: &Value) -> Option<String> {
+    match id {
         Value::String(s) => Some(s.chars().take(255).collect()),
         Value::Number(n) => Some(n.to_string()),
         _ => None,
-    })
+    }
+}
+
+/// Returns the JSON text of a record, which every record has.
+fn text_of(object: &Map<String, Value>) -> Vec<u8> {
+    serde_json::to_vec(object).unwrap_or_default()
 }
 
 /// Counts, dead letters and progress of one run.

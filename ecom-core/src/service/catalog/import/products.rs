@@ -48,8 +48,8 @@ impl ImportService<'_> {
     /// A record is recognized by its external id, else by its SKU codes. A product whose values agree with the record
     /// is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters. Each
     /// batch is one unit of work; if a record makes a batch fail, its halves are written separately, and so on until
-    /// the record is alone. Memory holds one batch, the records in the channel, and 16 bytes for each record of the
-    /// source, to find records that the source contains twice.
+    /// the record is alone. Memory holds one batch, up to 1 MiB of the records that follow, and 16 bytes for each record
+    /// of the source, to find records that the source contains twice.
     ///
     /// `on_progress` is called after each batch.
     ///
@@ -80,16 +80,16 @@ impl ImportService<'_> {
         let currency = self.cx.config.currency;
         let named = options.source.clone();
         let check = move |record: ProductRecord| record.check(named.as_deref(), currency);
-        let mut incoming = stream(records, &mut options, DERIVED, check);
-        let cx = &self.begin(ImportKind::Products, &options);
-        let create_categories = options.create_categories;
-        let defers = options.bulk && !options.dry_run;
         let size = match options.batch {
             Some(size) => size,
             None if options.bulk => BULK_BATCH,
             None if self.has_products().await? => BATCH,
             None => FIRST_BATCH,
         };
+        let mut incoming = stream(records, &mut options, size, DERIVED, check);
+        let cx = &self.begin(ImportKind::Products, &options);
+        let create_categories = options.create_categories;
+        let defers = options.bulk && !options.dry_run;
         let writer = Writer { cx, who: self.who, create_categories };
         let mut run = Run::new(&incoming, options, on_progress);
         if defers && let Err(error) = patiently(|| self.cx.storage.defer_indexes()).await {
@@ -261,6 +261,7 @@ impl Writer<'_> {
                 .values
                 .external
                 .as_ref()
+                .filter(|_| !external.is_empty())
                 .and_then(|x| external.get(&(x.source.as_str(), x.external_id.clone())))
                 .or_else(|| {
                     // A record does not take over a product of another record, of the same system or another.

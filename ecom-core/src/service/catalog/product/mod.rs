@@ -164,6 +164,8 @@ impl<'a> ProductService<'a> {
         let mut skus = Vec::new();
         let mut opening: Vec<StockMovement> = Vec::new();
         let mut details = Vec::with_capacity(values.len());
+        // Products of an import in bulk share an event, which has no details and makes all documents stale.
+        let is_bulk = self.cx.imports_in_bulk();
         for (v, slug) in values.into_iter().zip(slugs) {
             let id = ProductId(self.cx.ids.next());
             let first = opening.len();
@@ -174,7 +176,8 @@ impl<'a> ProductService<'a> {
                 opening.extend(self.movement(&sku, sku.on_hand, opening_reason(v.external.as_ref()), now));
                 product_skus.push(sku);
             }
-            let stock = opening[first..].iter().map(StockChange::from).collect();
+            let opened: &[StockMovement] = if is_bulk { &[] } else { &opening[first..] };
+            let stock = opened.iter().map(StockChange::from).collect();
             details.push(EventDetails { stock, ..EventDetails::default() });
             skus.extend(product_skus.iter().cloned());
             products.push(Product {
@@ -202,10 +205,8 @@ impl<'a> ProductService<'a> {
         tx.or_next_name(written, |field| made_slug && field == "slug")?;
         let written = tx.skus().insert(&skus, &opening).await;
         tx.or_next_name(written, |field| made_code && field == "code")?;
-        let is_bulk = self.cx.imports_in_bulk();
         let changes = products.iter().zip(details).map(|(p, details)| {
             let change = Change::created(EventKind::ProductCreated, p, self.who.actor());
-            // The event that the products of an import in bulk share makes all documents stale.
             if is_bulk { change } else { change.shown_by(shown_by(p)).details(details) }
         });
         tx.emit_all(changes.collect()).await?;

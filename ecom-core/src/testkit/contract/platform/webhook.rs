@@ -138,8 +138,10 @@ pub async fn a_delivery_is_stored_whole(storage: &Arc<dyn Storage>) {
     let response = Some("🛋".repeat(WebhookDelivery::MAX_RESPONSE + 1));
     let error = Some("ä\0".repeat(WebhookDelivery::MAX_ERROR + 1));
     let duration = Duration::from_millis(7);
-    let attempt =
-        |status| WebhookAttempt { began: at(1), duration, status, response: response.clone(), error: error.clone() };
+    let attempt = |status| {
+        let (response, error) = (response.clone(), error.clone());
+        WebhookAttempt { duration, status, response, error, ..WebhookAttempt::new(at(1)) }
+    };
     let claimed = before.claimed(Uuid::from_u128(5), at(60), at(1));
     let failed = claimed.after(&attempt(None), Some(Duration::from_secs(5)), at(2));
     let again = failed.claimed(Uuid::from_u128(6), at(90), at(10));

@@ -195,6 +195,8 @@ fn open(mut reader: Reader, opening: &Opening) -> Result<Box<dyn RecordSource>, 
         None => detect(&start, opening.kind),
     };
     let Opening { kind, max_record: limit, currency, .. } = *opening;
+    // A program that has edited the export of another shop may have changed the delimiter.
+    let delimiter = || Header::read(&start).map_or(b',', |header| header.delimiter);
     Ok(match format {
         None | Some(ImportFormat::Json | ImportFormat::NdJson | ImportFormat::DeadLetters) => {
             let shape = match format {
@@ -206,8 +208,8 @@ fn open(mut reader: Reader, opening: &Opening) -> Result<Box<dyn RecordSource>, 
             Box::new(JsonSource::new(reader, kind, shape, letters, limit))
         }
         Some(ImportFormat::Csv(map)) => csv::open(reader, map, kind, limit)?,
-        Some(ImportFormat::Shopify) => shopify::open(reader, limit, currency)?,
-        Some(ImportFormat::WooCommerce) => woocommerce::open(reader, limit, currency)?,
+        Some(ImportFormat::Shopify) => shopify::open(reader, delimiter(), limit, currency)?,
+        Some(ImportFormat::WooCommerce) => woocommerce::open(reader, delimiter(), limit, currency)?,
     })
 }
 

@@ -62,6 +62,15 @@ fn discount(pairs: &[(Decimal, Decimal)], currency: Currency) -> Option<Decimal>
     pairs.iter().all(reaches).then_some(percent)
 }
 
+/// Returns a measure times a factor, with two decimal places, or the text as it is if it is no number, which the checks
+/// of the record refuse.
+pub(super) fn measure(text: &str, factor: Decimal) -> String {
+    text.parse::<Decimal>().ok().and_then(|n| n.checked_mul(factor)).map_or_else(
+        || text.to_owned(),
+        |n| n.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero).normalize().to_string(),
+    )
+}
+
 /// Sets an attribute.
 pub(super) fn attribute(object: &mut Map<String, Value>, name: &str, value: Value) {
     if let Value::Object(attributes) = object.entry("attributes").or_insert_with(|| Map::new().into()) {

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
 use super::cells::{integer, plain, read_boolean, split};
 use super::columns::ColumnMap;
 use super::csv::{Grouped, Layout};
-use super::price::{Prices, attribute, category_path, set_codes, set_prices, snake, text_of_html};
+use super::price::{Prices, attribute, category_path, measure, set_codes, set_prices, snake, text_of_html};
 use super::rows::{Row, Table};
 use super::{Reader, RecordSource};
 use crate::money::Currency;
@@ -56,16 +57,25 @@ const COLUMNS: &[&[&str]] = &[
     &["Variant Image", "Variant image URL"],
 ];
 
-/// Columns that are ignored silently, because no shop shows them: the shipping service and the unit of a form.
-const SILENT: &[&str] =
-    &["Variant Fulfillment Service", "Fulfillment service", "Variant Weight Unit", "Weight unit for display"];
+/// Columns that are ignored silently, because no shop shows them: the shipping service, the unit of a form, and the
+/// metafields that options are linked to.
+const SILENT: &[&str] = &[
+    "Variant Fulfillment Service",
+    "Fulfillment service",
+    "Variant Weight Unit",
+    "Weight unit for display",
+    "Option1 Linked To",
+    "Option2 Linked To",
+    "Option3 Linked To",
+];
 
 pub(super) fn open(
     reader: Reader,
+    delimiter: u8,
     limit: usize,
     currency: Option<Currency>,
 ) -> Result<Box<dyn RecordSource>, EndedEarly> {
-    let table = Table::open(reader, &ColumnMap::own(), limit)?;
+    let table = Table::open(reader, &ColumnMap::own().with_delimiter(delimiter), limit)?;
     let at = |name: &str| table.header.iter().position(|n| n.eq_ignore_ascii_case(name));
     let read: BTreeMap<&'static str, usize> =
         COLUMNS.iter().filter_map(|names| Some((*names.first()?, names.iter().find_map(|name| at(name))?))).collect();
@@ -127,7 +137,7 @@ impl Products {
             sku.insert("option_values".to_owned(), values.into());
         }
         if let Some(grams) = self.cell(row, "Variant Grams").filter(|g| g.parse() != Ok(0.0)) {
-            sku.insert("weight".to_owned(), grams.into());
+            sku.insert("weight".to_owned(), measure(grams, Decimal::ONE).into());
         }
         // Without a tracker, or if sales go on, the variant is always in stock, and the quantity means nothing.
         let policy = self.cell(row, "Variant Inventory Policy").unwrap_or_default();

@@ -1,17 +1,18 @@
 //! The product export of WooCommerce, with the English names of its columns.
 //!
 //! A simple product is one row. A variable product is a row, and one more for each variation, which names its parent and
-//! may stand anywhere. So variable products are held until the end of the file, and come after the simple ones.
+//! may stand anywhere. So variable products are held until the end of the file, and come after the simple ones. The
+//! exporter and the importer of WooCommerce 10 were the reference for what the cells mean.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
-use super::cells::{boolean, integer, plain, read_boolean, split};
+use super::cells::{boolean, integer, plain, read_boolean};
 use super::columns::ColumnMap;
 use super::csv::{Layout, document};
-use super::price::{Prices, attribute, category_path, set_codes, set_prices, snake, text_of_html};
+use super::price::{Prices, attribute, category_path, measure, set_codes, set_prices, snake, text_of_html};
 use super::rows::{MAX_ROWS, Row, Table};
 use super::{Document, Reader, RecordSource, SourceRecord};
 use crate::error::{ErrorCode, FieldCode, FieldError};
@@ -70,10 +71,11 @@ const READ: &[&str] = &[
 
 pub(super) fn open(
     reader: Reader,
+    delimiter: u8,
     limit: usize,
     currency: Option<Currency>,
 ) -> Result<Box<dyn RecordSource>, EndedEarly> {
-    let table = Table::open(reader, &ColumnMap::own(), limit)?;
+    let table = Table::open(reader, &ColumnMap::own().with_delimiter(delimiter), limit)?;
     let layout = Products::new(&table.header, currency);
     if !table.header.is_empty() {
         for name in ["Type", "Name", "Regular price"] {
@@ -160,8 +162,8 @@ impl WooCommerce {
     fn record(&self, mut rows: Vec<Row>) -> SourceRecord {
         let line = rows.iter().map(|row| row.line).min().unwrap_or(1);
         let size: usize = rows.iter().map(|row| row.size).sum();
-        // Parents come before their variations, whose order is that of the file.
-        rows.sort_by_key(|row| (self.layout.is_variation(row), row.line));
+        // Parents come before their variations, whose order is that of their positions, and then of the file.
+        rows.sort_by_key(|row| (self.layout.is_variation(row), self.layout.position(row), row.line));
         let parent = rows.first().filter(|row| row.bad.is_none());
         let document = match parent {
             Some(row) if self.layout.is_variation(row) => {
@@ -304,6 +306,12 @@ impl Products {
         self.is_of_type(row, "variable")
     }
 
+    /// Returns the place of a variation among those of its parent, and 0 for a parent.
+    fn position(&self, row: &Row) -> i64 {
+        let position = self.cell(row, "Position").filter(|_| self.is_variation(row));
+        position.and_then(|position| position.parse().ok()).unwrap_or_default()
+    }
+
     /// Returns the ways in which variations name a parent.
     fn names(&self, row: &Row) -> Vec<String> {
         let id = self.cell(row, "ID").map(|id| format!("id:{id}"));
@@ -326,21 +334,31 @@ impl Products {
             sku.insert("barcode".to_owned(), barcode.into());
         }
         if parent.is_some() {
-            let values: Map<String, Value> = self.attributes(row).map(|(n, v)| (n.to_owned(), v.into())).collect();
+            let values = self.attributes(row).filter_map(|(n, v)| Some((n.to_owned(), Value::from(first(v)?))));
+            let values: Map<String, Value> = values.collect();
             if !values.is_empty() {
                 sku.insert("option_values".to_owned(), values.into());
             }
-            if let Some(image) = self.cell(row, "Images").and_then(|images| split(images, ",").into_iter().next()) {
+            if let Some(image) = self.cell(row, "Images").and_then(first) {
                 attribute(&mut sku, "image", image.into());
             }
+            if let Some(html) = self.cell(row, "Description") {
+                attribute(&mut sku, "description", text_of_html(&lines(html)).into());
+            }
+            // The parent has the others.
+            for (column, name) in [("Tax class", "tax_class"), ("Shipping class", "shipping_class")] {
+                if let Some(value) = self.cell(row, column).filter(|class| *class != "parent") {
+                    attribute(&mut sku, name, value.into());
+                }
+            }
+        }
+        if self.is_of_type(row, "virtual") {
+            attribute(&mut sku, "requires_shipping", false.into());
         }
         let mut dimensions = Map::new();
         for (field, column, factor) in &self.measures {
             let Some(text) = row.cell(*column).or_else(|| parent?.cell(*column)) else { continue };
-            let value = text.parse::<Decimal>().ok().and_then(|n| n.checked_mul(*factor)).map_or_else(
-                || text.to_owned(),
-                |n| n.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero).normalize().to_string(),
-            );
+            let value = measure(text, *factor);
             if *field == "weight" {
                 sku.insert("weight".to_owned(), value.into());
             } else {
@@ -377,21 +395,63 @@ impl Products {
         if let Some(threshold) = cell("Low stock amount") {
             sku.insert("low_stock_threshold".to_owned(), integer(threshold));
         }
-        let (regular, sale) = (self.cell(row, "Regular price"), self.cell(row, "Sale price"));
+        let price = |name: &str| self.cell(row, name).map(price);
+        let (regular, sale) = (price("Regular price"), price("Sale price"));
         let dates = [("Date sale price starts", "sale_starts"), ("Date sale price ends", "sale_ends")];
         let prices = if dates.iter().any(|(column, _)| self.cell(row, column).is_some()) && sale.is_some() {
             // A sale with dates ends, but a stored discount does not.
-            for (column, name) in dates.into_iter().chain([("Sale price", "sale_price")]) {
+            for (column, name) in dates {
                 if let Some(value) = self.cell(row, column) {
                     attribute(&mut sku, name, value.into());
                 }
             }
-            Prices { price: regular.map(str::to_owned), before: None }
+            if let Some(sale) = sale {
+                attribute(&mut sku, "sale_price", sale.into());
+            }
+            Prices { price: regular, before: None }
         } else {
-            Prices { price: sale.or(regular).map(str::to_owned), before: sale.and(regular).map(str::to_owned) }
+            match sale {
+                Some(sale) => Prices { price: Some(sale), before: regular },
+                None => Prices { price: regular, before: None },
+            }
         };
         (sku, prices)
     }
+}
+
+/// Returns the values of a list. The export escapes commas in a value, and nothing else.
+fn list(text: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut value = String::new();
+    let mut parts = text.split(',').peekable();
+    while let Some(part) = parts.next() {
+        match part.strip_suffix('\\').filter(|_| parts.peek().is_some()) {
+            Some(escaped) => {
+                value.push_str(escaped);
+                value.push(',');
+            }
+            None => {
+                value.push_str(part);
+                values.push(std::mem::take(&mut value));
+            }
+        }
+    }
+    values.into_iter().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
+}
+
+/// Returns the first value of a list.
+fn first(text: &str) -> Option<String> {
+    list(text).into_iter().next()
+}
+
+/// Returns a description with its line breaks. The export writes them as `\n`, and `\n` itself as `\\n`.
+fn lines(text: &str) -> String {
+    text.split("\\\\n").map(|part| part.replace("\\n", "\n")).collect::<Vec<_>>().join("\\n")
+}
+
+/// Returns a price with a point. The export writes it with the decimal separator of the shop, and groups no digits.
+fn price(text: &str) -> String {
+    if text.contains('.') { text.to_owned() } else { text.replacen(',', ".", 1) }
 }
 
 /// Returns the factor from a unit to grams or centimetres.
@@ -422,23 +482,32 @@ impl Layout for Products {
             product.insert("external_id".to_owned(), id.into());
         }
         product.insert("source".to_owned(), SOURCE.into());
-        for (name, column) in [("title", "Name"), ("brand", "Brands")] {
-            if let Some(value) = self.cell(first, column) {
-                product.insert(name.to_owned(), value.into());
-            }
+        if let Some(name) = self.cell(first, "Name") {
+            product.insert("title".to_owned(), name.into());
+        }
+        // Brands have parents, as categories do. There is one brand here.
+        let brands = self.cell(first, "Brands").map(list).unwrap_or_default();
+        let last = |path: &String| path.rsplit('>').next().unwrap_or_default().trim().to_owned();
+        let brands: Vec<String> = brands.iter().map(last).filter(|brand| !brand.is_empty()).collect();
+        if let Some(brand) = brands.first() {
+            product.insert("brand".to_owned(), brand.as_str().into());
+        }
+        if brands.len() > 1 {
+            attribute(&mut product, "brands", brands.into());
         }
         let html = self.cell(first, "Description").or_else(|| self.cell(first, "Short description"));
         if let Some(html) = html {
-            product.insert("description".to_owned(), text_of_html(html).into());
+            product.insert("description".to_owned(), text_of_html(&lines(html)).into());
         }
-        let active = self.cell(first, "Published").is_none_or(|p| p == "1");
+        // 0 is private, -1 is a draft, and 2 waits for a review.
+        let active = self.cell(first, "Published").is_none_or(|p| p == "1" || p.eq_ignore_ascii_case("true"));
         product.insert("status".to_owned(), if active { "active" } else { "draft" }.into());
-        let categories = self.cell(first, "Categories").map(|c| split(c, ",")).unwrap_or_default();
+        let categories = self.cell(first, "Categories").map(list).unwrap_or_default();
         let categories: Vec<String> = categories.iter().filter_map(|c| category_path(c, ">")).collect();
         product.insert("categories".to_owned(), categories.into());
         let lists = [("tags", "Tags"), ("images", "Images")];
         for (name, column) in lists {
-            let values = self.cell(first, column).map(|c| split(c, ",")).unwrap_or_default();
+            let values = self.cell(first, column).map(list).unwrap_or_default();
             product.insert(name.to_owned(), values.into());
         }
         if let Some(visibility) = self.cell(first, "Visibility in catalog").filter(|v| *v != "visible") {
@@ -446,7 +515,7 @@ impl Layout for Products {
         }
         for (column, name) in ATTRIBUTES {
             let Some(value) = self.cell(first, column) else { continue };
-            let value = if *name == "short_description" { text_of_html(value) } else { value.to_owned() };
+            let value = if *name == "short_description" { text_of_html(&lines(value)) } else { value.to_owned() };
             if !(*name == "tax_status" && value == "taxable") {
                 attribute(&mut product, name, value.into());
             }
@@ -454,7 +523,7 @@ impl Layout for Products {
         let variations = rows.get(1..).unwrap_or_default();
         let options: HashSet<&str> = variations.iter().flat_map(|row| self.attributes(row)).map(|(n, _)| n).collect();
         for (name, values) in self.attributes(first).filter(|(name, _)| !options.contains(name)) {
-            let mut values = split(values, ",");
+            let mut values = list(values);
             let value = if values.len() == 1 { values.pop().map_or(Value::Null, Value::from) } else { values.into() };
             attribute(&mut product, &snake(name), value);
         }
@@ -479,6 +548,24 @@ impl Layout for Products {
         set_codes(&mut skus, name);
         set_prices(&mut product, &mut skus, &prices, self.currency);
         product.insert("skus".to_owned(), skus.into_iter().map(Value::Object).collect());
+        if self.is_of_type(first, "grouped") {
+            let reason = "a grouped product has no price of its own; its products are imported by themselves";
+            return Err((product, Rejection::new(ErrorCode::Validation, reason)));
+        }
         Ok(product)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_read_as_the_exporter_writes_them() {
+        assert_eq!(list(r"Red\, dark, Blue,, C:\\x\"), ["Red, dark", "Blue", r"C:\\x\"]);
+        assert_eq!(list(r"\,"), [","]);
+        assert_eq!(first(" , "), None);
+        assert_eq!(lines(r"a\nb\\nc"), "a\nb\\nc");
+        assert_eq!(["19,90", "1.234,5", "1,234,567", "7"].map(price), ["19.90", "1.234,5", "1.234,567", "7"]);
     }
 }
