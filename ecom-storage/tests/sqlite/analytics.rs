@@ -76,8 +76,8 @@ async fn r46_a_report_reads_the_rollups_within_its_range() -> TestResult {
     Ok(())
 }
 
-/// During a rolling upgrade, a process of the release before replaces the figures of a day and knows no rollups. It does
-/// so with these statements.
+/// These are the statements of the release before, whose processes do not know the rollups and go on during a rolling
+/// upgrade.
 #[tokio::test]
 async fn r46_figures_that_the_release_before_replaces_are_read_at_once() -> TestResult {
     const REPLACE: &str = "\
