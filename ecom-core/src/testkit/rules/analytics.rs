@@ -217,6 +217,7 @@ pub async fn r46_a_rebuild_mends_figures_and_changes_no_others(f: &ShopFixture) 
 pub async fn r46_days_that_are_over_are_rolled_up(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     f.sold(&guest(json!([line(&pen, 4)]))).await;
+    pass(&f.shop).await;
     let first = f.today();
     f.clock.advance(DAY * 70);
     f.sold(&guest(json!([line(&pen, 5)]))).await;

@@ -27,15 +27,13 @@ suite! {
     /// Runs the suite of [`AnalyticsRepository`](crate::port::AnalyticsRepository). Takes the path of an
     /// `async fn() -> StorageFixture`; see [`testkit`](crate::testkit).
     analytics_suite, analytics: fixture => &fixture.storage, __analytics_tests: [
-        the_state_is_complete_in_a_new_database_and_stored_whole,
-        a_version_is_claimed_once,
+        the_state_is_stored_whole_and_its_version_is_claimed_once,
         r46_the_figures_of_a_day_are_replaced_as_a_whole,
         r46_top_products_have_the_figures_of_the_range_whatever_was_rolled_up,
         r46_top_products_are_sorted_by_what_is_left_and_page_both_ways,
         r46_figures_are_computed_from_the_orders_of_a_time,
         r46_views_and_carts_add_up,
         skus_that_are_low_in_stock_page_both_ways,
-        a_cursor_of_another_list_is_refused,
     ]
 }
 
@@ -94,6 +92,14 @@ async fn products(storage: &Arc<dyn Storage>, number: usize) -> Vec<Product> {
     all
 }
 
+/// Returns positions whose keys have another kind than those of the lists.
+fn of_other_lists() -> [Paging; 2] {
+    [SortKey::Text("a".to_owned()), SortKey::Id].map(|key| {
+        let after = Keyset { sort: UNITS.as_str().to_owned(), key, id: Uuid::nil() };
+        Paging::Keyset { after: Some(after), limit: 10 }
+    })
+}
+
 /// Returns what the list must have for a range.
 fn expected(all: &Figures, products: &[Product], range: &DayRange, sort: ProductSalesSort) -> Vec<ProductSales> {
     let mut sums: BTreeMap<ProductId, ProductSales> = BTreeMap::new();
@@ -117,8 +123,8 @@ fn expected(all: &Figures, products: &[Product], range: &DayRange, sort: Product
     list
 }
 
-/// A new database has no orders, so that no rebuild is required.
-pub async fn the_state_is_complete_in_a_new_database_and_stored_whole(storage: &Arc<dyn Storage>) {
+/// A new database has no orders, so that no rebuild is required. A claim that is rolled back has not happened.
+pub async fn the_state_is_stored_whole_and_its_version_is_claimed_once(storage: &Arc<dyn Storage>) {
     let new = read!(storage, analytics.state());
     let contract = "A new database has the time zone UTC and requires no rebuild.";
     same((new.time_zone.as_str(), new.is_complete()), ("UTC", true), contract, "a new database");
@@ -130,20 +136,17 @@ pub async fn the_state_is_complete_in_a_new_database_and_stored_whole(storage: &
         built: new.built + 1,
     };
     attempt!(storage, analytics.update(&after)).unwrap();
-    same(read!(storage, analytics.state()), after, "The state is read as it was written.", "after the update");
-}
-
-/// A claim that is rolled back has not happened.
-pub async fn a_version_is_claimed_once(storage: &Arc<dyn Storage>) {
+    same(read!(storage, analytics.state()), after.clone(), "The state is read as it was written.", "after the update");
     let contract = "`claim` moves the version on by one, and returns false if the state has another version.";
-    let first = read!(storage, analytics.state()).version;
+    let first = after.version;
     for (version, claimed) in [(first, true), (first, false), (first + 2, false), (first + 1, true)] {
         same(attempt!(storage, analytics.claim(version)).unwrap(), claimed, contract, version - first);
     }
     let mut tx = storage.begin().await.unwrap();
     holds(tx.analytics().claim(first + 2).await.unwrap(), contract, "in a transaction");
     tx.rollback().await.unwrap();
-    same(read!(storage, analytics.state()).version, first + 2, contract, "after a rollback");
+    let claimed = AnalyticsState { version: first + 2, ..after };
+    same(read!(storage, analytics.state()), claimed, contract, "after a rollback");
 }
 
 /// With every figure, with others, without any, and in a transaction that is rolled back.
@@ -309,6 +312,12 @@ pub async fn r46_top_products_are_sorted_by_what_is_left_and_page_both_ways(stor
     let later = DayRange { from: day("2026-01-03"), to: day("2026-01-09") };
     let total = read!(storage, analytics.count_products(&later, 10));
     same(total, Total { count: 0, exact: true }, "Days without sales have no products.", "a week later");
+    for paging in of_other_lists() {
+        for range in [range, later] {
+            let refused = storage.connect().await.unwrap().analytics().top_products(&range, UNITS, &paging).await;
+            assert_eq!(code_of(refused, "a cursor of another list"), ErrorCode::Validation);
+        }
+    }
 }
 
 /// The end of a time does not belong to it.
@@ -400,18 +409,8 @@ pub async fn skus_that_are_low_in_stock_page_both_ways(storage: &Arc<dyn Storage
     for (bound, counted) in [(4, Total { count: 4, exact: true }), (3, Total { count: 3, exact: false })] {
         same(read!(storage, analytics.count_low_stock(bound)), counted, "A count stops at its bound.", bound);
     }
-}
-
-/// Also if the list would be empty.
-pub async fn a_cursor_of_another_list_is_refused(storage: &Arc<dyn Storage>) {
-    let range = range("2026-01-01", "2026-12-31");
-    for key in [SortKey::Text("a".to_owned()), SortKey::Id] {
-        let after = Keyset { sort: UNITS.as_str().to_owned(), key, id: Uuid::nil() };
-        let paging = Paging::Keyset { after: Some(after), limit: 10 };
-        let mut db = storage.connect().await.unwrap();
-        let refused = db.analytics().top_products(&range, UNITS, &paging).await;
-        assert_eq!(code_of(refused, "a cursor of another list"), ErrorCode::Validation);
-        let refused = db.analytics().low_stock(&paging).await;
+    for paging in of_other_lists() {
+        let refused = storage.connect().await.unwrap().analytics().low_stock(&paging).await;
         assert_eq!(code_of(refused, "a cursor of another list"), ErrorCode::Validation);
     }
 }
