@@ -73,11 +73,12 @@ fn spans(days: &[RolledUp], length: i64) -> impl Iterator<Item = &[RolledUp]> {
     days.chunk_by(move |a, b| first_of(a.day, length) == first_of(b.day, length))
 }
 
-/// Returns whether the rollup of a span with these days is valid.
+/// Returns whether the rollup of a span is valid. `days` are all days with sales of the span.
 fn is_valid(days: &[RolledUp], level: usize) -> bool {
     days.iter().all(|of| of.counts[level] == number(days))
 }
 
+/// Returns the number of days.
 fn number(days: &[RolledUp]) -> i64 {
     i64::try_from(days.len()).unwrap_or(i64::MAX)
 }
