@@ -186,11 +186,11 @@ pub use ecom_core::{
 };
 #[cfg(feature = "testkit")]
 pub use ecom_core::{
-    api_key_suite, audit_log_suite, cache_suite, cart_suite, category_suite, customer_suite, feed_suite,
-    idempotency_suite, inventory_suite, job_suite, mailer_suite, media_store_suite, offer_suite, order_suite,
-    outbox_suite, product_suite, rate_limiter_suite, review_suite, role_suite, search_log_suite, search_suite,
-    session_suite, setting_suite, shared_cache_suite, shop_search_suite, shop_suite, sku_suite, storage_suite,
-    unit_of_work_suite, user_suite, webhook_suite,
+    analytics_suite, api_key_suite, audit_log_suite, cache_suite, cart_suite, category_suite, customer_suite,
+    feed_suite, idempotency_suite, inventory_suite, job_suite, mailer_suite, media_store_suite, offer_suite,
+    order_suite, outbox_suite, product_suite, rate_limiter_suite, review_suite, role_suite, search_log_suite,
+    search_suite, session_suite, setting_suite, shared_cache_suite, shop_search_suite, shop_suite, sku_suite,
+    storage_suite, unit_of_work_suite, user_suite, webhook_suite,
 };
 /// The crate with [`Decimal`](rust_decimal::Decimal), the type of amounts.
 pub use rust_decimal;

@@ -28,9 +28,9 @@
 //! [`session_suite!`](crate::session_suite), [`outbox_suite!`](crate::outbox_suite),
 //! [`idempotency_suite!`](crate::idempotency_suite), [`setting_suite!`](crate::setting_suite),
 //! [`feed_suite!`](crate::feed_suite), [`job_suite!`](crate::job_suite), [`audit_log_suite!`](crate::audit_log_suite),
-//! [`search_log_suite!`](crate::search_log_suite) or [`webhook_suite!`](crate::webhook_suite). Caches run
-//! [`cache_suite!`](crate::cache_suite), and caches that processes share also run
-//! [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
+//! [`search_log_suite!`](crate::search_log_suite), [`analytics_suite!`](crate::analytics_suite) or
+//! [`webhook_suite!`](crate::webhook_suite). Caches run [`cache_suite!`](crate::cache_suite), and caches that processes
+//! share also run [`shared_cache_suite!`](crate::shared_cache_suite). Rate limiters run
 //! [`rate_limiter_suite!`](crate::rate_limiter_suite), mailers [`mailer_suite!`](crate::mailer_suite), and stores of
 //! image files [`media_store_suite!`](crate::media_store_suite). Search engines run
 //! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
@@ -148,6 +148,7 @@ mod contract {
     }
     pub mod mailer;
     pub mod platform {
+        pub mod analytics;
         pub mod audit_log;
         pub mod idempotency;
         pub mod job;
@@ -205,6 +206,8 @@ pub use self::contract::catalog::review::listed as review;
 pub use self::contract::catalog::sku::listed as sku;
 /// The contract of [`Mailer`].
 pub use self::contract::mailer::listed as mailer;
+/// The contract of [`AnalyticsRepository`](crate::port::AnalyticsRepository).
+pub use self::contract::platform::analytics::listed as analytics;
 /// The contract of [`AuditLogRepository`](crate::port::AuditLogRepository).
 pub use self::contract::platform::audit_log::listed as audit_log;
 /// The contract of [`IdempotencyRepository`](crate::port::IdempotencyRepository).
@@ -467,6 +470,7 @@ macro_rules! storage_suite {
         $crate::audit_log_suite!($make);
         $crate::job_suite!($make);
         $crate::search_log_suite!($make);
+        $crate::analytics_suite!($make);
         $crate::webhook_suite!($make);
     };
 }

@@ -24,6 +24,7 @@ mod platform {
     pub(crate) mod idempotency;
     pub(crate) mod job;
     pub(crate) mod outbox;
+    mod rollup;
     pub(crate) mod search_log;
     pub(crate) mod setting;
     pub(crate) mod webhook;
@@ -77,6 +78,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(18, "0018_webhooks"),
     migration!(19, "0019_analytics"),
     migration!(20, "0020_shop_jobs"),
+    migration!(21, "0021_product_rollups"),
     migration!(22, "0022_job_indexes"),
 ];
 

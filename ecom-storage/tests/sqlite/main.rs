@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 #![expect(clippy::many_single_char_names, reason = "products and categories of a test are a, b, c")]
 
+mod analytics;
 mod broken;
 mod bulk;
 mod cancellation;

@@ -47,8 +47,17 @@ port! {
         /// Three statements.
         async fn compute(&mut self, from: Timestamp, until: Timestamp) -> Result<DayFigures>;
 
-        /// Replaces the stored figures of sales of a day. Figures of products that are the same are not written.
+        /// Replaces the stored figures of sales of a day. Figures that are the same are not written.
         async fn replace(&mut self, day: NaiveDate, figures: &DayFigures) -> Result<()>;
+
+        /// Adds up the figures of products over one span of days before `today`, so that [`Self::top_products`] reads
+        /// fewer rows for a long range. Returns false if no span has to be rolled up, and also if the storage needs no
+        /// such sums. The caller has locked the state. Reports are the same before and after: they do not use sums over
+        /// a day whose figures have been replaced since, also not if a process of the release before has replaced them.
+        async fn roll_up(&mut self, today: NaiveDate) -> Result<bool>;
+
+        /// Discards the sums of [`Self::roll_up`], which then makes them anew. The caller has locked the state.
+        async fn discard_rollups(&mut self) -> Result<()>;
 
         /// Adds to the numbers of carts. A day is at most once in `carts`.
         async fn add_carts(&mut self, carts: &[CreatedCarts]) -> Result<()>;
@@ -64,7 +73,7 @@ port! {
         async fn traffic(&mut self, range: &DayRange) -> Result<Vec<(NaiveDate, Funnel)>>;
 
         /// Returns a page of the products that were sold or canceled on these days, in the order of `sort` and, with
-        /// equal figures, by ascending id. One statement, whatever the limit.
+        /// equal figures, by ascending id. Two statements, whatever the limit.
         ///
         /// # Errors
         /// `Validation` for a cursor of another list.

@@ -15,7 +15,7 @@ use crate::id::OrderId;
 use crate::log_event;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
-use crate::service::platform::analytics::{compute, days_of, prepare, require_rebuild};
+use crate::service::platform::analytics::{compute, days_of, prepare, require_rebuild, roll_up};
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Manner, Tx};
@@ -27,17 +27,22 @@ const TRIES: usize = 20;
 
 /// Follows the log: it recomputes the figures of sales of the days that the orders in it concern, and counts new carts.
 /// One process at a time does this. The figures, the counts and the position in the log are written in one transaction,
-/// so that each cart counts once.
+/// so that each cart counts once. Then it rolls up the days that are over, one span in each step.
 pub(super) struct FollowSales {
     cx: Arc<Context>,
     /// Whether this process has compared its time zone with that of the figures.
     is_prepared: bool,
+    /// Whether there may be days to roll up. A process that starts looks for them after the first events of orders.
+    has_days_to_roll_up: bool,
 }
 
 /// The outcome of the transaction of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
-    Done,
+    Done {
+        /// Whether figures of sales were computed.
+        has_sales: bool,
+    },
     /// Another transaction has replaced figures since these were computed.
     Outdated,
     LeaseLost,
@@ -48,7 +53,7 @@ impl FollowSales {
     pub const NAME: &'static str = "analytics";
 
     pub fn new(cx: &Arc<Context>) -> Self {
-        Self { cx: cx.clone(), is_prepared: false }
+        Self { cx: cx.clone(), is_prepared: false, has_days_to_roll_up: false }
     }
 
     /// Handles a batch of events, and moves the position to its end.
@@ -85,10 +90,18 @@ impl FollowSales {
                 tx.analytics().replace(*day, figures).await?;
             }
             tx.analytics().add_carts(carts).await?;
-            Ok((Written::Done, tx))
+            Ok((Written::Done { has_sales: !figures.is_empty() }, tx))
         };
         let manner = if figures.is_empty() { Manner::Short } else { Manner::Long };
         cx.write_as(manner, write).await
+    }
+
+    /// Rolls up one span of days, and returns true if there may be more.
+    async fn roll_up(&mut self) -> Result<bool, Error> {
+        if self.has_days_to_roll_up {
+            self.has_days_to_roll_up = roll_up(&self.cx).await?;
+        }
+        Ok(self.has_days_to_roll_up)
     }
 }
 
@@ -137,13 +150,14 @@ impl Work for FollowSales {
             }
         }
         if batch.end == lease.position {
-            return Ok(false);
+            return Ok(self.roll_up().await?);
         }
         for _ in 0..TRIES {
             match self.handle(&batch, lease).await? {
-                Written::Done => {
+                Written::Done { has_sales } => {
                     lease.position = batch.end;
-                    return Ok(batch.full);
+                    self.has_days_to_roll_up |= has_sales;
+                    return Ok(batch.full || self.roll_up().await?);
                 }
                 Written::Outdated => {}
                 Written::LeaseLost => return Err(LeaseLost.into()),

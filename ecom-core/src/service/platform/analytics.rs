@@ -265,6 +265,7 @@ impl<'a> AnalyticsService<'a> {
                 from = next;
             }
             if self.finish(&begun).await? {
+                while roll_up(self.cx).await? {}
                 return Ok(days);
             }
             tracing::info!("the time zone has changed during a rebuild of the figures of sales, which begins again");
@@ -279,7 +280,8 @@ impl<'a> AnalyticsService<'a> {
         Ok(sale.into_iter().chain(stored).min())
     }
 
-    /// Records the end of a rebuild. Returns false if the time zone has changed since it began.
+    /// Records the end of a rebuild, and discards the sums over its days. Returns false if the time zone has changed
+    /// since it began.
     async fn finish(&self, begun: &AnalyticsState) -> Result<bool> {
         let finish = |mut tx: Tx<'static>| async move {
             let state = tx.analytics().lock().await?;
@@ -287,6 +289,7 @@ impl<'a> AnalyticsService<'a> {
                 return Ok((false, tx));
             }
             tx.analytics().update(&state.rebuilt(begun)).await?;
+            tx.analytics().discard_rollups().await?;
             Ok((true, tx))
         };
         self.cx.write(finish).await
@@ -445,6 +448,18 @@ async fn recompute(cx: &Arc<Context>, day: NaiveDate) -> Result<()> {
         }
     }
     Err(Error::Contention { source: None })
+}
+
+/// Adds up the figures of one span of days that is over. Returns false if no span has to be rolled up.
+pub(crate) async fn roll_up(cx: &Arc<Context>) -> Result<bool> {
+    let roll_up = |mut tx: Tx<'static>| async move {
+        // Transactions that replace figures write the state, and wait for this one.
+        let state = tx.analytics().lock().await?;
+        let today = state.zone()?.day_of(cx.now());
+        let has_rolled_up = tx.analytics().roll_up(today).await?;
+        Ok((has_rolled_up, tx))
+    };
+    cx.write_at_length(roll_up).await
 }
 
 /// Requires a rebuild of the figures for a time zone, and enqueues its job. If there are no orders, no rebuild is

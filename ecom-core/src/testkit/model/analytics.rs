@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{Days, NaiveDate};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rust_decimal::Decimal;
@@ -42,6 +42,9 @@ struct Figures([i64; 9]);
 
 /// The units and the amount of a product, and those that were canceled.
 type OfProduct = [i64; 4];
+
+/// The figures of products, by day.
+type OfProducts = BTreeMap<(NaiveDate, ProductId), OfProduct>;
 
 /// Units of a line that were canceled at a time.
 struct Canceled {
@@ -236,10 +239,10 @@ impl Histories {
         }
     }
 
-    /// Computes the figures of all days and products from the orders.
-    async fn compute(&self) -> Result<(BTreeMap<NaiveDate, Figures>, BTreeMap<ProductId, OfProduct>), String> {
+    /// Computes the figures of all days, and those of their products, from the orders.
+    async fn compute(&self) -> Result<(BTreeMap<NaiveDate, Figures>, OfProducts), String> {
         let mut days: BTreeMap<NaiveDate, Figures> = BTreeMap::new();
-        let mut products: BTreeMap<ProductId, OfProduct> = BTreeMap::new();
+        let mut products = OfProducts::new();
         let mut add = |at: Timestamp, figure: usize, n: i64| {
             days.entry(self.zone.day_of(at)).or_default().0[figure] += n;
         };
@@ -256,7 +259,7 @@ impl Histories {
                     add(placed, 1, line.quantity);
                 }
                 if let Some(product) = line.product_id.filter(|_| line.quantity > 0) {
-                    let of = products.entry(product).or_default();
+                    let of = products.entry((self.zone.day_of(placed), product)).or_default();
                     of[0] += line.quantity;
                     of[1] += line.totals.total.minor();
                 }
@@ -282,7 +285,7 @@ impl Histories {
                 add(*at, 5, *units);
             }
             if let Some(product) = product {
-                let of = products.entry(*product).or_default();
+                let of = products.entry((self.zone.day_of(*at), *product)).or_default();
                 of[2] += units;
                 let (amount, quantity, before) = *line;
                 let first = |units: i64| rounded(amount, units, quantity);
@@ -327,14 +330,33 @@ impl Histories {
                 return Err(format!("{when}: {day} has {found:?}, and by the orders {expected:?}"));
             }
         }
-        let page = analytics.top_products(&range, ProductSalesSort::Units, &Paging::first(1_000)).await;
-        let page = page.map_err(|e| format!("{when}: {e}"))?.0;
+        for (days, before) in [(1_000, 0), (90, 0), (80, 9), (64, 1), (33, 2), (5, 30)] {
+            let to = today.checked_sub_days(Days::new(before)).ok_or("no such day")?;
+            self.compare_products(&DayRange::last(days, to), &products).await.map_err(|e| format!("{when}: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// Compares the list of products of a range with the computation.
+    async fn compare_products(&self, range: &DayRange, products: &OfProducts) -> Result<(), String> {
+        let mut expected: BTreeMap<ProductId, OfProduct> = BTreeMap::new();
+        for ((day, product), of) in products {
+            if (range.from..=range.to).contains(day) {
+                let sums = expected.entry(*product).or_default();
+                for (sum, figure) in sums.iter_mut().zip(of) {
+                    *sum += figure;
+                }
+            }
+        }
+        let analytics = self.shop.analytics();
+        let page = analytics.top_products(range, ProductSalesSort::Units, &Paging::first(1_000)).await;
+        let page = page.map_err(|e| e.to_string())?.0;
         let found: BTreeMap<ProductId, OfProduct> = page
             .items
             .iter()
             .map(|p| (p.product_id, [p.units, p.revenue.minor(), p.canceled_units, p.canceled.minor()]))
             .collect();
-        if found == products { Ok(()) } else { Err(format!("{when}: {found:?}, and by the orders {products:?}")) }
+        if found == expected { Ok(()) } else { Err(format!("{range:?}: {found:?}, and by the orders {expected:?}")) }
     }
 }
 

@@ -35,6 +35,7 @@ tests! {
         r46_the_delivery_of_an_order_does_not_cost_a_read_of_its_day,
         r46_products_are_sorted_by_what_is_left_of_their_sales,
         r46_a_rebuild_mends_figures_and_changes_no_others,
+        r46_days_that_are_over_are_rolled_up,
         r46_a_rebuild_beside_the_background_work_counts_every_order_once,
         r46_an_erasure_changes_no_figure,
         r46_what_an_earlier_release_has_canceled_is_recorded,
@@ -210,6 +211,30 @@ pub async fn r46_a_rebuild_mends_figures_and_changes_no_others(f: &ShopFixture) 
     let ended = f.shop.jobs().get(job.id).await.unwrap();
     assert_eq!((ended.state, ended.counters["days"]), (JobState::Succeeded, 3));
     assert_eq!((last(f, &f.shop, 30).await, top(f, ProductSalesSort::Units).await), (right, products));
+}
+
+/// By the background work, and again by a rebuild. A storage returns false if it needs no rollups, or has them all.
+pub async fn r46_days_that_are_over_are_rolled_up(f: &ShopFixture) {
+    let pen = stocked(f, "Pen", 100).await;
+    f.sold(&guest(json!([line(&pen, 4)]))).await;
+    pass(&f.shop).await;
+    let first = f.today();
+    f.clock.advance(DAY * 70);
+    f.sold(&guest(json!([line(&pen, 5)]))).await;
+    pass(&f.shop).await;
+    assert!(!attempt!(f.storage, analytics.roll_up(f.today())).unwrap());
+    let units = async || {
+        let range = DayRange { from: first, to: f.today() };
+        let list = f.shop.analytics().top_products(&range, ProductSalesSort::Units, &Paging::first(10)).await;
+        list.unwrap().0.items.iter().map(|of| of.units).collect::<Vec<_>>()
+    };
+    assert_eq!(units().await, [9]);
+    let nothing = DayFigures { sales: DaySales::none(f.shop.config().currency), products: Vec::new() };
+    attempt!(f.storage, analytics.replace(first, &nothing)).unwrap();
+    assert_eq!(units().await, [5]);
+    f.shop.analytics().rebuild().await.unwrap();
+    assert!(!attempt!(f.storage, analytics.roll_up(f.today())).unwrap());
+    assert_eq!(units().await, [9]);
 }
 
 /// The rebuild and the background work compute and write the figures of a day in any order.

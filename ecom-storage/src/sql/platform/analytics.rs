@@ -22,6 +22,7 @@ use crate::sql::engine::columns::{Column, Table, read_totals};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
+use crate::sql::platform::rollup::{self, Cover, FIRST_DAY, LENGTHS, RolledUp, Span};
 
 /// The sales of a day, as a row.
 struct SalesRow {
@@ -107,6 +108,12 @@ static ADD_TRAFFIC: Sql = Sql::new("INSERT INTO traffic_days (day, views, carts)
 static ADD_VIEWS: Sql = Sql::new("INSERT INTO product_views (product_id, day, views) VALUES ");
 static SALES_OF: Sql =
     Sql::of(&SALES, "SELECT {*} FROM sales_days WHERE day >= $1 AND day <= $2 AND currency = $3 ORDER BY day");
+static ROLLED_UP: Sql = Sql::new(
+    "SELECT day, rolled_up_4, rolled_up_16, rolled_up_64 FROM sales_days \
+     WHERE day >= $1 AND day <= $2 AND currency = $3 ORDER BY day",
+);
+static DISCARD_ROLLUPS: Sql =
+    Sql::new("UPDATE sales_days SET rolled_up_4 = 0, rolled_up_16 = 0, rolled_up_64 = 0 WHERE currency = $1");
 static TRAFFIC_OF: Sql =
     Sql::new("SELECT day, views, carts FROM traffic_days WHERE day >= $1 AND day <= $2 ORDER BY day");
 static LOW_STOCK: Sql =
@@ -191,10 +198,19 @@ const fn net(sort: ProductSalesSort) -> &'static str {
     }
 }
 
-/// Adds the conditions that a row of a product is within the range.
-fn within(b: &mut Builder<'_>, range: &DayRange, currency: Currency) {
-    b.push(" WHERE day >= ").bind(range.from).push(" AND day <= ").bind(range.to);
-    b.push(" AND currency = ").bind(currency.code());
+/// Adds ` FROM (…)` with the rows of products that a report reads. There must be at least one day with sales.
+fn from_cover(b: &mut Builder<'_>, columns: &str, cover: &Cover, currency: Currency) {
+    let mut before = " FROM (SELECT ";
+    for (length, first_days) in LENGTHS.iter().zip(&cover.rollups).filter(|(_, days)| !days.is_empty()) {
+        b.push(before).push(columns).push(" FROM product_rollups WHERE days = ").push(&length.to_string());
+        b.push(" AND currency = ").bind(currency.code()).push(" AND first_day IN ").list(first_days);
+        before = " UNION ALL SELECT ";
+    }
+    if !cover.days.is_empty() {
+        b.push(before).push(columns).push(" FROM product_days WHERE currency = ").bind(currency.code());
+        b.push(" AND day IN ").list(&cover.days);
+    }
+    b.push(") figures");
 }
 
 /// Adds the SKUs that are low in stock.
@@ -207,8 +223,8 @@ fn low(b: &mut Builder<'_>) {
 }
 
 impl SqlAnalytics<'_> {
-    /// Replaces the rows of the products of a day that differ.
-    async fn replace_products(&mut self, day: NaiveDate, products: &[ProductDay]) -> Result<()> {
+    /// Replaces the rows of the products of a day that differ, and returns whether there are any.
+    async fn replace_products(&mut self, day: NaiveDate, products: &[ProductDay]) -> Result<bool> {
         let currency = self.0.currency()?;
         let rows = self.0.fetch_all(&PRODUCTS_OF, vec![day.into(), currency.code().into()]).await?;
         let old = rows.iter().map(|r| read_product(r, currency)).collect::<Result<Vec<_>>>()?;
@@ -229,7 +245,57 @@ impl SqlAnalytics<'_> {
             .filter(|p| !same.contains_key(&p.product_id))
             .map(|of| ProductRow { day, of: *of })
             .collect();
-        PRODUCTS.insert(&mut self.0, &changed).await
+        PRODUCTS.insert(&mut self.0, &changed).await?;
+        Ok(!gone.is_empty() || !changed.is_empty())
+    }
+
+    /// Returns the days with sales of a range, in order, and which rollups have their figures.
+    async fn rolled_up(&mut self, range: &DayRange) -> Result<Vec<RolledUp>> {
+        let currency = self.0.currency()?;
+        let args = vec![range.from.into(), range.to.into(), currency.code().into()];
+        let read = |r: &Row| Ok(RolledUp { day: r.date(0)?, counts: [r.i64(1)?, r.i64(2)?, r.i64(3)?] });
+        self.0.fetch_all(&ROLLED_UP, args).await?.iter().map(read).collect()
+    }
+
+    /// Returns what a report over a range reads; `None` if no day of the range has sales. If figures change before the
+    /// report reads them, its rollups have the sums from before the change: they are only ever replaced as a whole.
+    async fn cover(&mut self, range: &DayRange) -> Result<Option<Cover>> {
+        let days = self.rolled_up(range).await?;
+        Ok((!days.is_empty()).then(|| rollup::cover(range, &days)))
+    }
+
+    /// Replaces the rollup of a span, whose parts have valid figures.
+    async fn replace_rollup(&mut self, span: &Span) -> Result<()> {
+        let (currency, dialect) = (self.0.currency()?.code(), self.0.dialect());
+        let length = LENGTHS[span.level].to_string();
+        let mut b = Builder::new("DELETE FROM product_rollups WHERE days = ");
+        b.push(&length).push(" AND first_day = ").bind(span.first).push(" AND currency = ").bind(currency);
+        let (text, args) = b.done();
+        self.0.execute(text, args).await?;
+
+        let mut b = Builder::new(
+            "INSERT INTO product_rollups \
+             (days, first_day, currency, product_id, units, revenue, canceled_units, canceled) SELECT ",
+        );
+        b.push(&length).push(", ").bind(span.first).push(&dialect.render(
+            ", currency, product_id, CAST(SUM(units) AS {bigint}), CAST(SUM(revenue) AS {bigint}), \
+             CAST(SUM(canceled_units) AS {bigint}), CAST(SUM(canceled) AS {bigint})",
+        ));
+        let from_parts = span.level.checked_sub(1).map_or_else(
+            || " FROM product_days WHERE day IN ".to_owned(),
+            |shorter| format!(" FROM product_rollups WHERE days = {} AND first_day IN ", LENGTHS[shorter]),
+        );
+        b.push(&from_parts).list(&span.parts);
+        b.push(" AND currency = ").bind(currency).push(" GROUP BY currency, product_id");
+        let (text, args) = b.done();
+        self.0.execute(text, args).await?;
+
+        let mut b = Builder::new("UPDATE sales_days SET rolled_up_");
+        b.push(&length).push(" = ").bind(span.count).push(" WHERE day >= ").bind(span.first);
+        b.push(" AND day <= ").bind(span.last).push(" AND currency = ").bind(currency);
+        let (text, args) = b.done();
+        self.0.execute(text, args).await?;
+        Ok(())
     }
 
     /// Adds rows of counts to those that are stored: `row` pushes the values of one, and `existing` is the name of the
@@ -370,11 +436,35 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
 
     async fn replace(&mut self, day: NaiveDate, figures: &DayFigures) -> Result<()> {
         let currency = self.0.currency()?;
-        self.0.execute(&DELETE_SALES, vec![day.into(), currency.code().into()]).await?;
-        if figures.sales != DaySales::none(currency) {
-            SALES.insert(&mut self.0, &[SalesRow { day, sales: figures.sales }]).await?;
+        let args = vec![day.into(), day.into(), currency.code().into()];
+        let stored = self.0.fetch_optional(&SALES_OF, args).await?;
+        let stored = stored.map(|r| read_sales(&r, currency)).transpose()?.map(|(_, sales)| sales);
+        let has_sales = figures.sales != DaySales::none(currency) || !figures.products.is_empty();
+        let sales = has_sales.then_some(figures.sales);
+        let has_changed = self.replace_products(day, &figures.products).await?;
+        if stored == sales && !has_changed {
+            return Ok(());
         }
-        self.replace_products(day, &figures.products).await
+        // The new row says that no rollup has the figures of the day.
+        self.0.execute(&DELETE_SALES, vec![day.into(), currency.code().into()]).await?;
+        if let Some(sales) = sales {
+            SALES.insert(&mut self.0, &[SalesRow { day, sales }]).await?;
+        }
+        Ok(())
+    }
+
+    async fn roll_up(&mut self, today: NaiveDate) -> Result<bool> {
+        let Some(yesterday) = today.pred_opt() else { return Ok(false) };
+        let days = self.rolled_up(&DayRange { from: FIRST_DAY, to: yesterday }).await?;
+        let Some(span) = rollup::outdated(&days, today) else { return Ok(false) };
+        self.replace_rollup(&span).await?;
+        Ok(true)
+    }
+
+    async fn discard_rollups(&mut self) -> Result<()> {
+        let currency = self.0.currency()?;
+        self.0.execute(&DISCARD_ROLLUPS, vec![currency.code().into()]).await?;
+        Ok(())
     }
 
     async fn add_carts(&mut self, carts: &[CreatedCarts]) -> Result<()> {
@@ -415,6 +505,14 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
         sort: ProductSalesSort,
         paging: &Paging,
     ) -> Result<Page<ProductSales>> {
+        let after = match paging {
+            Paging::Keyset { after: Some(k), .. } => {
+                let SortKey::Int(n) = k.key else { return Err(bad_cursor()) };
+                Some((n, k.id))
+            }
+            _ => None,
+        };
+        let Some(cover) = self.cover(range).await? else { return Ok(Page { items: Vec::new(), next: None }) };
         let (currency, dialect) = (self.0.currency()?, self.0.dialect());
         let mut b = Builder::new(dialect.render(
             "SELECT t.product_id, p.title, t.all_units, t.all_revenue, t.all_canceled_units, t.all_canceled, \
@@ -426,15 +524,14 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
              CAST(SUM(revenue) AS {bigint}) AS all_revenue, CAST(SUM(canceled_units) AS {bigint}) AS all_canceled_units, \
              CAST(SUM(canceled) AS {bigint}) AS all_canceled, \
              CAST(SUM(units) - SUM(canceled_units) AS {bigint}) AS net_units, \
-             CAST(SUM(revenue) - SUM(canceled) AS {bigint}) AS net_revenue FROM product_days",
+             CAST(SUM(revenue) - SUM(canceled) AS {bigint}) AS net_revenue",
         ));
-        within(&mut b, range, currency);
+        from_cover(&mut b, "product_id, units, revenue, canceled_units, canceled", &cover, currency);
         b.push(" GROUP BY product_id");
         let (by, net) = (sorted_by(sort), net(sort));
-        if let Paging::Keyset { after: Some(k), .. } = paging {
-            let SortKey::Int(n) = k.key else { return Err(bad_cursor()) };
+        if let Some((n, id)) = after {
             b.push(" HAVING ").push(net).push(" < ").bind(n).push(" OR (").push(net).push(" = ").bind(n);
-            b.push(" AND product_id > ").bind(k.id).push(")");
+            b.push(" AND product_id > ").bind(id).push(")");
         }
         page(&mut b, &format!("{by} DESC, product_id"), paging);
         b.push(") t JOIN products p ON p.id = t.product_id ORDER BY t.").push(by).push(" DESC, t.product_id");
@@ -460,9 +557,9 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
 
     async fn count_products(&mut self, range: &DayRange, bound: u64) -> Result<Total> {
         let currency = self.0.currency()?;
+        let Some(cover) = self.cover(range).await? else { return Ok(Total { count: 0, exact: true }) };
         count(&mut self.0, bound, |b| {
-            b.push(" FROM product_days");
-            within(b, range, currency);
+            from_cover(b, "product_id", &cover, currency);
             b.push(" GROUP BY product_id");
         })
         .await
