@@ -41,6 +41,8 @@ pub enum Dependency {
     Issuer,
     /// The store of image files behind [`crate::port::MediaStore`].
     Media,
+    /// The queue of uploaded images that wait to be decoded; unavailable while it is full.
+    Uploads,
 }
 
 impl Dependency {
@@ -55,6 +57,7 @@ impl Dependency {
             Self::Logins => "logins",
             Self::Issuer => "issuer",
             Self::Media => "media",
+            Self::Uploads => "uploads",
         }
     }
 }
@@ -70,6 +73,7 @@ impl fmt::Display for Dependency {
             Self::Logins => "the queue of password hashes",
             Self::Issuer => "the issuer of tokens",
             Self::Media => "the store of images",
+            Self::Uploads => "the queue of uploads",
         })
     }
 }
