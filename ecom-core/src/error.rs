@@ -246,7 +246,8 @@ pub struct Resting {
 }
 
 /// The cause of [`Error::Unavailable`] if an adapter refuses the server that its URL leads to, because the server could
-/// give wrong answers: a standby, for example. [`Health`](crate::Health) shows the reason.
+/// give wrong answers: a standby, for example, or a bucket or directory that does not exist.
+/// [`Health`](crate::Health) shows the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server is refused: {reason}")]
 pub struct RefusedServer {

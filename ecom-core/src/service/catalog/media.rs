@@ -1,18 +1,84 @@
 //! Uploads of images: the service makes and stores their files, and a product then names one of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
+use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::clock::Timestamp;
+use crate::config::ShopConfig;
 use crate::domain::access::principal::{Permission, Principal};
-use crate::domain::catalog::media::{MediaFile, StoredImage};
-use crate::error::{Error, Result};
+use crate::domain::catalog::category::CategoryFilter;
+use crate::domain::catalog::media::{ImageFormat, MediaFile, StoredImage};
+use crate::domain::common::{ExpectedVersion, IncludeDeleted};
+use crate::domain::platform::job::JobKind;
+use crate::domain::platform::outbox::OutboxPosition;
+use crate::error::{Dependency, Error, Result};
+use crate::id::{CategoryId, ProductId};
+use crate::paging::Paging;
+use crate::port::storage::Repositories as _;
+use crate::service::background::worker::Progress;
+use crate::service::catalog::product::ProductService;
+use crate::service::platform::job_queue::{Handler, JobError, JobHandler, JobQueue, JobRun, Runner};
+use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::shop::Media;
 
 /// How many images a process decodes at a time, because each takes a processor and some hundred MiB of memory.
-pub(crate) const AT_A_TIME: usize = 2;
+const AT_A_TIME: usize = 2;
+/// How many uploads may wait for each image that is decoded at a time. The last of them waits for some seconds, and
+/// each keeps its bytes in memory.
+const WAITING: usize = 8;
+/// How many uploads a process has at a time.
+const ADMITTED: usize = AT_A_TIME * (WAITING + 1);
+
+/// How many files are listed with one call of the store: one page of S3.
+const LISTED_AT_ONCE: usize = 1_000;
+/// How many images are compared with the catalog at once. Each walk through the catalog reads all products.
+const COMPARED_AT_ONCE: usize = 100_000;
+/// How many rows of the catalog are read at once.
+const READ_AT_ONCE: u32 = 200;
+/// How many unused images one run removes at most. The next run goes on.
+const REMOVED_AT_MOST: u64 = 10_000;
+/// When the job that removes unused images is created, in UTC.
+const EVERY_NIGHT: &str = "17 3 * * *";
+/// The name of its schedule. No schedule of an application can have it.
+const SCHEDULE: &str = "ecom:media-cleanup";
+
+/// The digest of an image, which is the first part of the names of its files.
+type ImageDigest = [u8; 32];
+
+/// The uploads of a process: a bounded number is decoded at a time, and a bounded number waits.
+#[derive(Debug)]
+pub(crate) struct Uploads {
+    /// A permit for each image that is decoded at a time.
+    decoding: Arc<Semaphore>,
+    /// A permit for each upload.
+    admitted: Semaphore,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { decoding: Arc::new(Semaphore::new(AT_A_TIME)), admitted: Semaphore::new(ADMITTED) }
+    }
+}
+
+impl Uploads {
+    /// Returns the place of an upload.
+    fn admit(&self) -> Result<SemaphorePermit<'_>> {
+        self.admitted.try_acquire().map_err(|e| Error::unavailable(Dependency::Uploads, e))
+    }
+
+    /// Takes all places until the result is dropped; `None` if one is taken. Tests use it.
+    #[cfg(feature = "testkit")]
+    pub fn fill(&self) -> Option<SemaphorePermit<'_>> {
+        self.admitted.try_acquire_many(u32::try_from(ADMITTED).ok()?).ok()
+    }
+}
 
 /// The service of the image files of a shop.
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +99,12 @@ impl<'a> MediaService<'a> {
     /// # Errors
     /// `Forbidden` without `products:write`. `Validation` on `image` as in
     /// [`ImageProcessor::process`](crate::port::ImageProcessor::process). `Unsupported` if the shop has no store of
-    /// images; `Unavailable`.
+    /// images. `Unavailable`, also if too many uploads wait in this process.
     pub async fn upload(&self, content: Bytes) -> Result<StoredImage> {
         self.who.require(Permission::ProductsWrite)?;
         let media = self.media()?;
-        let slot = self.cx.image_slots.clone().acquire_owned().await;
+        let _place = self.cx.uploads.admit()?;
+        let slot = self.cx.uploads.decoding.clone().acquire_owned().await;
         let slot = slot.map_err(|e| Error::internal("waiting for an image", e))?;
         let processor = media.processor.clone();
         let processed = tokio::task::spawn_blocking(move || {
@@ -54,11 +121,34 @@ impl<'a> MediaService<'a> {
         hash.copy_from_slice(digest(&SHA256, content).as_ref());
         let named = |width| MediaFile::new(hash, width, processed.format);
         let url = format!("{}/{}", media.base_url, named(*largest));
-        // The largest file comes last: if it is there, all are.
+        // Also if they are there, because that makes them young again, so that nothing removes them before a product
+        // names them. The largest file comes last: if it is young, all are.
         for (width, content) in &processed.files {
             media.store.put(&named(*width), content.clone()).await?;
         }
         Ok(StoredImage::new(url, processed.width, processed.height))
+    }
+
+    /// Makes and stores the files of an image for a product, as [`Self::upload`] does, if the product can have another
+    /// image. It checks the product, its version, the number of its images and the text of the new one before it
+    /// decodes the image, so that an upload that would be refused later costs little. The caller then calls
+    /// [`ProductService::add_image`](crate::catalog::ProductService::add_image), which checks everything again.
+    ///
+    /// # Errors
+    /// As [`Self::upload`], and as
+    /// [`ProductService::add_image`](crate::catalog::ProductService::add_image). A product with 50 images takes no
+    /// upload, not even of one of them.
+    pub async fn upload_for(
+        &self,
+        product: ProductId,
+        expected: ExpectedVersion,
+        alt: Option<&str>,
+        content: Bytes,
+    ) -> Result<StoredImage> {
+        self.who.require(Permission::ProductsWrite)?;
+        self.media()?;
+        ProductService::new(self.cx, self.who).check_new_image(product, expected, alt).await?;
+        self.upload(content).await
     }
 
     /// Returns the content of a file, or `None` if there is no such file. It needs no permission: the name of a file
@@ -70,8 +160,193 @@ impl<'a> MediaService<'a> {
         self.media()?.store.get(file).await
     }
 
+    /// Removes the files of images that nothing in the catalog names any more, and that were uploaded last before
+    /// [`media_retention`](ShopConfig::media_retention); returns the number of these images, at most 10,000. Without
+    /// that setting, it removes nothing and returns 0.
+    ///
+    /// An image is named if the name of one of its files is anywhere in a product or in its live SKUs, or in a
+    /// category: in its images, its description or its attributes. Soft-deleted products and categories count, because
+    /// they can be restored. Several processes can make this call at the same time. It reads all products, so a shop
+    /// makes it once a day: in a job of the kind [`JobKind::MEDIA_CLEANUP`].
+    ///
+    /// # Errors
+    /// `Forbidden` without `products:write`. `Unsupported` if the shop has no store of images; `Unavailable`. Images
+    /// that were removed before the error stay removed.
+    pub async fn remove_unused(&self) -> Result<u64> {
+        self.remove_unused_counted(&Progress::default()).await
+    }
+
+    async fn remove_unused_counted(&self, progress: &Progress) -> Result<u64> {
+        self.who.require(Permission::ProductsWrite)?;
+        let media = self.media()?;
+        let Some(kept) = self.cx.config.media_retention else { return Ok(0) };
+        let before = self.cx.now() - kept;
+        let (mut walk, mut removed) = (Walk::default(), 0);
+        while !walk.is_over {
+            let begun = EventLog::new(self.cx, Principal::system()).head().await?;
+            let mut unused = BTreeSet::new();
+            while !walk.is_over && unused.len() < COMPARED_AT_ONCE {
+                let page = media.store.list(walk.after, LISTED_AT_ONCE).await?;
+                progress.add("files", page.len() as u64);
+                walk.is_over = page.len() < LISTED_AT_ONCE;
+                walk.after = page.last().map(|last| last.file).or(walk.after);
+                for found in page {
+                    // One young file makes its image young.
+                    if found.stored_at >= before {
+                        walk.young = Some(found.file.digest());
+                        unused.remove(&found.file.digest());
+                    } else if walk.young != Some(found.file.digest()) {
+                        unused.insert(found.file.digest());
+                    }
+                }
+            }
+            self.spare_named(&mut unused, begun).await?;
+            for image in unused {
+                self.remove_image(media, image, before).await?;
+                progress.add("removed", 1);
+                removed += 1;
+                if removed >= REMOVED_AT_MOST {
+                    return Ok(removed);
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes those images from `unused` that the catalog names. `begun` is the end of the log before the call, so
+    /// that changes meanwhile are found.
+    async fn spare_named(&self, unused: &mut BTreeSet<ImageDigest>, begun: OutboxPosition) -> Result<()> {
+        let mut after = None;
+        while !unused.is_empty() {
+            let mut db = self.cx.storage.connect().await?;
+            let rows = db.products().revisions(after, READ_AT_ONCE).await?;
+            let ids: Vec<ProductId> = rows.into_iter().map(|(id, _)| id).collect();
+            let Some(last) = ids.last().copied() else { break };
+            spare(unused, &db.products().get_many(&ids, IncludeDeleted::Yes).await?)?;
+            after = Some(last);
+        }
+        let filter = CategoryFilter { include_deleted: IncludeDeleted::Yes, ..CategoryFilter::default() };
+        let mut paging = Some(Paging::first(READ_AT_ONCE));
+        while let Some(part) = paging.take().filter(|_| !unused.is_empty()) {
+            let page = self.cx.storage.connect().await?.categories().list(&filter, &part).await?;
+            spare(unused, &page.items)?;
+            paging = page.next.map(|next| Paging::Keyset { after: Some(next), limit: READ_AT_ONCE });
+        }
+        self.spare_changed(unused, begun).await
+    }
+
+    /// As [`Self::spare_named`], for the products and categories that have changed after a position in the log.
+    async fn spare_changed(&self, unused: &mut BTreeSet<ImageDigest>, begun: OutboxPosition) -> Result<()> {
+        let log = EventLog::new(self.cx, Principal::system());
+        let mut position = begun;
+        while !unused.is_empty() {
+            let batch = log.read(position, READ_AT_ONCE).await?;
+            if batch.events.iter().any(|(_, event)| event.imported_products().is_some()) {
+                // The event does not list its products. The next run compares with them.
+                unused.clear();
+                break;
+            }
+            let changed: BTreeSet<_> = batch.events.iter().map(|(_, event)| event.aggregate_id).collect();
+            let products: Vec<ProductId> = changed.iter().copied().map(ProductId).collect();
+            let categories: Vec<CategoryId> = changed.into_iter().map(CategoryId).collect();
+            let mut db = self.cx.storage.connect().await?;
+            spare(unused, &db.products().get_many(&products, IncludeDeleted::Yes).await?)?;
+            spare(unused, &db.categories().get_many(&categories, IncludeDeleted::Yes).await?)?;
+            position = batch.end;
+            if !batch.full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of an image that were stored before a time.
+    async fn remove_image(&self, media: &Media, image: ImageDigest, before: Timestamp) -> Result<()> {
+        // The name before all names of the image, because no width is 0.
+        let mut after = MediaFile::new(image, 0, ImageFormat::Jpeg);
+        loop {
+            let page = media.store.list(Some(after), LISTED_AT_ONCE).await?;
+            for found in page.iter().filter(|found| found.file.digest() == image) {
+                // The store itself compares the times: an upload may have stored the file again meanwhile.
+                media.store.remove(&found.file, before).await?;
+            }
+            match page.last().map(|last| last.file).filter(|last| last.digest() == image) {
+                Some(last) if page.len() == LISTED_AT_ONCE => after = last,
+                _ => return Ok(()),
+            }
+        }
+    }
+
     fn media(&self) -> Result<&'a Media> {
         let capability = "uploads of images, because it has no store for them";
         self.cx.media.as_ref().ok_or(Error::Unsupported { provider: "this shop", capability })
+    }
+}
+
+/// A walk through the files of a store.
+#[derive(Debug, Default)]
+struct Walk {
+    /// The last file of the walk so far.
+    after: Option<MediaFile>,
+    /// The last image with a young file.
+    young: Option<ImageDigest>,
+    is_over: bool,
+}
+
+/// Removes those images from `unused` whose digest is in one of these rows.
+fn spare<T: Serialize>(unused: &mut BTreeSet<ImageDigest>, rows: &[T]) -> Result<()> {
+    for row in rows {
+        let text = serde_json::to_string(row).map_err(|e| Error::internal("looking for the names of images", e))?;
+        for digits in text.split(|c: char| !c.is_ascii_hexdigit()) {
+            if let Some(image) = MediaFile::digest_of(digits) {
+                unused.remove(&image);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the queue of the job that removes unused images, with its schedule if the shop removes any.
+pub(crate) fn queue(config: &ShopConfig) -> JobQueue {
+    let queue = JobQueue::of_shop(JobKind::MEDIA_CLEANUP, Handler::Plain(Arc::new(Cleanup)), Runner::Worker);
+    if config.media_retention.is_some() { queue.cron(SCHEDULE, EVERY_NIGHT) } else { queue }
+}
+
+/// Removes unused images. It counts the `files` that it has looked at, and the images that it has `removed`.
+#[derive(Debug)]
+struct Cleanup;
+
+#[async_trait]
+impl JobHandler for Cleanup {
+    async fn run(&self, run: &JobRun) -> Result<(), JobError> {
+        MediaService::new(&run.cx, Principal::system()).remove_unused_counted(&run.progress).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn names_of_images_are_found_in_any_text() {
+        let of = |byte| format!("{}/640.jpg", format!("{byte:02x}").repeat(32));
+        let rows = [format!("<img src=\"/media/{}\">", of(1)), format!("https://cdn.example.com/a/{}?x", of(2))];
+        let mut unused = BTreeSet::from([[1; 32], [2; 32], [3; 32]]);
+        spare(&mut unused, &rows).unwrap();
+        assert_eq!(unused, BTreeSet::from([[3; 32]]));
+        // Neither a part of a longer number nor a cut name is one.
+        spare(&mut unused, &[format!("a{}", of(3)), of(3)[2..].to_owned()]).unwrap();
+        assert_eq!(unused, BTreeSet::from([[3; 32]]));
+    }
+
+    #[test]
+    fn only_a_shop_that_removes_images_has_the_schedule() {
+        let config = ShopConfig::default();
+        assert!(queue(&config).schedules.is_empty());
+        let schedules = queue(&config.media_retention(Duration::from_secs(86_400))).schedules;
+        assert!(matches!(&schedules[..], [one] if one.cron.is_ok()), "{schedules:?}");
     }
 }
