@@ -299,7 +299,9 @@ fn is_of_health(request: &Request) -> bool {
 }
 
 /// Returns true for the files of images. They have no quota, because a page shows dozens of them, which browsers and
-/// CDNs keep.
+/// CDNs keep. Neither have names that no file has: whether there is a file is known after the read only, and such a
+/// read costs less than that of a file, which anybody may repeat as well. Paths that cannot be the name of a file are
+/// refused without a read, and the number of reads at a time is bounded (`App::files`).
 fn is_of_files(request: &Request, config: &HttpConfig) -> bool {
     let path = request.uri().path().strip_prefix(FILES);
     config.root_routes && path.is_some_and(|rest| rest.starts_with('/'))
