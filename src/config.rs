@@ -51,7 +51,7 @@
 //! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone of the shop: analytics and the search log count by its days, and a change rebuilds the figures of sales |
 //! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of sales are brought up to date, and how often a process adds the views of products that it has counted to the database |
 //! | `ECOM_MEDIA_BASE_URL` | `/media` | an http or https URL, or a path that starts with a single `/`, of at most 400 characters, without a query, a fragment and a slash at its end | the beginning of the URLs of uploaded images: `/media`, under which the server itself serves them, or the URL of a CDN; a change applies to later uploads |
-//! | `ECOM_MEDIA_RETENTION` | `off` | `off`, or 86,400–316,224,000 s | how long the files of an uploaded image are kept that nothing in the catalog names; `off` keeps them for ever |
+//! | `ECOM_MEDIA_RETENTION` | `off` | `off`, or 86,400–316,224,000 s | how long the files of an uploaded image are kept after nothing in the catalog names them any more; `off` keeps them for ever |
 //! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
 //! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |

@@ -193,8 +193,8 @@ impl ImageProcessor for Images {
         let mut size = (image.width(), image.height());
         // From the largest file to the smallest, each from the one before.
         for width in self.options.widths.iter().rev() {
-            let file;
-            (image, file) = self.fit(image, *width, format)?;
+            let (scaled, file) = self.fit(image, *width, format)?;
+            image = scaled;
             if files.is_empty() {
                 size = (image.width(), image.height());
             }

@@ -82,6 +82,17 @@ impl MediaFile {
         Some(digest)
     }
 
+    /// Returns the name of the file that marks an image which nothing names any more. No file of an image has the width
+    /// 0. Among the names of the image, it is the first one.
+    pub(crate) const fn mark(digest: [u8; 32]) -> Self {
+        Self::new(digest, 0, ImageFormat::Jpeg)
+    }
+
+    /// Returns whether this is the name of a mark.
+    pub(crate) fn is_mark(&self) -> bool {
+        *self == Self::mark(self.digest)
+    }
+
     /// Returns the SHA-256 of the image, which all files of an image share.
     pub const fn digest(&self) -> [u8; 32] {
         self.digest

@@ -1,7 +1,8 @@
 //! Uploads of images: the service makes and stores their files, and a product then names one of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::config::ShopConfig;
 use crate::domain::access::principal::{Permission, Principal};
 use crate::domain::catalog::category::CategoryFilter;
-use crate::domain::catalog::media::{ImageFormat, MediaFile, StoredImage};
+use crate::domain::catalog::media::{MediaFile, StoredFile, StoredImage};
 use crate::domain::common::{ExpectedVersion, IncludeDeleted};
 use crate::domain::platform::job::JobKind;
 use crate::domain::platform::outbox::OutboxPosition;
@@ -38,12 +39,13 @@ const ADMITTED: usize = AT_A_TIME * (WAITING + 1);
 
 /// How many files are listed with one call of the store: one page of S3.
 const LISTED_AT_ONCE: usize = 1_000;
-/// How many images are compared with the catalog at once. Each walk through the catalog reads all products.
-const COMPARED_AT_ONCE: usize = 100_000;
+/// How many images are compared with the catalog at once, which takes some 200 bytes of memory for each. Each walk
+/// through the catalog reads all products.
+const COMPARED_AT_ONCE: usize = 50_000;
 /// How many rows of the catalog are read at once.
 const READ_AT_ONCE: u32 = 200;
-/// How many unused images one run removes at most. The next run goes on.
-const REMOVED_AT_MOST: u64 = 10_000;
+/// How many images one run marks or removes, at most. The next run goes on.
+const CHANGED_AT_MOST: u64 = 10_000;
 /// When the job that removes unused images is created, in UTC.
 const EVERY_NIGHT: &str = "17 3 * * *";
 /// The name of its schedule. No schedule of an application can have it.
@@ -51,6 +53,8 @@ const SCHEDULE: &str = "ecom:media-cleanup";
 
 /// The digest of an image, which is the first part of the names of its files.
 type ImageDigest = [u8; 32];
+/// Images with their files, without their marks.
+type Unused = BTreeMap<ImageDigest, Vec<MediaFile>>;
 
 /// The uploads of a process: a bounded number is decoded at a time, and a bounded number waits.
 #[derive(Debug)]
@@ -157,12 +161,16 @@ impl<'a> MediaService<'a> {
     /// # Errors
     /// `Unsupported` if the shop has no store of images; `Unavailable`.
     pub async fn read(&self, file: &MediaFile) -> Result<Option<Bytes>> {
-        self.media()?.store.get(file).await
+        let media = self.media()?;
+        if file.is_mark() { Ok(None) } else { media.store.get(file).await }
     }
 
-    /// Removes the files of images that nothing in the catalog names any more, and that were uploaded last before
-    /// [`media_retention`](ShopConfig::media_retention); returns the number of these images, at most 10,000. Without
-    /// that setting, it removes nothing and returns 0.
+    /// Removes the files of images that nothing in the catalog names any more, and returns the number of these images.
+    ///
+    /// The first call that finds an image unused marks it, by an empty file in the store. A later call removes it, if
+    /// it is still unused and both the mark and the last upload are older than
+    /// [`media_retention`](ShopConfig::media_retention); if something names the image again, the call removes the mark
+    /// instead. Without that setting, a call does nothing and returns 0. A call changes at most 10,000 images.
     ///
     /// An image is named if the name of one of its files is anywhere in a product or in its live SKUs, or in a
     /// category: in its images, its description or its attributes. Soft-deleted products and categories count, because
@@ -181,32 +189,46 @@ impl<'a> MediaService<'a> {
         let media = self.media()?;
         let Some(kept) = self.cx.config.media_retention else { return Ok(0) };
         let before = self.cx.now() - kept;
-        let (mut walk, mut removed) = (Walk::default(), 0);
-        while !walk.is_over {
+        let (mut walk, mut removed, mut marked) = (Walk::default(), 0, 0);
+        while !walk.is_over && removed + marked < CHANGED_AT_MOST {
             let begun = EventLog::new(self.cx, Principal::system()).head().await?;
-            let mut unused = BTreeSet::new();
-            while !walk.is_over && unused.len() < COMPARED_AT_ONCE {
+            let mut found = Candidates::default();
+            while !walk.is_over && found.unused.len() < COMPARED_AT_ONCE {
                 let page = media.store.list(walk.after, LISTED_AT_ONCE).await?;
                 progress.add("files", page.len() as u64);
                 walk.is_over = page.len() < LISTED_AT_ONCE;
                 walk.after = page.last().map(|last| last.file).or(walk.after);
-                for found in page {
-                    // One young file makes its image young.
-                    if found.stored_at >= before {
-                        walk.young = Some(found.file.digest());
-                        unused.remove(&found.file.digest());
-                    } else if walk.young != Some(found.file.digest()) {
-                        unused.insert(found.file.digest());
-                    }
+                for file in &page {
+                    found.add(file, before, &mut walk.young);
                 }
             }
-            self.spare_named(&mut unused, begun).await?;
-            for image in unused {
-                self.remove_image(media, image, before).await?;
-                progress.add("removed", 1);
-                removed += 1;
-                if removed >= REMOVED_AT_MOST {
-                    return Ok(removed);
+            if !self.spare_named(&mut found.unused, begun).await? {
+                // The next run compares these again.
+                continue;
+            }
+            for image in found.marks.keys().filter(|image| !found.unused.contains_key(*image)) {
+                self.unmark(media, *image).await?;
+            }
+            for (image, files) in found.unused {
+                if removed + marked >= CHANGED_AT_MOST {
+                    break;
+                }
+                match found.marks.get(&image) {
+                    Some(since) if *since < before => {
+                        for file in &files {
+                            // The store itself compares the times: an upload may have stored it again meanwhile.
+                            media.store.remove(file, before).await?;
+                        }
+                        self.unmark(media, image).await?;
+                        progress.add("removed", 1);
+                        removed += 1;
+                    }
+                    Some(_) => {}
+                    None => {
+                        media.store.put(&MediaFile::mark(image), Bytes::new()).await?;
+                        progress.add("marked", 1);
+                        marked += 1;
+                    }
                 }
             }
         }
@@ -214,8 +236,8 @@ impl<'a> MediaService<'a> {
     }
 
     /// Removes those images from `unused` that the catalog names. `begun` is the end of the log before the call, so
-    /// that changes meanwhile are found.
-    async fn spare_named(&self, unused: &mut BTreeSet<ImageDigest>, begun: OutboxPosition) -> Result<()> {
+    /// that changes meanwhile are found. Returns false if they cannot be known.
+    async fn spare_named(&self, unused: &mut Unused, begun: OutboxPosition) -> Result<bool> {
         let mut after = None;
         while !unused.is_empty() {
             let mut db = self.cx.storage.connect().await?;
@@ -236,15 +258,14 @@ impl<'a> MediaService<'a> {
     }
 
     /// As [`Self::spare_named`], for the products and categories that have changed after a position in the log.
-    async fn spare_changed(&self, unused: &mut BTreeSet<ImageDigest>, begun: OutboxPosition) -> Result<()> {
+    async fn spare_changed(&self, unused: &mut Unused, begun: OutboxPosition) -> Result<bool> {
         let log = EventLog::new(self.cx, Principal::system());
         let mut position = begun;
         while !unused.is_empty() {
             let batch = log.read(position, READ_AT_ONCE).await?;
             if batch.events.iter().any(|(_, event)| event.imported_products().is_some()) {
-                // The event does not list its products. The next run compares with them.
-                unused.clear();
-                break;
+                // The event of an import in bulk does not list its products.
+                return Ok(false);
             }
             let changed: BTreeSet<_> = batch.events.iter().map(|(_, event)| event.aggregate_id).collect();
             let products: Vec<ProductId> = changed.iter().copied().map(ProductId).collect();
@@ -257,24 +278,13 @@ impl<'a> MediaService<'a> {
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Removes the files of an image that were stored before a time.
-    async fn remove_image(&self, media: &Media, image: ImageDigest, before: Timestamp) -> Result<()> {
-        // The name before all names of the image, because no width is 0.
-        let mut after = MediaFile::new(image, 0, ImageFormat::Jpeg);
-        loop {
-            let page = media.store.list(Some(after), LISTED_AT_ONCE).await?;
-            for found in page.iter().filter(|found| found.file.digest() == image) {
-                // The store itself compares the times: an upload may have stored the file again meanwhile.
-                media.store.remove(&found.file, before).await?;
-            }
-            match page.last().map(|last| last.file).filter(|last| last.digest() == image) {
-                Some(last) if page.len() == LISTED_AT_ONCE => after = last,
-                _ => return Ok(()),
-            }
-        }
+    /// Removes the mark of an image, whatever its age is.
+    async fn unmark(&self, media: &Media, image: ImageDigest) -> Result<()> {
+        let later = self.cx.now() + Duration::from_secs(86_400);
+        media.store.remove(&MediaFile::mark(image), later).await.map(drop)
     }
 
     fn media(&self) -> Result<&'a Media> {
@@ -293,8 +303,38 @@ struct Walk {
     is_over: bool,
 }
 
+/// The images of a part of a store that may be unused.
+#[derive(Debug, Default)]
+struct Candidates {
+    /// Those that were uploaded last before a time.
+    unused: Unused,
+    /// The times of the marks.
+    marks: BTreeMap<ImageDigest, Timestamp>,
+}
+
+impl Candidates {
+    /// Adds a file. `young` is the last image with a file that was stored at `before` or later.
+    fn add(&mut self, found: &StoredFile, before: Timestamp, young: &mut Option<ImageDigest>) {
+        let image = found.file.digest();
+        if found.file.is_mark() {
+            self.marks.insert(image, found.stored_at);
+        } else if found.stored_at >= before {
+            // One young file makes its image young.
+            *young = Some(image);
+        }
+        if *young == Some(image) {
+            self.unused.remove(&image);
+            return;
+        }
+        let files = self.unused.entry(image).or_default();
+        if !found.file.is_mark() {
+            files.push(found.file);
+        }
+    }
+}
+
 /// Removes those images from `unused` whose digest is in one of these rows.
-fn spare<T: Serialize>(unused: &mut BTreeSet<ImageDigest>, rows: &[T]) -> Result<()> {
+fn spare<T: Serialize>(unused: &mut Unused, rows: &[T]) -> Result<()> {
     for row in rows {
         let text = serde_json::to_string(row).map_err(|e| Error::internal("looking for the names of images", e))?;
         for digits in text.split(|c: char| !c.is_ascii_hexdigit()) {
@@ -312,7 +352,7 @@ pub(crate) fn queue(config: &ShopConfig) -> JobQueue {
     if config.media_retention.is_some() { queue.cron(SCHEDULE, EVERY_NIGHT) } else { queue }
 }
 
-/// Removes unused images. It counts the `files` that it has looked at, and the images that it has `removed`.
+/// Removes unused images. It counts the `files` that it has looked at, and the images that it has `marked` and `removed`.
 #[derive(Debug)]
 struct Cleanup;
 
@@ -326,20 +366,41 @@ impl JobHandler for Cleanup {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::domain::catalog::media::ImageFormat;
 
     #[test]
     fn names_of_images_are_found_in_any_text() {
         let of = |byte| format!("{}/640.jpg", format!("{byte:02x}").repeat(32));
         let rows = [format!("<img src=\"/media/{}\">", of(1)), format!("https://cdn.example.com/a/{}?x", of(2))];
-        let mut unused = BTreeSet::from([[1; 32], [2; 32], [3; 32]]);
+        let mut unused: Unused = [[1; 32], [2; 32], [3; 32]].map(|image| (image, Vec::new())).into();
         spare(&mut unused, &rows).unwrap();
-        assert_eq!(unused, BTreeSet::from([[3; 32]]));
+        assert_eq!(unused.keys().collect::<Vec<_>>(), [&[3_u8; 32]]);
         // Neither a part of a longer number nor a cut name is one.
         spare(&mut unused, &[format!("a{}", of(3)), of(3)[2..].to_owned()]).unwrap();
-        assert_eq!(unused, BTreeSet::from([[3; 32]]));
+        assert_eq!(unused.len(), 1);
+    }
+
+    #[test]
+    fn an_image_with_a_young_file_is_no_candidate() {
+        let time = |seconds| Timestamp::from_timestamp(seconds, 0).unwrap();
+        let file = |image, width| MediaFile::new([image; 32], width, ImageFormat::Jpeg);
+        let (mut found, mut young) = (Candidates::default(), None);
+        for (file, at) in [
+            (MediaFile::mark([1; 32]), 9),
+            (file(1, 1_280), 1),
+            (file(1, 320), 2),
+            (MediaFile::mark([2; 32]), 1),
+            (file(2, 1_280), 1),
+            (file(2, 320), 5),
+            (file(2, 640), 1),
+            (MediaFile::mark([3; 32]), 1),
+        ] {
+            found.add(&StoredFile::new(file, time(at)), time(5), &mut young);
+        }
+        let expected: Unused = [([1; 32], vec![file(1, 1_280), file(1, 320)]), ([3; 32], Vec::new())].into();
+        assert_eq!(found.unused, expected);
+        assert_eq!(found.marks.len(), 3);
     }
 
     #[test]

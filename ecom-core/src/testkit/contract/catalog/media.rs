@@ -38,10 +38,10 @@ async fn get(f: &MediaStoreFixture, file: &MediaFile) -> Option<Bytes> {
     succeeds(f.store.get(file).await, "`get`")
 }
 
-/// Some bytes that no text contains, and as many as an image may have.
+/// Some bytes that no text contains, as many as an image may have, and none.
 pub async fn a_stored_file_is_read_byte_by_byte(f: &MediaStoreFixture) {
     let large: Vec<u8> = (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    for (digest, content) in [(1, vec![0, 255, b'\r', b'\n', 0]), (2, large), (3, vec![7])] {
+    for (digest, content) in [(1, vec![0, 255, b'\r', b'\n', 0]), (2, large), (3, vec![7]), (4, Vec::new())] {
         let (name, content) = (file(digest, 640, ImageFormat::Png), Bytes::from(content));
         put(f, &name, &content).await;
         let found = get(f, &name).await;
