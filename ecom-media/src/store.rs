@@ -95,12 +95,14 @@ impl ObjectMediaStore {
             let message = format!("must be a directory that exists or can be created ({})", e.kind());
             Error::invalid(FIELD, FieldCode::OutOfBounds, message)
         })?;
-        let store = LocalFileSystem::new_with_prefix(directory);
-        let store = store.map_err(|e| Error::internal("opening the directory of images", e))?;
+        let opening = "opening the directory of images";
+        // The working directory of the process may change.
+        let directory = directory.canonicalize().map_err(|e| Error::internal(opening, e))?;
+        let store = LocalFileSystem::new_with_prefix(&directory).map_err(|e| Error::internal(opening, e))?;
         // A removal also removes the directory of an image without files.
         let store = Arc::new(store.with_fsync(true).with_automatic_cleanup(true));
-        let directory = Some(directory.to_owned());
-        Ok(Self { name: "file", store, prefix: Path::default(), has_attributes: false, directory })
+        let (prefix, directory) = (Path::default(), Some(directory));
+        Ok(Self { name: "file", store, prefix, has_attributes: false, directory })
     }
 
     /// Returns an empty store in the memory of this process, for tests.
@@ -164,6 +166,8 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) 
 /// then the files of as many images as the page needs. The lists of `object_store` have no order.
 fn files_in(directory: &Directory, after: Option<MediaFile>, limit: usize) -> io::Result<Vec<StoredFile>> {
     let mut images = names_in(directory)?;
+    // Nothing else is read, such as a `lost+found`, which only root may read.
+    images.retain(|image| MediaFile::parse(&format!("{image}/1.jpg")).is_some());
     images.sort_unstable();
     let last = after.map(|file| file.to_string());
     let last = last.as_deref().and_then(|name| name.split_once('/')).map_or("", |(image, _)| image);
