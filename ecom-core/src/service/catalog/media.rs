@@ -206,8 +206,10 @@ impl<'a> MediaService<'a> {
                 // The next run compares these again.
                 continue;
             }
-            for image in found.marks.keys().filter(|image| !found.unused.contains_key(*image)) {
-                self.unmark(media, *image).await?;
+            let is_named = |image: &&ImageDigest| !found.unused.contains_key(*image);
+            let named: Vec<ImageDigest> = found.marks.keys().filter(is_named).copied().collect();
+            for image in named {
+                self.unmark(media, image).await?;
             }
             for (image, files) in found.unused {
                 if removed + marked >= CHANGED_AT_MOST {
