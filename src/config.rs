@@ -51,6 +51,7 @@
 //! | `ECOM_TIME_ZONE` | `UTC` | the name of a time zone of IANA, such as `Europe/Berlin` | the time zone of the shop: analytics and the search log count by its days, and a change rebuilds the figures of sales |
 //! | `ECOM_ANALYTICS_INTERVAL` | `10` | 1–3,600 s | how often the figures of sales are brought up to date, and how often a process adds the views of products that it has counted to the database |
 //! | `ECOM_MEDIA_BASE_URL` | `/media` | an http or https URL, or a path that starts with a single `/`, of at most 400 characters, without a query, a fragment and a slash at its end | the beginning of the URLs of uploaded images: `/media`, under which the server itself serves them, or the URL of a CDN; a change applies to later uploads |
+//! | `ECOM_MEDIA_RETENTION` | `off` | `off`, or 86,400–316,224,000 s | how long the files of an uploaded image are kept after nothing in the catalog names them any more; `off` keeps them for ever |
 //! | `ECOM_SECRET_KEY`, `ECOM_SECRET_KEY_FILE` | none | at least 32 characters, such as the output of `openssl rand -base64 32`; or a file that contains them | the secret that all processes of a shop share, which encrypts the keys of access tokens in the database; without it, each process has a key of its own, so that other processes refuse its access tokens, and a restart makes them void |
 //! | `ECOM_ACCESS_TOKEN_TTL` | `900` | 60–86,400 s | how long an access token is valid |
 //! | `ECOM_SESSION_TTL` | `604800` | 3,600–31,536,000 s | how long a session goes on after its last refresh |
@@ -386,6 +387,10 @@ impl ServerConfig {
             Some(address) => shop.low_stock_mail(address),
             None => shop,
         };
+        let shop = match r.seconds_or_off("ECOM_MEDIA_RETENTION", 86_400..=10 * 366 * 86_400) {
+            Some(kept) => shop.media_retention(kept),
+            None => shop,
+        };
 
         let http = r.http();
         #[cfg(feature = "metrics")]
@@ -696,10 +701,18 @@ mod tests {
     fn images_are_files_in_the_data_directory_by_default() {
         let c = read(&[]).unwrap();
         assert_eq!((c.media_url.expose(), c.media_base_url.as_str()), ("file://ecom-data/media", "/media"));
-        let bad = [("MEDIA_URL", "ftp://hunter2"), ("ECOM_MEDIA_BASE_URL", "media"), ("ECOM_IMAGE_LIMIT", "1")];
+        assert_eq!(c.shop.media_retention, None);
+        let c = read(&[("ECOM_MEDIA_RETENTION", "86400")]).unwrap();
+        assert_eq!(c.shop.media_retention, Some(Duration::from_secs(86_400)));
+        let bad = [
+            ("MEDIA_URL", "ftp://hunter2"),
+            ("ECOM_MEDIA_BASE_URL", "media"),
+            ("ECOM_MEDIA_RETENTION", "3600"),
+            ("ECOM_IMAGE_LIMIT", "1"),
+        ];
         let error = read(&bad).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-        assert_eq!(bad_fields(error), ["ECOM_IMAGE_LIMIT", "MEDIA_URL", "ECOM_MEDIA_BASE_URL"]);
+        assert_eq!(bad_fields(error), ["ECOM_MEDIA_RETENTION", "ECOM_IMAGE_LIMIT", "MEDIA_URL", "ECOM_MEDIA_BASE_URL"]);
     }
 
     #[test]

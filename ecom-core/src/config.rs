@@ -121,6 +121,12 @@ pub struct ShopConfig {
     /// How long the deliveries to a webhook can fail, without a success in between, before the shop switches it off. 1
     /// min to 30 days, default 3 days.
     pub webhook_off_after: Duration,
+    /// How long the files of an uploaded image are kept after the last upload of the image, and after the shop has found
+    /// that nothing in the catalog names them any more: 1 day to 10 years. Default `None`: they are kept for ever,
+    /// because an application may name files in places that the shop does not know, and because another shop, such as a
+    /// copy of this one for tests, may use the same store.
+    /// [`MediaService::remove_unused`](crate::catalog::MediaService::remove_unused) describes what counts as named.
+    pub media_retention: Option<Duration>,
 }
 
 fn half_of_processors() -> NonZeroUsize {
@@ -171,6 +177,7 @@ impl Default for ShopConfig {
             webhook_timeout: Duration::from_secs(10),
             webhook_retention: Duration::from_secs(30 * 86_400),
             webhook_off_after: Duration::from_secs(3 * 86_400),
+            media_retention: None,
         }
     }
 }
@@ -268,6 +275,9 @@ impl ShopConfig {
         within("webhook_retention", (1_440..=365 * 1_440).contains(&kept), "between 1 day and 365 days");
         let off_after = minutes(self.webhook_off_after);
         within("webhook_off_after", (1..=30 * 1_440).contains(&off_after), "between 1 min and 30 days");
+        if let Some(kept) = self.media_retention {
+            within("media_retention", (1_440..=3_660 * 1_440).contains(&minutes(kept)), "between 1 day and 10 years");
+        }
         let ascending = self.price_bounds.is_sorted_by(|a, b| a < b);
         within(
             "price_bounds",

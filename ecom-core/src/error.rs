@@ -41,6 +41,8 @@ pub enum Dependency {
     Issuer,
     /// The store of image files behind [`crate::port::MediaStore`].
     Media,
+    /// The queue of uploaded images that wait to be decoded; unavailable while it is full.
+    Uploads,
 }
 
 impl Dependency {
@@ -55,6 +57,7 @@ impl Dependency {
             Self::Logins => "logins",
             Self::Issuer => "issuer",
             Self::Media => "media",
+            Self::Uploads => "uploads",
         }
     }
 }
@@ -70,6 +73,7 @@ impl fmt::Display for Dependency {
             Self::Logins => "the queue of password hashes",
             Self::Issuer => "the issuer of tokens",
             Self::Media => "the store of images",
+            Self::Uploads => "the queue of uploads",
         })
     }
 }
@@ -242,7 +246,8 @@ pub struct Resting {
 }
 
 /// The cause of [`Error::Unavailable`] if an adapter refuses the server that its URL leads to, because the server could
-/// give wrong answers: a standby, for example. [`Health`](crate::Health) shows the reason.
+/// give wrong answers: a standby, for example, or a bucket or directory that does not exist.
+/// [`Health`](crate::Health) shows the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server is refused: {reason}")]
 pub struct RefusedServer {

@@ -210,7 +210,7 @@ pub mod catalog {
         Category, CategoryFilter, CategoryInput, CategoryPatch, CategorySummary, path_depth,
     };
     pub use crate::domain::catalog::feed::{FeedState, FeedVersion};
-    pub use crate::domain::catalog::media::{ImageFormat, MediaFile, ProcessedImage, StoredImage};
+    pub use crate::domain::catalog::media::{ImageFormat, MediaFile, ProcessedImage, StoredFile, StoredImage};
     pub use crate::domain::catalog::product::{
         Image, ImageInput, Product, ProductFilter, ProductFilters, ProductInput, ProductPatch, ProductSort,
         ProductStatus, RatingSource, RatingSummary,

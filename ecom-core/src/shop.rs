@@ -34,7 +34,7 @@ use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::export::ExportService;
 use crate::service::catalog::feed::{Feed, FeedService};
 use crate::service::catalog::import::ImportService;
-use crate::service::catalog::media::{self, MediaService};
+use crate::service::catalog::media::{self, MediaService, Uploads};
 use crate::service::catalog::product::ProductService;
 use crate::service::catalog::review::ReviewService;
 use crate::service::catalog::sku::SkuService;
@@ -393,6 +393,7 @@ impl Shop {
         own.push(JobQueue::of_shop(JobKind::IMPORT, Handler::Creator, Runner::Creator).max_attempts(1));
         own.push(analytics::queue());
         own.extend(parts.mailing.clone().map(mail::queue));
+        own.extend(parts.media.as_ref().map(|_| media::queue(&parts.config)));
         Ok(Self {
             cx: Context::new(Shared {
                 queues: Queues::new(own, parts.job_queues),
@@ -408,7 +409,7 @@ impl Shop {
                 ids: parts.ids,
                 mailing: parts.mailing,
                 media: parts.media,
-                image_slots: Arc::new(tokio::sync::Semaphore::new(media::AT_A_TIME)),
+                uploads: Uploads::default(),
                 webhooks: parts.webhooks,
                 feeds: parts.feeds,
                 config: parts.config,

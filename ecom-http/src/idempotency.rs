@@ -3,6 +3,7 @@
 //!
 //! A handler extracts its body with [`Post`] and returns the response of [`Keyed::answer`].
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,6 +16,7 @@ use ecom_core::platform::{AnswerSubject, IdempotencyKey, KeyedCall, Once, Reques
 use ecom_core::{Error, ErrorCode, FieldCode, Tx};
 use futures::future::{BoxFuture, FutureExt as _};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Replays;
@@ -140,6 +142,24 @@ impl Keyed {
         };
         match once(KeyedCall::new(key, hash, stored)).await? {
             Once::Ran(value) => render(&value).map_err(ApiError::into_error),
+            Once::Replayed(stored) => replayed(&stored, replays),
+        }
+    }
+
+    /// Returns the response to a request that was refused before its write began: the stored response if an earlier
+    /// request with the key has succeeded, because that one may be the reason, and otherwise the error.
+    pub(crate) async fn replayed_or(self, reply: &Reply, refused: Error) -> Result<Response, Error> {
+        let Some((key, hash, replays)) = self.0 else { return Err(refused) };
+        let replays = replays.map_err(ApiError::into_error)?;
+        let refused = &Mutex::new(Some(refused));
+        let calls = reply.shop().idempotency();
+        // The call is only made if there is no stored response, and ends the transaction without an effect.
+        let call = |_: Tx<'static>| async move {
+            let refused = refused.lock().take().unwrap_or(Error::Contention { source: None });
+            Err::<(Infallible, StoredAnswer, Tx<'static>), Error>(refused)
+        };
+        match calls.run_short(&key, hash, call).await? {
+            Once::Ran(never) => match never {},
             Once::Replayed(stored) => replayed(&stored, replays),
         }
     }

@@ -32,6 +32,8 @@ pub(crate) fn open(url: &str) -> Result<(AmazonS3, Path)> {
     };
     let retry = RetryConfig { max_retries: 3, retry_timeout: REPEATED, ..RetryConfig::default() };
     let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry).with_http_connector(Connector);
+    // Files are removed one by one, and some servers cannot remove several at once.
+    builder = builder.with_disable_bulk_delete(true);
     match (url.username(), url.password()) {
         ("", None) => {}
         (key, Some(secret)) if !key.is_empty() => {

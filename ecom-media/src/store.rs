@@ -1,15 +1,18 @@
 //! The store of image files.
 
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, read_dir};
+use std::io;
 use std::path::{Path as Directory, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ecom_core::catalog::MediaFile;
+use ecom_core::catalog::{MediaFile, StoredFile};
+use ecom_core::clock::Timestamp;
 use ecom_core::port::MediaStore;
-use ecom_core::{Dependency, Error, FieldCode, Result};
+use ecom_core::{BoxError, Dependency, Error, FieldCode, RefusedServer, Result};
+use futures::{StreamExt as _, stream};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -17,6 +20,11 @@ use object_store::{Attribute, Attributes, GetOptions, ObjectStore, PutOptions};
 
 /// The field of errors.
 const FIELD: &str = "media";
+/// Why a store is refused, as health shows it.
+const NO_DIRECTORY: RefusedServer =
+    RefusedServer { reason: "the directory of the files does not exist: mount or restore it" };
+const NO_BUCKET: RefusedServer =
+    RefusedServer { reason: "the bucket does not exist, or its files may not be listed (`s3:ListBucket`)" };
 /// How browsers and CDNs may keep files that they read from the bucket itself.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
@@ -25,8 +33,8 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 ///
 /// In a directory, a file appears with its whole content, and is on the disk when the call returns. All processes of a
 /// shop must see the same directory. On S3, an object has its media type and may be cached for ever, so that a CDN can
-/// serve the bucket. The key needs `s3:GetObject`, `s3:PutObject`, and `s3:ListBucket`, without which S3 refuses reads
-/// of absent objects.
+/// serve the bucket. The key needs `s3:GetObject`, `s3:PutObject`, `s3:DeleteObject` to remove files, and
+/// `s3:ListBucket` to list them, without which S3 also refuses reads of absent objects.
 #[derive(Clone)]
 pub struct ObjectMediaStore {
     name: &'static str,
@@ -35,6 +43,8 @@ pub struct ObjectMediaStore {
     prefix: Path,
     /// Whether files have a media type.
     has_attributes: bool,
+    /// The directory, if the files are in one.
+    directory: Option<PathBuf>,
 }
 
 impl ObjectMediaStore {
@@ -55,7 +65,7 @@ impl ObjectMediaStore {
         #[cfg(feature = "s3")]
         if url.starts_with("s3:") {
             let (store, prefix) = crate::s3::open(url)?;
-            return Ok(Self { name: "s3", store: Arc::new(store), prefix, has_attributes: true });
+            return Ok(Self { name: "s3", store: Arc::new(store), prefix, has_attributes: true, directory: None });
         }
         Self::directory(&directory_of(url)?)
     }
@@ -85,19 +95,41 @@ impl ObjectMediaStore {
             let message = format!("must be a directory that exists or can be created ({})", e.kind());
             Error::invalid(FIELD, FieldCode::OutOfBounds, message)
         })?;
-        let store = LocalFileSystem::new_with_prefix(directory);
-        let store = store.map_err(|e| Error::internal("opening the directory of images", e))?.with_fsync(true);
-        Ok(Self { name: "file", store: Arc::new(store), prefix: Path::default(), has_attributes: false })
+        let opening = "opening the directory of images";
+        // The working directory of the process may change.
+        let directory = directory.canonicalize().map_err(|e| Error::internal(opening, e))?;
+        let store = LocalFileSystem::new_with_prefix(&directory).map_err(|e| Error::internal(opening, e))?;
+        // A removal also removes the directory of an image without files.
+        let store = Arc::new(store.with_fsync(true).with_automatic_cleanup(true));
+        let (prefix, directory) = (Path::default(), Some(directory));
+        Ok(Self { name: "file", store, prefix, has_attributes: false, directory })
     }
 
     /// Returns an empty store in the memory of this process, for tests.
     pub fn in_memory() -> Self {
-        Self { name: "memory", store: Arc::new(InMemory::new()), prefix: Path::default(), has_attributes: true }
+        let store = Arc::new(InMemory::new());
+        Self { name: "memory", store, prefix: Path::default(), has_attributes: true, directory: None }
     }
 
     fn place(&self, file: &MediaFile) -> Path {
         let (prefix, name) = (self.prefix.as_ref(), file.to_string());
         if prefix.is_empty() { Path::from(name) } else { Path::from(format!("{prefix}/{name}")) }
+    }
+
+    /// Returns the file at a place, or `None` if it is not one of this store.
+    fn file_at(&self, place: &Path) -> Option<MediaFile> {
+        let name = place.as_ref().strip_prefix(self.prefix.as_ref())?;
+        MediaFile::parse(name.strip_prefix('/').unwrap_or(name))
+    }
+
+    /// Returns the time at which the object at a place was stored, or `None` if there is none.
+    async fn stored_at(&self, place: &Path) -> object_store::Result<Option<Timestamp>> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.store.get_opts(place, options).await {
+            Ok(found) => Ok(Some(found.meta.last_modified)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -121,8 +153,62 @@ fn directory_of(url: &str) -> Result<PathBuf> {
 }
 
 /// Returns the error of a call that the store has not answered as expected.
-fn unavailable(error: object_store::Error) -> Error {
+fn unavailable(error: impl Into<BoxError>) -> Error {
     Error::unavailable(Dependency::Media, error)
+}
+
+/// Runs a call that blocks.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call).await.map_err(|e| Error::internal("reading the directory of images", e))
+}
+
+/// Lists files of a directory. It reads the names of all images, which takes some milliseconds for 10,000 of them, and
+/// then the files of as many images as the page needs. The lists of `object_store` have no order.
+fn files_in(directory: &Directory, after: Option<MediaFile>, limit: usize) -> io::Result<Vec<StoredFile>> {
+    let mut images = names_in(directory)?;
+    // Nothing else is read, such as a `lost+found`, which only root may read.
+    images.retain(|image| MediaFile::parse(&format!("{image}/1.jpg")).is_some());
+    images.sort_unstable();
+    let last = after.map(|file| file.to_string());
+    let last = last.as_deref().and_then(|name| name.split_once('/')).map_or("", |(image, _)| image);
+    let begin = images.partition_point(|image| image.as_str() < last);
+    let mut files = Vec::new();
+    for image in &images[begin..] {
+        let place = directory.join(image);
+        let names = match names_in(&place) {
+            Ok(names) => names,
+            // It was removed meanwhile, or is not a directory and so not an image.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(e) => return Err(e),
+        };
+        let mut of_image: Vec<(MediaFile, String)> = Vec::new();
+        for name in names {
+            // Other files are being written, or are none of ours.
+            let file = MediaFile::parse(&format!("{image}/{name}")).filter(|file| Some(*file) > after);
+            of_image.extend(file.map(|file| (file, name)));
+        }
+        of_image.sort_unstable_by_key(|(file, _)| *file);
+        for (file, name) in of_image {
+            if files.len() == limit {
+                return Ok(files);
+            }
+            match place.join(name).metadata().and_then(|found| found.modified()) {
+                Ok(modified) => files.push(StoredFile::new(file, modified.into())),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Returns the names in a directory. Names that are not UTF-8 are none of ours.
+fn names_in(directory: &Directory) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in read_dir(directory)? {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    Ok(names)
 }
 
 #[async_trait]
@@ -150,12 +236,54 @@ impl MediaStore for ObjectMediaStore {
         }
     }
 
+    async fn list(&self, after: Option<MediaFile>, limit: usize) -> Result<Vec<StoredFile>> {
+        if let Some(directory) = self.directory.clone() {
+            return blocking(move || files_in(&directory, after, limit)).await?.map_err(unavailable);
+        }
+        let prefix = Some(&self.prefix).filter(|prefix| !prefix.as_ref().is_empty());
+        let mut objects = match &after {
+            Some(file) => self.store.list_with_offset(prefix, &self.place(file)),
+            None => self.store.list(prefix),
+        };
+        let mut files = Vec::new();
+        // The stream reads a page of objects at a time, in the order of their names.
+        while files.len() < limit
+            && let Some(object) = objects.next().await
+        {
+            let object = object.map_err(unavailable)?;
+            let file = self.file_at(&object.location);
+            files.extend(file.map(|file| StoredFile::new(file, object.last_modified)));
+        }
+        Ok(files)
+    }
+
+    async fn remove(&self, file: &MediaFile, before: Timestamp) -> Result<bool> {
+        let place = self.place(file);
+        if self.stored_at(&place).await.map_err(unavailable)?.is_none_or(|stored_at| stored_at >= before) {
+            return Ok(false);
+        }
+        let places = stream::once(std::future::ready(Ok::<_, object_store::Error>(place))).boxed();
+        match self.store.delete_stream(places).next().await {
+            Some(Err(error)) if !matches!(error, object_store::Error::NotFound { .. }) => Err(unavailable(error)),
+            // Another process may have removed it at the same time.
+            _ => Ok(true),
+        }
+    }
+
     async fn ping(&self) -> Result<()> {
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        // Below the prefix, because a key may be for these objects only.
-        match self.store.get_opts(&self.prefix.clone().join("ping"), options).await {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(unavailable(error)),
+        if let Some(directory) = self.directory.clone() {
+            let is_there = blocking(move || directory.is_dir()).await?;
+            return if is_there { Ok(()) } else { Err(unavailable(NO_DIRECTORY)) };
+        }
+        // Below the prefix, because a key may be for these objects only, and after all files, so that the answer is
+        // short.
+        let prefix = Some(&self.prefix).filter(|prefix| !prefix.as_ref().is_empty());
+        let mut objects = self.store.list_with_offset(prefix, &self.prefix.clone().join("z"));
+        let Some(Err(error)) = objects.next().await else { return Ok(()) };
+        match self.stored_at(&self.prefix.clone().join("ping")).await {
+            // The server answers that there is no object, and refuses the list.
+            Ok(_) => Err(unavailable(NO_BUCKET)),
+            Err(_) => Err(unavailable(error)),
         }
     }
 

@@ -66,6 +66,47 @@ fn an_image_has_a_file_of_each_width_and_is_not_enlarged() {
 }
 
 #[test]
+fn a_high_image_is_scaled_down_to_the_maximum_height() {
+    let images = images(ImageOptions::default().widths(vec![10, 40]).max_height(80));
+    for (width, height, sizes) in [
+        (60, 30, [(10, 5), (40, 20)]),
+        (40, 80, [(10, 20), (40, 80)]),
+        (40, 320, [(10, 80), (10, 80)]),
+        (1, 900, [(1, 80), (1, 80)]),
+        (900, 1, [(10, 1), (40, 1)]),
+    ] {
+        let made = images.process(&png(width, height, &[1, 2, 3])).unwrap();
+        let found: Vec<_> = made.files.iter().map(|(_, file)| image::load_from_memory(file).unwrap()).collect();
+        let found: Vec<_> = found.iter().map(|image| (image.width(), image.height())).collect();
+        assert_eq!(found, sizes, "{width} x {height}");
+        assert_eq!((made.width, made.height), sizes[1], "{width} x {height}");
+    }
+}
+
+#[test]
+fn an_image_with_a_large_file_is_scaled_down_until_the_file_fits() {
+    // Noise, which no encoder makes smaller.
+    let mut state = 1_u64;
+    let noise = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    let pixels: Vec<u8> = (0..200 * 100 * 4).map(noise).collect();
+    let mut upload = Vec::new();
+    PngEncoder::new(&mut upload).write_image(&pixels, 200, 100, ExtendedColorType::Rgba8).unwrap();
+    let limit = 16 << 10;
+    assert!(upload.len() > 2 * limit, "{}", upload.len());
+    let options = ImageOptions::default().widths(vec![20, 400]);
+    let whole = images(options.clone()).process(&upload).unwrap();
+    assert_eq!((whole.width, whole.height), (200, 100));
+    let made = images(options.max_file_bytes(limit)).process(&upload).unwrap();
+    assert!(made.files.iter().all(|(_, file)| file.len() <= limit), "{made:?}");
+    let largest = image::load_from_memory(&made.files[1].1).unwrap();
+    assert_eq!((largest.width(), largest.height()), (made.width, made.height));
+    assert!((20..200).contains(&made.width) && made.width.abs_diff(2 * made.height) <= 2, "{made:?}");
+}
+
+#[test]
 fn an_image_with_transparent_pixels_keeps_them() {
     let made = images(ImageOptions::default()).process(&png(8, 8, &[9, 9, 9, 100])).unwrap();
     assert_eq!(made.format, ImageFormat::Png);
@@ -118,6 +159,10 @@ fn options_out_of_their_bounds_are_refused() {
         ImageOptions::default().widths(Vec::new()),
         ImageOptions::default().widths(vec![640, 320]),
         ImageOptions::default().widths(vec![0, 320]),
+        ImageOptions::default().widths(vec![320, 10_001]),
+        ImageOptions::default().max_height(0),
+        ImageOptions::default().max_height(10_001),
+        ImageOptions::default().max_file_bytes(1_000),
         ImageOptions::default().max_pixels(0),
         ImageOptions::default().quality(101),
     ] {

@@ -80,6 +80,17 @@ impl Reader<'_> {
         self.counted(name, "seconds", bounds).map_or(default, Duration::from_secs)
     }
 
+    /// Reads a time in seconds; `None` if it is `off` or not set.
+    pub fn seconds_or_off(&mut self, name: &str, bounds: RangeInclusive<u64>) -> Option<Duration> {
+        let text = present(self.values, name).filter(|text| !text.eq_ignore_ascii_case("off"))?;
+        let seconds = text.parse::<u64>().ok().filter(|seconds| bounds.contains(seconds));
+        if seconds.is_none() {
+            let (least, most) = (bounds.start(), bounds.end());
+            self.bad(name, &format!("must be `off`, or a whole number of seconds without a unit, {least} to {most}"));
+        }
+        seconds.map(Duration::from_secs)
+    }
+
     /// Reads a time in milliseconds.
     pub fn milliseconds(&mut self, name: &str, default: Duration, bounds: RangeInclusive<u64>) -> Duration {
         self.counted(name, "milliseconds", bounds).map_or(default, Duration::from_millis)

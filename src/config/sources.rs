@@ -6,7 +6,7 @@ use ecom_core::{FieldCode, ValidationErrors};
 
 /// The names of all settings. A TOML file can contain all but `ECOM_CONFIG`; its keys are the names in lower case
 /// without `ECOM_`.
-pub(super) const NAMES: [&str; 127] = [
+pub(super) const NAMES: [&str; 128] = [
     "ECOM_LISTEN",
     "PORT",
     "ECOM_DATA",
@@ -28,6 +28,7 @@ pub(super) const NAMES: [&str; 127] = [
     "MEDIA_URL",
     "MEDIA_URL_FILE",
     "ECOM_MEDIA_BASE_URL",
+    "ECOM_MEDIA_RETENTION",
     "ECOM_DATABASE_POOL",
     "ECOM_DATABASE_ACQUIRE_TIMEOUT",
     "ECOM_DATABASE_STATEMENT_TIMEOUT",

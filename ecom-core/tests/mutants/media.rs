@@ -1,10 +1,12 @@
 //! A plain reference store of image files in memory, with a place for each bug.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ecom_core::catalog::MediaFile;
+use ecom_core::catalog::{MediaFile, StoredFile};
+use ecom_core::clock::{Clock as _, SystemClock, Timestamp};
 use ecom_core::port::MediaStore;
 use ecom_core::testkit::MediaStoreFixture;
 use ecom_core::{Dependency, Error, Result};
@@ -25,6 +27,14 @@ crate::runner::mutants! {
         StoresOnce: "a file that is there cannot be stored again" default,
         Appends: "a file that is stored again is longer" default,
         Forgets: "the second file replaces the first one" default,
+        ListsUnsorted: "files are listed by their formats first" default,
+        ListsByWidth: "files of an image are listed by their widths as numbers" default,
+        ListsAgain: "a page begins with the last file of the page before" default,
+        ListsAll: "`list` ignores its limit" default,
+        RemovesYoung: "`remove` removes young files too" default,
+        RemovesNothing: "`remove` removes nothing and returns true" default,
+        RemovesAll: "`remove` removes all files of the image" default,
+        RemovesAbsent: "`remove` of an absent file returns true" default,
         IsDown: "`ping` fails" default,
     }
 }
@@ -32,7 +42,7 @@ crate::runner::mutants! {
 #[derive(Debug)]
 struct Reference {
     mutant: Option<M>,
-    files: Mutex<HashMap<String, Bytes>>,
+    files: Mutex<HashMap<String, (MediaFile, Bytes, Timestamp)>>,
 }
 
 /// An empty store, with a bug or without.
@@ -71,7 +81,7 @@ impl MediaStore for Reference {
             Some(M::FilesAreText) => String::from_utf8_lossy(&content).into_owned().into(),
             Some(M::StoresOnce) if files.contains_key(&key) => return Err(down()),
             Some(M::Appends) => {
-                let before = files.get(&key).cloned().unwrap_or_default();
+                let before = files.get(&key).map(|(_, content, _)| content.clone()).unwrap_or_default();
                 [before, content].concat().into()
             }
             Some(M::Forgets) => {
@@ -80,17 +90,53 @@ impl MediaStore for Reference {
             }
             _ => content,
         };
-        files.insert(key, content);
+        files.insert(key, (*file, content, SystemClock.now()));
         Ok(())
     }
 
     async fn get(&self, file: &MediaFile) -> Result<Option<Bytes>> {
-        let found = self.files.lock().get(&self.key(file)).cloned();
+        let found = self.files.lock().get(&self.key(file)).map(|(_, content, _)| content.clone());
         match self.mutant {
             Some(M::AbsentIsEmpty) => Ok(Some(found.unwrap_or_default())),
             Some(M::AbsentFails) if found.is_none() => Err(down()),
             _ => Ok(found),
         }
+    }
+
+    async fn list(&self, after: Option<MediaFile>, limit: usize) -> Result<Vec<StoredFile>> {
+        let mut files: Vec<StoredFile> =
+            self.files.lock().values().map(|(file, _, stored_at)| StoredFile::new(*file, *stored_at)).collect();
+        let width = |file: &MediaFile| -> u32 {
+            let name = file.to_string();
+            name[65..].split('.').next().unwrap_or_default().parse().unwrap_or_default()
+        };
+        files.sort_unstable_by_key(|found| found.file);
+        match self.mutant {
+            Some(M::ListsUnsorted) => files.sort_by_key(|found| found.file.format().extension()),
+            Some(M::ListsByWidth) => files.sort_by_key(|found| (found.file.digest(), width(&found.file))),
+            _ => {}
+        }
+        let begin = after.and_then(|after| files.iter().position(|found| found.file == after));
+        let begin = begin.map_or(0, |at| if self.mutant == Some(M::ListsAgain) { at } else { at + 1 });
+        let limit = if self.mutant == Some(M::ListsAll) { usize::MAX } else { limit };
+        Ok(files.into_iter().skip(begin).take(limit).collect())
+    }
+
+    async fn remove(&self, file: &MediaFile, before: Timestamp) -> Result<bool> {
+        let mut files = self.files.lock();
+        let before = if self.mutant == Some(M::RemovesYoung) { before + Duration::from_secs(60) } else { before };
+        let Some((_, _, stored_at)) = files.get(&self.key(file)) else {
+            return Ok(self.mutant == Some(M::RemovesAbsent));
+        };
+        if *stored_at >= before {
+            return Ok(false);
+        }
+        match self.mutant {
+            Some(M::RemovesNothing) => {}
+            Some(M::RemovesAll) => files.retain(|_, (other, ..)| other.digest() != file.digest()),
+            _ => drop(files.remove(&self.key(file))),
+        }
+        Ok(true)
     }
 
     async fn ping(&self) -> Result<()> {

@@ -191,8 +191,8 @@ async fn a_job_is_canceled_and_a_queue_is_paused() {
     let verified = enqueued(&api, "/admin/verify", None).await;
     ended(&api, &verified).await;
     let list = kept_private(api.get("/admin/job-queues").await.ok(200));
-    assert_eq!(column(&list, "kind"), ["analytics-rebuild", "import", "mail", "reindex", "verify"]);
-    let of_reindex = list.data()[3].clone();
+    assert_eq!(column(&list, "kind"), ["analytics-rebuild", "import", "mail", "media-cleanup", "reindex", "verify"]);
+    let of_reindex = list.data()[4].clone();
     assert_eq!((&of_reindex["paused"], &of_reindex["jobs"]["queued"]), (&json!(true), &json!(1)), "{of_reindex}");
     let canceled = kept_private(post(&api, &format!("/admin/jobs/{}/cancel", id(&job)), None).await.ok(200)).data();
     assert_eq!((&canceled["state"], &canceled["updated_by"]), (&json!("canceled"), &json!("anonymous")));

@@ -52,6 +52,24 @@ async fn r01_an_image_is_added_to_the_version_that_was_read() {
 }
 
 #[tokio::test]
+async fn r12_a_repeated_upload_gets_the_stored_response_without_being_decoded() {
+    let shelf = Shelf::new();
+    let api = Api::changed(open(), Arc::new(NoSearch), |parts| parts.media = Some(shelf.media())).await;
+    let path = format!("{API}/products/{}/images?version=1", id(&api.product(lamp()).await));
+    let keyed = async |key: &str| {
+        let headers = [("idempotency-key", key), ("content-type", "image/png")];
+        api.call("POST", &path, &headers, Some("800x600")).await
+    };
+    let first = keyed("a").await.ok(200);
+    let again = keyed("a").await.ok(200);
+    assert_eq!((again.header("idempotency-replayed"), &again.bytes), ("true", &first.bytes));
+    // A refusal frees its key.
+    keyed("b").await.refused(409, "VERSION_CONFLICT", "");
+    keyed("b").await.refused(409, "VERSION_CONFLICT", "");
+    assert_eq!((shelf.processed(), shelf.files()), (1, 2));
+}
+
+#[tokio::test]
 async fn r17_a_bad_image_is_refused() {
     let api = taking_uploads(open().image_limit(20)).await;
     let path = format!("/products/{}/images?version=1", id(&api.product(lamp()).await));

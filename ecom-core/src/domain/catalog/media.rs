@@ -1,10 +1,12 @@
 //! Files of images that were uploaded, and their names.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 
 use super::product::ImageInput;
+use crate::clock::Timestamp;
 
 /// The format of an image file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +43,8 @@ impl ImageFormat {
 }
 
 /// The name of a stored file, such as `9f86…0a08/640.jpg`: the SHA-256 of the image in 64 hexadecimal digits, and the
-/// width for which the file was made. The content of a file never changes.
+/// width for which the file was made. The content of a file never changes. Files are ordered by their names, byte by
+/// byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MediaFile {
     digest: [u8; 32],
@@ -58,13 +61,7 @@ impl MediaFile {
     /// Reads a name. Returns `None` if it is not exactly one that [`Display`](fmt::Display) writes.
     pub fn parse(text: &str) -> Option<Self> {
         let (digits, file) = text.split_once('/')?;
-        if digits.len() != 64 || !digits.is_ascii() {
-            return None;
-        }
-        let mut digest = [0; 32];
-        for (i, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()?;
-        }
+        let digest = Self::digest_of(digits)?;
         let (width, extension) = file.split_once('.')?;
         let width = width.parse().ok()?;
         let format = ImageFormat::ALL.into_iter().find(|format| format.extension() == extension)?;
@@ -73,9 +70,50 @@ impl MediaFile {
         (name.to_string() == text).then_some(name)
     }
 
+    /// Reads the digits of a digest.
+    pub(crate) fn digest_of(digits: &str) -> Option<[u8; 32]> {
+        if digits.len() != 64 || !digits.is_ascii() {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (i, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()?;
+        }
+        Some(digest)
+    }
+
+    /// Returns the name of the file that marks an image which nothing names any more. No file of an image has the width
+    /// 0. Among the names of the image, it is the first one.
+    pub(crate) const fn mark(digest: [u8; 32]) -> Self {
+        Self::new(digest, 0, ImageFormat::Jpeg)
+    }
+
+    /// Returns whether this is the name of a mark.
+    pub(crate) fn is_mark(&self) -> bool {
+        *self == Self::mark(self.digest)
+    }
+
+    /// Returns the SHA-256 of the image, which all files of an image share.
+    pub const fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     /// Returns the format.
     pub const fn format(&self) -> ImageFormat {
         self.format
+    }
+}
+
+impl Ord for MediaFile {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let end = |file: &Self| format!("{}.{}", file.width, file.format.extension());
+        self.digest.cmp(&other.digest).then_with(|| end(self).cmp(&end(other)))
+    }
+}
+
+impl PartialOrd for MediaFile {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -86,6 +124,23 @@ impl fmt::Display for MediaFile {
         }
         f.write_char('/')?;
         write!(f, "{}.{}", self.width, self.format.extension())
+    }
+}
+
+/// A file that a store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredFile {
+    /// The name.
+    pub file: MediaFile,
+    /// When the file was stored last, by the clock of the store, at least to the second.
+    pub stored_at: Timestamp,
+}
+
+impl StoredFile {
+    /// Returns a file that was stored at a time.
+    pub const fn new(file: MediaFile, stored_at: Timestamp) -> Self {
+        Self { file, stored_at }
     }
 }
 
@@ -170,5 +225,17 @@ mod tests {
         ] {
             assert_eq!(MediaFile::parse(&bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn files_are_ordered_by_their_names() {
+        let mut files = Vec::new();
+        for digest in [[2; 32], [0xa0; 32], [0x0a; 32]] {
+            for width in [320, 64, 1_280] {
+                files.extend(ImageFormat::ALL.map(|format| MediaFile::new(digest, width, format)));
+            }
+        }
+        files.sort_unstable();
+        assert!(files.iter().map(ToString::to_string).is_sorted(), "{files:?}");
     }
 }

@@ -43,10 +43,13 @@ impl JobKind {
     pub const IMPORT: Self = Self(Cow::Borrowed("import"));
     /// Computes the figures of sales of analytics anew from the orders.
     pub const ANALYTICS_REBUILD: Self = Self(Cow::Borrowed("analytics-rebuild"));
+    /// Removes the files of uploaded images that nothing names any more. A schedule creates it once a day, if the shop
+    /// has a [`media_retention`](crate::config::ShopConfig::media_retention).
+    pub const MEDIA_CLEANUP: Self = Self(Cow::Borrowed("media-cleanup"));
 
     /// The kinds of the shop's own jobs, which applications cannot register or enqueue.
     pub const OF_SHOP: &'static [Self] =
-        &[Self::REINDEX, Self::VERIFY, Self::MAIL, Self::IMPORT, Self::ANALYTICS_REBUILD];
+        &[Self::REINDEX, Self::VERIFY, Self::MAIL, Self::IMPORT, Self::ANALYTICS_REBUILD, Self::MEDIA_CLEANUP];
 
     /// Returns the kind with a name. [`Self::check`] checks the name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {

@@ -26,6 +26,7 @@ use crate::service::access::oidc::Oidc;
 use crate::service::access::password::Passwords;
 use crate::service::access::token::TokenKeys;
 use crate::service::catalog::feed::Feed;
+use crate::service::catalog::media::Uploads;
 use crate::service::platform::job_queue::Queues;
 use crate::service::platform::live::Live;
 use crate::service::platform::search_log::SearchCounts;
@@ -58,8 +59,8 @@ pub(crate) struct Shared {
     pub mailing: Option<Mailing>,
     /// The store of uploaded images; `None` if uploads are refused.
     pub media: Option<Media>,
-    /// The permits for decoding, which bound how many images are decoded at a time.
-    pub image_slots: Arc<tokio::sync::Semaphore>,
+    /// The uploads that are decoded, and those that wait.
+    pub uploads: Uploads,
     /// The sender of webhooks; `None` if none are sent.
     pub webhooks: Option<Arc<dyn WebhookSender>>,
     /// The secret key of the shop, which encrypts the secrets of webhooks; `None` if it has none.

@@ -86,7 +86,10 @@ pub async fn what_a_principal_may_not_do_is_refused_before_anything_happens(f: &
     refused("patch a product", w, products.patch(p.id, v(1), from(&json!({ "title": "Q" }))).await.map(drop));
     let image = ImageInput::new("/a.png");
     refused("add an image", w, products.add_image(p.id, v(1), &image).await.map(drop));
-    refused("upload an image", w, shop.media().upload(bytes::Bytes::new()).await.map(drop));
+    let (media, content) = (shop.media(), bytes::Bytes::new());
+    refused("upload an image", w, media.upload(content.clone()).await.map(drop));
+    refused("upload an image for a product", w, media.upload_for(p.id, v(1), None, content).await.map(drop));
+    refused("remove unused images", w, media.remove_unused().await.map(drop));
     refused("delete a product", w, products.delete(p.id, v(1), DeleteMode::Soft).await);
     refused("restore a product", w, products.restore(p.id, v(1)).await.map(drop));
     let input = from(&json!({ "price": 1 }));

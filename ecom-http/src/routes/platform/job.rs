@@ -39,8 +39,8 @@ impl Resource for Job {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct JobParams {
-    /// Lists only jobs of this kind: `reindex`, `verify`, `mail`, `import`, `analytics-rebuild`, or a kind of the
-    /// application.
+    /// Lists only jobs of this kind: `reindex`, `verify`, `mail`, `import`, `analytics-rebuild`, `media-cleanup`,
+    /// or a kind of the application.
     #[serde(default)]
     kind: Option<String>,
     /// Lists only jobs in this state: `queued`, `running`, `succeeded`, `failed` or `canceled`.

@@ -201,15 +201,23 @@ impl Product {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
     }
 
-    /// Returns the product as an input with one more image. The image replaces the one with the same URL; if there is
-    /// none, it comes last.
+    /// Returns the product as an input with one more image. The image replaces the one with the same URL, and keeps its
+    /// text and size if it has none; if there is none, it comes last.
     pub(crate) fn with_image(&self, image: &ImageInput) -> ProductInput {
         let mut input = ProductInput::without_skus(self);
         if image.primary {
             input.images.iter_mut().for_each(|other| other.primary = false);
         }
         match input.images.iter_mut().find(|other| other.url == image.url) {
-            Some(same) => *same = ImageInput { primary: image.primary || same.primary, ..image.clone() },
+            Some(same) => {
+                let mut new = image.clone();
+                new.primary |= same.primary;
+                new.alt = new.alt.or_else(|| same.alt.take());
+                if (new.width, new.height) == (None, None) {
+                    (new.width, new.height) = (same.width, same.height);
+                }
+                *same = new;
+            }
             None => input.images.push(image.clone()),
         }
         input

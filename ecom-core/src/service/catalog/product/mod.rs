@@ -288,9 +288,9 @@ impl<'a> ProductService<'a> {
         tx.ended(written)
     }
 
-    /// Appends an image to a product, or replaces the image with the same URL (R1). If the new image is primary, no
-    /// other image stays primary. [`MediaService::upload`](crate::catalog::MediaService::upload) returns the URL of an
-    /// uploaded image.
+    /// Appends an image to a product, or replaces the image with the same URL (R1), whose text and size stay if the new
+    /// image has none; an empty text removes the text. If the new image is primary, no other image stays primary.
+    /// [`MediaService::upload_for`](crate::catalog::MediaService::upload_for) returns the URL of an uploaded image.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `Unavailable`, and `Validation` on a field of `images`, also
@@ -317,6 +317,24 @@ impl<'a> ProductService<'a> {
         let values = before.with_image(image).check(self.cx.config.currency, InputFor::Patch)?;
         let written = self.update_in(tx, &before, values, StockReason::Adjustment).await;
         tx.ended(written)
+    }
+
+    /// Checks whether a product could have another image with this text now. It locks nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::add_image`].
+    pub(crate) async fn check_new_image(
+        &self,
+        id: ProductId,
+        expected: ExpectedVersion,
+        alt: Option<&str>,
+    ) -> Result<()> {
+        let found = self.cx.storage.connect().await?.products().get(id, IncludeDeleted::No).await?;
+        let product = found.ok_or_else(|| Error::not_found(Entity::Product, id))?;
+        expected.check(Entity::Product, id, product.audit.version, self.cx.config.last_write_wins)?;
+        let mut input = ProductInput::without_skus(&product);
+        input.images.push(ImageInput { alt: alt.map(str::to_owned), ..ImageInput::new("/new") });
+        input.check(self.cx.config.currency, InputFor::Patch).map(drop)
     }
 
     /// Locks a product for a write, while the tree is held, and checks that it is the one that the writer read (R1).
