@@ -1134,3 +1134,83 @@ async fn deferred_indexes_come_back_as_they_were(database: TestDatabase) -> Test
     assert_eq!(indexes(url).await?, before);
     Ok(())
 }
+
+/// Servers that replicate, with a proxy in front of them. Only `tests/run clusters` runs these tests.
+mod clusters {
+    use test_servers::cluster::Pgpool;
+
+    use super::*;
+
+    async fn insert(s: &SqlStorage, name: &str) -> TestResult {
+        let mut tx = s.begin().await?;
+        tx.categories().insert(&[category(name)]).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The standby has none of the changes since it was made.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    #[ignore = "starts a cluster: run `tests/run clusters`"]
+    async fn r15_a_pgpool_that_sends_reads_to_a_standby_is_refused() -> TestResult {
+        let cluster = Pgpool::start().await;
+        let s = storage(&cluster.plain.url());
+        s.migrate(Currency::USD).await?;
+        insert(&s, "new").await?;
+        let all = CategoryFilter { parent: None, include_deleted: IncludeDeleted::Yes };
+        assert_eq!(s.connect().await?.categories().count(&all, 10).await?.count, 1);
+        let mut standby = PgConnection::connect(&cluster.standby.url()).await?;
+        let text = "SELECT CAST(to_regclass('categories') AS text)";
+        let table: Option<String> = sqlx::query_scalar(text).fetch_one(&mut standby).await?;
+        assert_eq!(table, None, "the standby lags");
+        for (server, word) in [(&cluster.balanced, "proxy"), (&cluster.standby, "standby")] {
+            let s = storage(&server.url());
+            assert_refused(&s.identity().await.unwrap_err(), word);
+            assert_refused(&s.migrate(Currency::USD).await.unwrap_err(), word);
+        }
+        Ok(())
+    }
+
+    /// The replica lacks the last change.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    #[ignore = "starts a cluster: run `tests/run clusters`"]
+    async fn r15_a_proxy_that_sends_reads_to_a_replica_that_lags_is_refused() -> TestResult {
+        let primary = Server::with(Kind::MariaDb, &["server-id=1", "log-bin=log"]).await;
+        let replica = Server::with(Kind::MariaDb, &["server-id=2"]).await;
+        let source = format!("MASTER_HOST = '127.0.0.1', MASTER_PORT = {}", primary.port());
+        let user = "MASTER_USER = 'ecom', MASTER_PASSWORD = 'ecom'";
+        raw(&replica.url(), &format!("CHANGE MASTER TO {source}, {user}; START SLAVE")).await?;
+        // The proxy needs a user without a password.
+        raw(&primary.url(), "CREATE USER app@'%'; GRANT ALL ON ecom.* TO app@'%'").await?;
+        let as_app = |port: u16| format!("mysql://app@127.0.0.1:{port}/ecom?ssl-mode=disabled");
+        let follow = async || {
+            while raw(&as_app(replica.port()), "SELECT 1").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), follow()).await?;
+        let through = async |reads: Reads| storage(&as_app(proxy(reads, true, primary.port(), replica.port()).await));
+        let categories = async |server: &Server| -> sqlx::Result<i64> {
+            let mut c = MySqlConnection::connect(&server.url()).await?;
+            sqlx::query_scalar("SELECT COUNT(*) FROM categories").fetch_one(&mut c).await
+        };
+        let s = through(Reads::ToWriter).await;
+        s.migrate(Currency::USD).await?;
+        insert(&s, "old").await?;
+        let follow = async || {
+            while !categories(&replica).await.is_ok_and(|count| count == 1) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), follow()).await?;
+        raw(&replica.url(), "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY = 3600; START SLAVE").await?;
+        insert(&s, "new").await?;
+        assert_eq!((categories(&primary).await?, categories(&replica).await?), (2, 1), "the replica lags");
+        for reads in [Reads::ToReader, Reads::InTurn] {
+            assert_refused(&through(reads).await.identity().await.unwrap_err(), "proxy");
+        }
+        // Without a proxy, a replica is known by `read_only`.
+        raw(&replica.url(), "SET GLOBAL read_only = ON").await?;
+        assert_refused(&storage(&replica.url()).identity().await.unwrap_err(), "read-only");
+        Ok(())
+    }
+}
