@@ -253,6 +253,7 @@ where
             // The fastest level takes a quarter of the time of the default one, and a page of a list becomes 11 kB in
             // place of 8 kB.
             let quality = CompressionLevel::Fastest;
+            // Lists are compressed once, and the layer leaves them as they are.
             let (mut inner, app) = (self.inner.clone(), frame.app.clone());
             let with_lists = service_fn(move |request: Request| {
                 let app = app.clone();
