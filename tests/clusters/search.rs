@@ -1,4 +1,4 @@
-//! Elasticsearch on three nodes.
+//! Elasticsearch and OpenSearch on three nodes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use crate::{Place, engine, index_agrees, input, storage};
 
 /// The places of two processes on a database and a cluster.
 fn places(dir: &Path, server: &Server, cluster: &Elasticsearch) -> [Place; 2] {
-    let search = format!("elasticsearch+{}?index=clusters&replicas=1&search_timeout_ms=2000", cluster.url());
+    let (product, url) = (cluster.product(), cluster.url());
+    let search = format!("{product}+{url}?index=clusters&replicas=1&search_timeout_ms=2000");
     [(); 2].map(|()| Place {
         dir: dir.to_owned(),
         database: Some(server.url()),
@@ -28,30 +29,37 @@ fn places(dir: &Path, server: &Server, cluster: &Elasticsearch) -> [Place; 2] {
 }
 
 /// The elected master is killed under orders and searches; the shop goes on selling, and the index follows.
+async fn follows_after_a_node_is_lost(name: &'static str, mut cluster: Elasticsearch) {
+    let server = Server::postgres().await;
+    let dir = tempfile::tempdir().unwrap();
+    let at = places(dir.path(), &server, &cluster);
+    let mut sale = Sale::begin(name, &at).await;
+    let master = cluster.master().unwrap();
+    sale.note("the elected master is killed");
+    cluster.nodes[master].kill9().await;
+    sale.goes_on().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    sale.note("the killed node is started again");
+    cluster.nodes[master].start().await;
+    cluster.is_whole().await;
+    sale.goes_on().await;
+    let shop = sale.shop.clone();
+    sale.end(&[]).await;
+    let background = shop.start();
+    index_agrees(&shop, name).await;
+    background.shutdown().await;
+}
+
 #[test]
 #[ignore = "starts a cluster: run `tests/run clusters`"]
 fn r14_elasticsearch_follows_after_it_has_lost_a_node() {
-    run(async {
-        let mut cluster = Elasticsearch::start().await;
-        let server = Server::postgres().await;
-        let dir = tempfile::tempdir().unwrap();
-        let at = places(dir.path(), &server, &cluster);
-        let mut sale = Sale::begin("Elasticsearch", &at).await;
-        let master = cluster.master().unwrap();
-        sale.note("the elected master is killed");
-        cluster.nodes[master].kill9().await;
-        sale.goes_on().await;
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        sale.note("the killed node is started again");
-        cluster.nodes[master].start().await;
-        cluster.is_whole().await;
-        sale.goes_on().await;
-        let shop = sale.shop.clone();
-        sale.end(&[]).await;
-        let background = shop.start();
-        index_agrees(&shop, "Elasticsearch").await;
-        background.shutdown().await;
-    });
+    run(async { follows_after_a_node_is_lost("Elasticsearch", Elasticsearch::start().await).await });
+}
+
+#[test]
+#[ignore = "starts a cluster: run `tests/run clusters`"]
+fn r14_opensearch_follows_after_it_has_lost_a_node() {
+    run(async { follows_after_a_node_is_lost("OpenSearch", Elasticsearch::opensearch().await).await });
 }
 
 /// Opens a shop with an embedded index that answers while the server of the place does not.

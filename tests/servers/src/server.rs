@@ -392,8 +392,12 @@ impl Server {
                 security::certify(self.directory());
                 return;
             }
+            Kind::OpenSearch => {
+                let program = self.directory().join("Main.java");
+                std::fs::write(program, package::OPENSEARCH_MAIN).expect("the folder is written");
+                return;
+            }
             Kind::Redis
-            | Kind::OpenSearch
             | Kind::Meilisearch
             | Kind::Patroni
             | Kind::Etcd
@@ -457,10 +461,9 @@ impl Server {
                 c
             }
             Kind::OpenSearch => {
-                let (class_path, main) = package::opensearch();
                 let mut c = self.command(package::java().join("bin/java"));
-                c.args(HEAP).arg("-cp").arg(class_path).arg(main);
-                c.args([&port, &free_port().to_string()]).arg(&data);
+                c.args(HEAP).arg("-cp").arg(package::opensearch()).arg(directory.join("Main.java"));
+                c.args([&port, &free_port().to_string()]).arg(&data).args(&self.settings);
                 c
             }
             Kind::Meilisearch => {
