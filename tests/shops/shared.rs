@@ -33,8 +33,8 @@ impl IdSource for EqualIds {
     }
 }
 
-/// The shops share the cache of a URL, and an index server unless `search` is `none`. With `are_copies`, their databases
-/// have the same identity, as those of a shop and its copy.
+/// The shops share the cache of a URL, and a search server unless `search` is `none`. With `are_copies`, their
+/// databases have the same identity, as those of a shop and its copy.
 async fn see_only_their_own(cache: String, search: String, are_copies: bool) {
     let dir = tempfile::tempdir().unwrap();
     let database = format!("sqlite://{}/{{shop}}/shop.db", dir.path().display());

@@ -3,8 +3,8 @@
 use crate::server::free_port;
 use crate::{Kind, Server};
 
-/// The configuration of a Pgpool. All reads that it may send to the standby go there, if it may balance them. The folder
-/// of sockets has another name since version 4.4.
+/// The configuration of a Pgpool. If it may balance reads, all that it may send to the standby go there. The folder of
+/// sockets has another name since version 4.4.
 const POOL: &str = "\
 backend_clustering_mode = 'streaming_replication'
 listen_addresses = '127.0.0.1'
