@@ -219,7 +219,7 @@ pub(crate) struct Place {
 /// | search | `tantivy:///var/lib/shops/{shop}/index` | a directory, with memory for writes only during a pass |
 /// | | `elasticsearch+http://host?index={shop}`, `meilisearch+http://host?index={shop}` | an index |
 /// | cache | none given | an equal share of [`ShopsLimits::cache_mib`] |
-/// | | `redis://host` | keys with the id of its database, and a connection |
+/// | | `redis://host`, or `redis://host?prefix=ecom:{shop}:` also for copies of a shop | keys with the identity of its database, and a connection |
 ///
 /// ```
 /// # #[cfg(all(feature = "sqlite", feature = "tantivy"))]

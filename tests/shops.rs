@@ -96,6 +96,13 @@ async fn titles(shop: &Shop) -> Vec<String> {
     titles
 }
 
+/// Returns the titles of the products that a search finds.
+async fn finds(shop: &Shop, text: &str) -> Vec<String> {
+    let query = SearchQuery { text: text.to_owned(), ..SearchQuery::default() };
+    let found = shop.search().search(&query).await.unwrap();
+    found.products.iter().map(|product| product.title.clone()).collect()
+}
+
 async fn wait_until(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is().await {
@@ -421,12 +428,6 @@ mod registry {
         shops.close().await;
     }
 
-    async fn finds(shop: &Shop, text: &str) -> Vec<String> {
-        let query = SearchQuery { text: text.to_owned(), ..SearchQuery::default() };
-        let found = shop.search().search(&query).await.unwrap();
-        found.products.iter().map(|product| product.title.clone()).collect()
-    }
-
     /// Its index was behind when its process ended, and nobody opens it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_closed_shop_gets_its_passes_too() {
@@ -496,3 +497,7 @@ impl Ground {
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 #[path = "shops/servers.rs"]
 mod servers;
+
+#[cfg(all(feature = "redis", feature = "elasticsearch"))]
+#[path = "shops/shared.rs"]
+mod shared;

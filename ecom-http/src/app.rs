@@ -11,7 +11,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::admission::Admission;
 use crate::metrics;
-use crate::middleware::RateLimits;
+use crate::middleware::{Compressed, RateLimits};
 use crate::routes::RouteGroup;
 
 /// The longest duration of a stream of live events.
@@ -44,6 +44,9 @@ pub struct HttpConfig {
     /// The maximum size of the names and values of all headers, in bytes. Default 32 KiB. The server has limits of its
     /// own, and its responses are not in the envelope of errors.
     pub header_limit: usize,
+    /// The maximum memory of the public lists that the router keeps in compressed form, in bytes. They are kept beside
+    /// the cache of the shop and found by their content, so they are never out of date. 0 keeps none. Default 16 MiB.
+    pub compressed_lists: u64,
     /// Whether each request is logged, at level `info` with the target `ecom_http::access`. Default true.
     pub access_log: bool,
     /// The origins whose pages may call the API (CORS); `*` allows all. Default none.
@@ -125,6 +128,7 @@ impl Default for HttpConfig {
             image_limit: 10 * 1024 * 1024,
             query_limit: 8 * 1024,
             header_limit: 32 * 1024,
+            compressed_lists: 16 << 20,
             access_log: true,
             cors_origins: Vec::new(),
             request_timeout: Duration::from_secs(30),
@@ -174,6 +178,8 @@ pub(crate) struct App {
     /// The page of the metrics.
     #[cfg(feature = "metrics")]
     pub page: metrics::Page,
+    /// The lists that are compressed already.
+    pub compressed: Compressed,
     /// A permit for each request that may still begin.
     pub places: Arc<Semaphore>,
     /// A permit for each file of an image that may still be read: half of the requests, so that a store that does not
@@ -198,6 +204,7 @@ impl App {
             requests: metrics::Requests::default(),
             #[cfg(feature = "metrics")]
             page: metrics::Page::new(config.metrics),
+            compressed: Compressed::new(config.compressed_lists),
             config,
             places,
             files,

@@ -147,6 +147,31 @@ async fn a_writer_that_is_released_leaves_the_index_open() {
     assert_eq!(found(&memory, "lamp").await.unwrap(), 2);
 }
 
+/// The pass of a shop ends while a job rebuilds its index.
+#[tokio::test]
+async fn r14_a_build_keeps_the_right_to_write_that_is_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (open(dir.path()).await, open(dir.path()).await);
+    apply(&first, vec![upsert(1, 1)], at(1)).await.unwrap();
+    for (n, is_published) in [(3, false), (5, true)] {
+        let mut build = first.begin_rebuild(at(1).into(), None).await.unwrap();
+        build.add(vec![document(2, 1)], product(2)).await.unwrap();
+        first.release_writer().await.unwrap();
+        assert!(!second.acquire_writer().await.unwrap(), "it would remove the files of the build");
+        assert_eq!(apply(&first, vec![upsert(n, 1)], at(2)).await.unwrap(), 1);
+        build.add(vec![document(4, 1)], product(4)).await.unwrap();
+        if is_published {
+            build.publish(at(5)).await.unwrap();
+        } else {
+            drop(build);
+        }
+        first.release_writer().await.unwrap();
+        assert!(second.acquire_writer().await.unwrap(), "the build has ended");
+        assert_eq!(state(&second).await, if is_published { [(2, 1), (4, 1)] } else { [(1, 1), (3, 1)] });
+        second.release_writer().await.unwrap();
+    }
+}
+
 /// A writer that is killed in a commit leaves files that Tantivy knows and that no commit names. It numbers the lists
 /// of deleted documents by operations, so that the next writer needs the same names.
 /// The reader has opened the directory on its own, as another process does. It searches right after it has read the

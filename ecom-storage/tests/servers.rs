@@ -66,6 +66,7 @@ on_each! {
     r15_a_proxy_that_sends_reads_elsewhere_is_refused
     r15_a_server_with_another_schema_or_database_is_refused
     r15_shops_on_shared_connections_refuse_another_schema_each
+    a_shop_gets_the_connection_that_served_it_last
     a_full_disk_and_a_lost_pooler_are_unavailable
     a_statement_sees_what_has_committed_whatever_the_database_defaults_to
     once_migrated_nobody_needs_to_make_tables
@@ -728,44 +729,114 @@ async fn r15_a_server_with_another_schema_or_database_is_refused(database: TestD
     Ok(())
 }
 
+/// Some shops on a pool of a few connections, each of which may use all of them.
+struct SharedPool {
+    url: String,
+    schemas: Vec<String>,
+    pool: ServerPool,
+    shops: Vec<SqlStorage>,
+}
+
+impl SharedPool {
+    async fn new(database: &TestDatabase, shops: &[&str], connections: usize) -> Result<Self, Error> {
+        let name = name_of(&database.url);
+        let schemas: Vec<String> = shops.iter().map(|shop| format!("{name}_{shop}")).collect();
+        let options = |schema: &str| {
+            let url = if is_mysql(&database.url) {
+                database.url.replace(&name, schema)
+            } else {
+                format!("{}?schema={schema}", database.url)
+            };
+            let mut options = ServerOptions::from_url(&url)?;
+            options.max_connections = connections;
+            Ok::<_, Error>(options)
+        };
+        let pool = ServerPool::new(options(&schemas[0])?)?;
+        let mut shops = Vec::new();
+        for schema in &schemas {
+            let s = SqlStorage::server_on(&pool, options(schema)?)?;
+            s.create_schema().await?;
+            s.migrate(Currency::USD).await?;
+            shops.push(s);
+        }
+        Ok(Self { url: database.url.clone(), schemas, pool, shops })
+    }
+
+    /// Removes what the database of the test does not contain.
+    async fn clear(self) -> sqlx::Result<()> {
+        self.pool.close();
+        if is_mysql(&self.url) {
+            for schema in &self.schemas {
+                raw(&self.url, &format!("DROP DATABASE {schema}")).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Shops that share connections are checked when a connection enters their schema.
 async fn r15_shops_on_shared_connections_refuse_another_schema_each(database: TestDatabase) -> TestResult {
-    let name = name_of(&database.url);
-    let schemas = ["a", "b"].map(|shop| format!("{name}_{shop}"));
-    let options = |schema: &str| {
-        let url = if is_mysql(&database.url) {
-            database.url.replace(&name, schema)
-        } else {
-            format!("{}?schema={schema}", database.url)
-        };
-        let mut options = ServerOptions::from_url(&url)?;
-        options.max_connections = 1;
-        Ok::<_, Error>(options)
-    };
-    let pool = ServerPool::new(options(&schemas[0])?)?;
-    let mut shops = Vec::new();
-    for schema in &schemas {
-        let s = SqlStorage::server_on(&pool, options(schema)?)?;
-        s.create_schema().await?;
-        s.migrate(Currency::USD).await?;
-        shops.push(s);
-    }
+    let shared = SharedPool::new(&database, &["a", "b"], 1).await?;
+    let shops = &shared.shops;
     let statements = shops[0].statements();
-    for s in shops.iter().chain(&shops) {
+    for s in shops.iter().chain(shops) {
         s.identity().await?;
     }
     // To enter the schema, and to read: the check is a part of the first.
     assert_eq!(shops[0].statements() - statements, 4);
-    raw(&database.url, &format!("UPDATE {}.ecom_migrations SET checksum = 'x'", schemas[1])).await?;
+    raw(&database.url, &format!("UPDATE {}.ecom_migrations SET checksum = 'x'", shared.schemas[1])).await?;
     shops[0].identity().await?;
     assert_refused(&shops[1].identity().await.unwrap_err(), "schema");
     shops[0].identity().await?;
-    pool.close();
-    if is_mysql(&database.url) {
-        for schema in &schemas {
-            raw(&database.url, &format!("DROP DATABASE {schema}")).await?;
-        }
+    shared.clear().await?;
+    Ok(())
+}
+
+/// A call whose connection last served another shop sends a statement more.
+async fn a_shop_gets_the_connection_that_served_it_last(database: TestDatabase) -> TestResult {
+    let shared = SharedPool::new(&database, &["a", "b", "c"], 2).await?;
+    let shops = shared.shops.clone();
+    let (first, second, third) = (&shops[0], &shops[1], &shops[2]);
+    let read = async |shop: &SqlStorage| {
+        let before = shop.statements();
+        shop.identity().await?;
+        Ok::<_, Error>(shop.statements() - before)
+    };
+    // Both connections are opened, one for each of two shops.
+    drop((first.connect().await?, second.connect().await?));
+    for _ in 0..5 {
+        assert_eq!((read(first).await?, read(second).await?), (1, 1));
     }
+    // The third shop takes the connection that has been idle longest, and keeps it.
+    assert_eq!((read(third).await?, read(second).await?, read(third).await?, read(second).await?), (2, 1, 1, 1));
+    // The first shop takes that one back, because it has used it before.
+    assert_eq!((read(first).await?, read(second).await?), (2, 1));
+    // A shop does not wait for its connection if another one is idle.
+    let held = first.connect().await?;
+    let status = shared.pool.status();
+    assert_eq!((status.size, status.idle, status.waiting), (2, 1, 0));
+    assert_eq!((read(first).await?, read(first).await?), (2, 1));
+    // If none is idle, it gets the first that is returned.
+    let other = second.connect().await?;
+    let waiting = tokio::spawn({
+        let shop = first.clone();
+        async move { shop.identity().await }
+    });
+    while shared.pool.status().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(other);
+    waiting.await??;
+    drop(held);
+    let status = shared.pool.status();
+    assert_eq!((status.size, status.idle, status.waiting), (2, 2, 0));
+    // A connection with an open transaction is closed.
+    drop(first.begin().await?);
+    assert_eq!(shared.pool.status().size, 1);
+    assert_eq!(read(second).await?, 2);
+    shared.clear().await?;
+    let error = second.identity().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
     Ok(())
 }
 
@@ -1062,4 +1133,84 @@ async fn deferred_indexes_come_back_as_they_were(database: TestDatabase) -> Test
     }
     assert_eq!(indexes(url).await?, before);
     Ok(())
+}
+
+/// Servers that replicate, with a proxy in front of them. Only `tests/run clusters` runs these tests.
+mod clusters {
+    use test_servers::cluster::Pgpool;
+
+    use super::*;
+
+    async fn insert(s: &SqlStorage, name: &str) -> TestResult {
+        let mut tx = s.begin().await?;
+        tx.categories().insert(&[category(name)]).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The standby has none of the changes since it was made.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    #[ignore = "starts a cluster: run `tests/run clusters`"]
+    async fn r15_a_pgpool_that_sends_reads_to_a_standby_is_refused() -> TestResult {
+        let cluster = Pgpool::start().await;
+        let s = storage(&cluster.plain.url());
+        s.migrate(Currency::USD).await?;
+        insert(&s, "new").await?;
+        let all = CategoryFilter { parent: None, include_deleted: IncludeDeleted::Yes };
+        assert_eq!(s.connect().await?.categories().count(&all, 10).await?.count, 1);
+        let mut standby = PgConnection::connect(&cluster.standby.url()).await?;
+        let text = "SELECT CAST(to_regclass('categories') AS text)";
+        let table: Option<String> = sqlx::query_scalar(text).fetch_one(&mut standby).await?;
+        assert_eq!(table, None, "the standby lags");
+        for (server, word) in [(&cluster.balanced, "proxy"), (&cluster.standby, "standby")] {
+            let s = storage(&server.url());
+            assert_refused(&s.identity().await.unwrap_err(), word);
+            assert_refused(&s.migrate(Currency::USD).await.unwrap_err(), word);
+        }
+        Ok(())
+    }
+
+    /// The replica lacks the last change.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    #[ignore = "starts a cluster: run `tests/run clusters`"]
+    async fn r15_a_proxy_that_sends_reads_to_a_replica_that_lags_is_refused() -> TestResult {
+        let primary = Server::with(Kind::MariaDb, &["server-id=1", "log-bin=log"]).await;
+        let replica = Server::with(Kind::MariaDb, &["server-id=2"]).await;
+        let source = format!("MASTER_HOST = '127.0.0.1', MASTER_PORT = {}", primary.port());
+        let user = "MASTER_USER = 'ecom', MASTER_PASSWORD = 'ecom'";
+        raw(&replica.url(), &format!("CHANGE MASTER TO {source}, {user}; START SLAVE")).await?;
+        // The proxy needs a user without a password.
+        raw(&primary.url(), "CREATE USER app@'%'; GRANT ALL ON ecom.* TO app@'%'").await?;
+        let as_app = |port: u16| format!("mysql://app@127.0.0.1:{port}/ecom?ssl-mode=disabled");
+        let follow = async || {
+            while raw(&as_app(replica.port()), "SELECT 1").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), follow()).await?;
+        let through = async |reads: Reads| storage(&as_app(proxy(reads, true, primary.port(), replica.port()).await));
+        let categories = async |server: &Server| -> sqlx::Result<i64> {
+            let mut c = MySqlConnection::connect(&server.url()).await?;
+            sqlx::query_scalar("SELECT COUNT(*) FROM categories").fetch_one(&mut c).await
+        };
+        let s = through(Reads::ToWriter).await;
+        s.migrate(Currency::USD).await?;
+        insert(&s, "old").await?;
+        let follow = async || {
+            while !categories(&replica).await.is_ok_and(|count| count == 1) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), follow()).await?;
+        raw(&replica.url(), "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY = 3600; START SLAVE").await?;
+        insert(&s, "new").await?;
+        assert_eq!((categories(&primary).await?, categories(&replica).await?), (2, 1), "the replica lags");
+        for reads in [Reads::ToReader, Reads::InTurn] {
+            assert_refused(&through(reads).await.identity().await.unwrap_err(), "proxy");
+        }
+        // Without a proxy, a replica is known by `read_only`.
+        raw(&replica.url(), "SET GLOBAL read_only = ON").await?;
+        assert_refused(&storage(&replica.url()).identity().await.unwrap_err(), "read-only");
+        Ok(())
+    }
 }

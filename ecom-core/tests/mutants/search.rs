@@ -710,6 +710,13 @@ impl SearchProvider for Reference {
         Ok(Box::new(Build { mutant: self.mutant, number, continued, place, index, disk, rebuilding }))
     }
 
+    async fn release_writer(&self) -> Result<()> {
+        if self.is(M::ReleaseEndsBuilds) {
+            *self.build.lock() = None;
+        }
+        Ok(())
+    }
+
     async fn revisions(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(ProductId, i64)>> {
         if self.is(M::RevisionsEndEarly) && after.is_some() {
             return Ok(Vec::new());

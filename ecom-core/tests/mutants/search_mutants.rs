@@ -118,6 +118,7 @@ crate::runner::mutants! {
         RebuildBlocksChanges: "changes while a rebuild is filled are lost at once",
         DroppedRebuildPublishes: "a rebuild that is dropped is published",
         RebuildKeepsTheLastBatch: "a rebuild has the documents of its last `add` only",
+        ReleaseEndsBuilds: "a build is gone when the right to write is released",
         BuildsNeverContinue: "a build that was left is not continued, although the capabilities say so",
         ContinuedBuildsLoseDocuments: "a build that is continued lacks what was added before",
         ContinuedBuildsAheadOfDocuments: "a build that is continued lacks the last documents that it says to have",

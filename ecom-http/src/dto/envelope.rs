@@ -257,6 +257,15 @@ impl RenderedItem {
     }
 }
 
+/// The body of a list that is worth keeping in compressed form, as an extension of the response.
+#[derive(Debug, Clone)]
+pub(crate) struct WholeList(pub Bytes);
+
+impl WholeList {
+    /// The shortest body in bytes. Shorter ones are compressed quickly.
+    const LEAST: usize = 4_096;
+}
+
 /// The body of a list, and its header `Link` with the pages (RFC 8288).
 pub(crate) struct RenderedList {
     body: Bytes,
@@ -313,6 +322,9 @@ impl RenderedList {
         headers.insert(CONTENT_TYPE, JSON);
         if let Some(link) = &self.link {
             headers.insert(LINK, link.clone());
+        }
+        if self.body.len() >= WholeList::LEAST {
+            response.extensions_mut().insert(WholeList(self.body.clone()));
         }
         response
     }

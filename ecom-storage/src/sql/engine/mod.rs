@@ -11,6 +11,8 @@ pub(crate) mod executor;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) mod fullness;
 pub(crate) mod host;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod idle;
 pub(crate) mod migrate;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) mod options;

@@ -1,5 +1,7 @@
 //! Connections: deadpool over single sqlx connections, and the storage on top of it.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,8 @@ use crate::sql::engine::executor::Losses;
 use crate::sql::engine::executor::{ConnRef, Executor, Shared, State};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::fullness::Fullness;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::sql::engine::idle::{Fit, Idle, User};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::sql::engine::options::{SchemaName, ServerOptions};
 use crate::sql::engine::value::{Row, Value};
@@ -60,7 +64,14 @@ pub struct Conn {
     /// The schema in which it finds the tables, if it is one of a [`ServerPool`] and has entered one.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     schema: Option<SchemaName>,
+    /// The schemas that it has entered.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    entered: HashSet<SchemaName>,
 }
+
+/// The most schemas that a connection remembers.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const MOST_ENTERED: usize = 1_000;
 
 impl Conn {
     fn new(open: Open) -> Self {
@@ -76,6 +87,20 @@ impl Conn {
             changes: 0,
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             schema: None,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            entered: HashSet::new(),
+        }
+    }
+
+    /// Returns how well it suits a shop with this schema.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn fit(&self, schema: &SchemaName) -> Fit {
+        if self.schema.as_ref() == Some(schema) {
+            Fit::Current
+        } else if self.entered.contains(schema) {
+            Fit::Former
+        } else {
+            Fit::New
         }
     }
 
@@ -163,6 +188,10 @@ impl Conn {
         self.schema = None;
         self.executor(shared).enter(schema).await?;
         self.schema = Some(schema.clone());
+        if self.entered.len() >= MOST_ENTERED {
+            self.entered.clear();
+        }
+        self.entered.insert(schema.clone());
         Ok(())
     }
 
@@ -245,15 +274,17 @@ impl Conn {
     }
 
     /// Checks a connection that was checked before: it must still lead to the same server, and that server must still
-    /// write.
+    /// write. If the call fails or is dropped, the connection must be closed, and counts as in flight.
     ///
     /// # Errors
     /// `Unavailable`.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     async fn check_again(&mut self) -> DbResult<()> {
+        self.state = State::InFlight;
         if let Some(view) = self.view(false).await? {
             view.check(&self.server)?;
         }
+        self.state = State::Idle;
         self.checked_at = Instant::now();
         Ok(())
     }
@@ -407,6 +438,9 @@ impl Manager for Opens {
 /// not ended.
 pub struct Lent {
     object: Option<Object<Opens>>,
+    /// The place of this caller at the connections of a [`ServerPool`].
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    user: Option<User<Object<Opens>>>,
     /// The turn of the storage at the connections of a [`ServerPool`].
     _turn: Option<OwnedSemaphorePermit>,
 }
@@ -440,6 +474,11 @@ impl Drop for Lent {
         if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
             // Closing it ends its transaction and with that its locks.
             drop(Object::take(object));
+            return;
+        }
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        if let Some(user) = self.user.take() {
+            user.put_back(object);
         }
     }
 }
@@ -483,7 +522,9 @@ impl fmt::Debug for SqlStorage {
 /// A connection serves one shop at a time, from when it is lent until it is returned. If it last served another shop,
 /// it first switches to the schema of this one with one statement: `SET search_path` on PostgreSQL, after which the
 /// server plans the prepared statements of the connection again, or `USE` on MySQL, after which they are prepared
-/// again.
+/// again. Of the idle connections, a shop therefore gets one that it used last, or else one that it has used before, or
+/// else the one that has been idle longest. If none is idle, it gets a new one or the next one that is returned; it
+/// never waits for a particular one.
 ///
 /// Cheap to clone: all clones share the connections.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -496,6 +537,7 @@ pub struct ServerPool {
     losses: Arc<Losses>,
     fullness: Arc<Fullness>,
     known: Arc<Known>,
+    idle: Arc<Idle<Object<Opens>>>,
     /// The turns of migrations, each of which has a connection of its own.
     migrations: Arc<Semaphore>,
 }
@@ -544,19 +586,22 @@ impl ServerPool {
         let max_lifetime = Some(options.max_lifetime);
         let opens = Opens { opener, only_one: false, max_lifetime, check_interval: options.check_interval, shared };
         let pool = pool(opens, options.max_connections, wait)?;
+        let idle = Idle::new(pool.status().max_size);
         let migrations = Arc::new(Semaphore::new(MIGRATIONS_AT_ONCE));
-        Ok(Self { pool, slot, wait, limit, losses, fullness, known, migrations })
+        Ok(Self { pool, slot, wait, limit, losses, fullness, known, idle, migrations })
     }
 
     /// Returns the state of the pool.
     pub fn status(&self) -> PoolStatus {
         let s = self.pool.status();
-        PoolStatus::default().max(s.max_size).size(s.size).idle(s.available).waiting(s.waiting)
+        let idle = s.available + self.idle.len();
+        PoolStatus::default().max(s.max_size).size(s.size).idle(idle).waiting(s.waiting)
     }
 
     /// Closes the idle connections, and the others when they are returned. Later calls of the storages fail.
     pub fn close(&self) {
         self.pool.close();
+        self.idle.close();
     }
 }
 
@@ -567,6 +612,8 @@ pub struct Part {
     schema: SchemaName,
     /// The connections that the storage may use at a time; closed with the storage.
     turns: Arc<Semaphore>,
+    /// The idle connections of all storages.
+    idle: Arc<Idle<Object<Opens>>>,
     /// The turns of the migrations of all storages.
     pub(super) migrations: Arc<Semaphore>,
 }
@@ -576,6 +623,25 @@ impl Part {
     /// Refuses further calls.
     pub(super) fn close(&self) {
         self.turns.close();
+    }
+
+    /// Returns the idle connection that suits the storage best, or one of the pool. An idle connection that must not be
+    /// used again is closed, as the pool does it.
+    async fn get(
+        &self,
+        pool: &Pool<Opens>,
+        user: &User<Object<Opens>>,
+    ) -> std::result::Result<Object<Opens>, PoolError<DbError>> {
+        while let Some(mut object) = user.take(|object| object.fit(&self.schema)) {
+            let metrics = *Object::metrics(&object);
+            let checking = pool.manager().recycle(&mut object, &metrics);
+            // If this is dropped meanwhile, the connection is in flight, and the pool closes it.
+            if matches!(tokio::time::timeout(CHECK_LIMIT, checking).await, Ok(Ok(()))) {
+                return Ok(object);
+            }
+            drop(Object::take(object));
+        }
+        pool.get().await
     }
 }
 
@@ -671,7 +737,12 @@ impl SqlStorage {
         let mut migrations = options.direct.take().unwrap_or(options.opener);
         migrations.begin_in(&schema);
         let most = options.max_connections.clamp(1, pool.status().max.max(1));
-        let part = Part { schema, turns: Arc::new(Semaphore::new(most)), migrations: pool.migrations.clone() };
+        let part = Part {
+            schema,
+            turns: Arc::new(Semaphore::new(most)),
+            idle: pool.idle.clone(),
+            migrations: pool.migrations.clone(),
+        };
         Ok(Self {
             readers: pool.pool.clone(),
             writer: pool.pool.clone(),
@@ -803,18 +874,35 @@ impl SqlStorage {
     /// Returns a connection of the pool.
     async fn take(&self, pool: &Pool<Opens>) -> Result<Lent> {
         // The pool's own limits apply to each step, so several dead connections in a row would add up.
-        let got = tokio::time::timeout(self.wait, async { Ok((self.turn().await?, pool.get().await)) }).await;
-        let (turn, got) = got.unwrap_or_else(|_| Err(self.waited(pool)))?;
+        let getting = async {
+            let turn = self.turn().await?;
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            if let Some(part) = &self.part {
+                let user = part.idle.user();
+                let got = part.get(pool, &user).await;
+                return Ok((got, turn, Some(user)));
+            }
+            Ok((pool.get().await, turn, None))
+        };
+        let got = tokio::time::timeout(self.wait, getting).await;
+        let (got, turn, user) = got.unwrap_or_else(|_| Err(self.waited(pool)))?;
+        #[cfg(not(any(feature = "postgres", feature = "mysql")))]
+        let _: Option<()> = user;
         match got {
             Ok(object) => {
                 // A file has few connections, which are all in use whenever the shop is busy.
                 #[cfg(any(feature = "postgres", feature = "mysql"))]
                 if !self.shared.dialect.is_file {
-                    let status = pool.status();
+                    let status = self.status(pool);
                     let in_use = status.size.saturating_sub(status.available);
                     self.shared.fullness.note(in_use, status.max_size, status.waiting);
                 }
-                let mut lent = Lent { object: Some(object), _turn: turn };
+                let mut lent = Lent {
+                    object: Some(object),
+                    #[cfg(any(feature = "postgres", feature = "mysql"))]
+                    user,
+                    _turn: turn,
+                };
                 let conn = lent.conn();
                 if conn.is_undone() {
                     // Only the one connection of a database in memory gets here. The statement of the cancelled call
@@ -837,9 +925,21 @@ impl SqlStorage {
         }
     }
 
+    /// Returns the state of a pool.
+    pub(super) fn status(&self, pool: &Pool<Opens>) -> deadpool::Status {
+        let status = pool.status();
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        if let Some(part) = &self.part {
+            return deadpool::Status { available: status.available + part.idle.len(), ..status };
+        }
+        #[cfg(not(any(feature = "postgres", feature = "mysql")))]
+        let _ = self;
+        status
+    }
+
     /// Returns the error for a caller who waited in vain for a connection of the pool.
     fn waited(&self, pool: &Pool<Opens>) -> Error {
-        let (wait, status) = (self.wait, pool.status());
+        let (wait, status) = (self.wait, self.status(pool));
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         if self.part.as_ref().is_some_and(|part| part.turns.available_permits() == 0) {
             let message = format!(

@@ -109,7 +109,7 @@ impl Storage for SqlStorage {
 
     fn pool_status(&self) -> PoolStatus {
         let one = |p: &Pool<Opens>| {
-            let s = p.status();
+            let s = self.status(p);
             PoolStatus::default().max(s.max_size).size(s.size).idle(s.available).waiting(s.waiting)
         };
         let (r, w) = (one(&self.readers), one(&self.writer));

@@ -1,4 +1,4 @@
-//! Elasticsearch on three nodes.
+//! Elasticsearch or OpenSearch on three nodes.
 
 use std::fmt::Write as _;
 
@@ -13,24 +13,40 @@ pub struct Elasticsearch {
     pub nodes: Vec<Server>,
     /// Leads to the nodes that answer.
     pub proxy: Server,
+    kind: Kind,
 }
 
 impl Elasticsearch {
-    /// Starts the cluster.
+    /// Starts a cluster of Elasticsearch.
     pub async fn start() -> Self {
+        Self::of(Kind::Elasticsearch).await
+    }
+
+    /// Starts a cluster of OpenSearch.
+    pub async fn opensearch() -> Self {
+        Self::of(Kind::OpenSearch).await
+    }
+
+    async fn of(kind: Kind) -> Self {
         let ports: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
-        let seeds: Vec<String> = ports.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+        let seeds: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        // The package of OpenSearch makes clusters of one node otherwise.
+        let (masters, discovery) = match kind {
+            Kind::OpenSearch => ("cluster_manager", Some("discovery.type=zen".to_owned())),
+            _ => ("master", None),
+        };
         let start = |n: usize| {
-            let settings = [
+            let mut settings = vec![
                 "cluster.name=ecom".to_owned(),
                 format!("node.name=n{n}"),
                 format!("transport.port={}", ports[n]),
-                format!("discovery.seed_hosts=[{}]", seeds.join(",")),
-                "cluster.initial_master_nodes=[\"n0\",\"n1\",\"n2\"]".to_owned(),
+                format!("discovery.seed_hosts={}", seeds.join(",")),
+                format!("cluster.initial_{masters}_nodes=n0,n1,n2"),
             ];
+            settings.extend(discovery.clone());
             Box::pin(async move {
                 let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-                Server::with(Kind::Elasticsearch, &settings).await
+                Server::with(kind, &settings).await
             })
         };
         // A node answers once two of them have elected a master.
@@ -45,7 +61,7 @@ impl Elasticsearch {
              http-check expect status 200\n{servers}"
         ))
         .await;
-        let cluster = Self { nodes, proxy };
+        let cluster = Self { nodes, proxy, kind };
         cluster.is_whole().await;
         cluster
     }
@@ -53,6 +69,11 @@ impl Elasticsearch {
     /// Returns the URL of the proxy.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.proxy.port())
+    }
+
+    /// Returns the name of the product, as URLs of the shop begin.
+    pub fn product(&self) -> &'static str {
+        if self.kind == Kind::OpenSearch { "opensearch" } else { "elasticsearch" }
     }
 
     /// Waits until all nodes are in the cluster and every copy of an index is complete.
@@ -68,7 +89,8 @@ impl Elasticsearch {
 
     /// Returns the number of the elected master.
     pub fn master(&self) -> Option<usize> {
-        let (_, name) = http(&self.url(), "GET", "/_cat/master?h=node", "").ok()?;
+        let word = if self.kind == Kind::OpenSearch { "cluster_manager" } else { "master" };
+        let (_, name) = http(&self.url(), "GET", &format!("/_cat/{word}?h=node"), "").ok()?;
         name.trim().strip_prefix('n')?.parse().ok()
     }
 }

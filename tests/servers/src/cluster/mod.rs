@@ -4,6 +4,7 @@
 mod elasticsearch;
 mod galera;
 mod patroni;
+mod pgpool;
 mod sentinel;
 
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::{Kind, Server};
 pub use elasticsearch::Elasticsearch;
 pub use galera::Galera;
 pub use patroni::Patroni;
+pub use pgpool::Pgpool;
 pub use sentinel::Sentinel;
 
 /// Longer than any failover and any copy of the data of a test.

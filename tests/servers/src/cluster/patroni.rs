@@ -14,7 +14,7 @@ restapi:
   listen: 127.0.0.1:{rest}
   connect_address: 127.0.0.1:{rest}
 etcd3:
-  host: 127.0.0.1:{etcd}
+  hosts: {etcd}
 bootstrap:
   dcs:
     ttl: 20
@@ -53,22 +53,28 @@ postgresql:
   parameters:
     unix_socket_directories: '{directory}'";
 
-/// Three members, the store that they agree by, and a proxy that leads to the leader.
+/// Three members, the three stores by which they agree, and a proxy that leads to the leader.
 #[derive(Debug)]
 pub struct Patroni {
     /// The members, each of which may be killed and started again.
     pub members: Vec<Server>,
-    /// The ports of their REST interfaces.
+    /// The members of the store (etcd), one of which may be killed and started again.
+    pub stores: Vec<Server>,
+    /// The ports of the REST interfaces of the members.
     rest: Vec<u16>,
     /// Leads to the leader.
     pub proxy: Server,
-    _store: Server,
 }
 
 impl Patroni {
     /// Starts the cluster, and waits until it replicates synchronously.
     pub async fn start() -> Self {
-        let store = Server::with(Kind::Etcd, &[]).await;
+        let peers: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
+        let mut stores = Vec::new();
+        for n in 0..NODES {
+            stores.push(store(n, &peers).await);
+        }
+        let hosts: Vec<String> = stores.iter().map(|store| format!("127.0.0.1:{}", store.port())).collect();
         // The folder of all programs: some may have a link elsewhere.
         let bin = program(Kind::Postgres, "pg_controldata").canonicalize().expect("it exists");
         let bin = bin.parent().expect("it is in a folder").display().to_string();
@@ -78,7 +84,7 @@ impl Patroni {
             let settings = MEMBER
                 .replace("{name}", &format!("n{n}"))
                 .replace("{rest}", &port.to_string())
-                .replace("{etcd}", &store.port().to_string())
+                .replace("{etcd}", &hosts.join(","))
                 .replace("{bin}", &bin);
             let member = Server::with(Kind::Patroni, &[&settings]).await;
             let _ = writeln!(servers, "    server n{n} 127.0.0.1:{} check port {port}", member.port());
@@ -90,7 +96,7 @@ impl Patroni {
              http-check expect status 200\n{servers}"
         ))
         .await;
-        let cluster = Self { members, rest, proxy, _store: store };
+        let cluster = Self { members, stores, rest, proxy };
         cluster.is_whole().await;
         cluster
     }
@@ -119,6 +125,20 @@ impl Patroni {
         })
         .await;
     }
+}
+
+/// Starts the member `n` of a store whose members have these ports for each other.
+async fn store(n: usize, peers: &[u16]) -> Server {
+    let address = |port: u16| format!("http://127.0.0.1:{port}");
+    let all: Vec<String> = peers.iter().enumerate().map(|(n, port)| format!("e{n}={}", address(*port))).collect();
+    let own = address(peers[n]);
+    let settings = [
+        format!("name=e{n}"),
+        format!("listen-peer-urls={own}"),
+        format!("initial-advertise-peer-urls={own}"),
+        format!("initial-cluster={}", all.join(",")),
+    ];
+    Server::with(Kind::Etcd, &settings.each_ref().map(String::as_str)).await
 }
 
 /// Returns whether a member answers that it is in this role.

@@ -2,8 +2,8 @@
 
 use super::SearchFixture;
 use super::support::{
-    acquire, add, applies, at, begin, begin_at, checkpoint_is, delete, hits_are, load, product, publish, revised, skip,
-    state_is, text, upsert,
+    acquire, add, applies, at, begin, begin_at, checkpoint_is, delete, hits_are, load, product, publish, release,
+    revised, skip, state_is, text, upsert,
 };
 use crate::domain::platform::outbox::OutboxPosition;
 use crate::domain::search::language::Language;
@@ -22,19 +22,22 @@ tests! {
     ]
 }
 
-/// The new index replaces the old one atomically. Until then, the old one serves searches and accepts changes.
+/// The new index replaces the old one atomically. Until then, the old one serves searches and accepts changes, and the
+/// build goes on although the right to write is released meanwhile.
 pub async fn a_rebuild_replaces_everything_and_serves_meanwhile(f: SearchFixture) {
     let provider = &*f.provider;
     load(provider, vec![revised(1, 5), revised(2, 5), revised(3, 5)]).await;
     let mut build = begin(provider).await;
     add(&mut *build, vec![revised(2, 4), revised(7, 2)]).await;
     add(&mut *build, Vec::new()).await;
+    release(provider).await;
     add(&mut *build, vec![revised(8, 1)]).await;
     hits_are(provider, &text(""), [1, 2, 3], "The old index serves searches until the new one is published.").await;
     state_is(provider, &[(1, 5), (2, 5), (3, 5)], "a rebuild is being filled").await;
     checkpoint_is(provider, Some(at(1)), "a rebuild is being filled").await;
     applies(provider, vec![upsert(revised(4, 1))], at(2), 1, "a change while a rebuild is being filled").await;
     hits_are(provider, &text(""), [1, 2, 3, 4], "The old index accepts changes until the new one is published.").await;
+    release(provider).await;
     publish(build, at(77)).await;
     hits_are(provider, &text(""), [2, 7, 8], "`publish` replaces the whole old index.").await;
     state_is(
@@ -44,6 +47,7 @@ pub async fn a_rebuild_replaces_everything_and_serves_meanwhile(f: SearchFixture
     )
     .await;
     checkpoint_is(provider, Some(at(77)), "a rebuild is published").await;
+    release(provider).await;
     acquire(provider).await;
     applies(
         provider,

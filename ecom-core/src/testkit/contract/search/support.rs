@@ -138,6 +138,12 @@ pub(super) async fn acquire(provider: &dyn SearchProvider) {
     );
 }
 
+/// Gives up the right to write.
+pub(super) async fn release(provider: &dyn SearchProvider) {
+    step("`release_writer`");
+    succeeds(provider.release_writer().await, "`release_writer`");
+}
+
 /// Applies changes to the index in its current state, and returns how many the provider reports as written.
 pub(super) async fn apply(provider: &dyn SearchProvider, ops: Vec<IndexOp>, checkpoint: Checkpoint) -> u64 {
     step("`checkpoint` before `apply`");
