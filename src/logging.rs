@@ -140,8 +140,8 @@ pub fn start(log: &LogConfig, traces: Option<&TraceConfig>) -> Result<LogGuard> 
     }
     let (counting, stopped) = mpsc::channel();
     let counter = std::thread::Builder::new().name("log-count".to_owned());
-    let counted = lost.clone();
-    counter.spawn(move || count(&counted, &stopped)).map_err(|e| Error::internal("starting a thread of the log", e))?;
+    let dropped = lost.clone();
+    counter.spawn(move || count(&dropped, &stopped)).map_err(|e| Error::internal("starting a thread of the log", e))?;
     Ok(LogGuard {
         #[cfg(feature = "otlp")]
         traces,

@@ -56,7 +56,7 @@ mod s3 {
         url
     }
 
-    async fn make() -> MediaStoreFixture {
+    fn make() -> MediaStoreFixture {
         MediaStoreFixture::new(ObjectMediaStore::open(place().as_str()).unwrap(), ())
     }
 
@@ -65,7 +65,7 @@ mod s3 {
     fn a_bucket_keeps_the_contract() {
         let tests: Vec<Test<MediaStoreFixture>> = ecom_core::media_store_suite!(@tests);
         for test in tests {
-            run_test(test.name, move || async move { (test.run)(make().await).await });
+            run_test(test.name, move || async move { (test.run)(make()).await });
         }
     }
 

@@ -203,8 +203,8 @@ fn urls_that_lead_inward_and_those_without_tls_are_refused_at_once() {
         ("http://example.com/", "must begin with `https://`"),
         ("https://10.0.0.1/", "leads to an address of this machine or of a private network"),
     ] {
-        let refused = strict.refuses(&url.parse().unwrap()).unwrap();
-        assert!(refused.contains(message), "{url}: {refused}");
+        let reason = strict.refuses(&url.parse().unwrap()).unwrap();
+        assert!(reason.contains(message), "{url}: {reason}");
     }
     assert!(!refuses(&strict, "https://example.com:8443/hooks?a=b"));
     let lenient = sender(OutboundOptions::default());

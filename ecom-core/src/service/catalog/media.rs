@@ -21,7 +21,6 @@ use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::{Dependency, Error, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Paging;
-use crate::port::storage::Repositories as _;
 use crate::service::background::worker::Progress;
 use crate::service::catalog::product::ProductService;
 use crate::service::platform::job_queue::{Handler, JobError, JobHandler, JobQueue, JobRun, Runner};

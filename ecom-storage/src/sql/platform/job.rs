@@ -219,7 +219,7 @@ fn newest(states: &[JobState], bound: u32) -> (String, Vec<Value<'static>>) {
 }
 
 #[cfg(feature = "sqlite")]
-impl crate::sql::SqlStorage {
+impl SqlStorage {
     /// Returns the query plan of counting the newest jobs, for tests. There must be at least one state.
     ///
     /// # Errors
