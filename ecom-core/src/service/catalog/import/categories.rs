@@ -18,8 +18,8 @@ use crate::service::background::{lease, tasks};
 use crate::service::catalog::category::CategoryService;
 use crate::service::catalog::import::dead_letter::Refused;
 use crate::service::catalog::import::{
-    BATCH, Checked, EndedEarly, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Item, Message,
-    Patience, RecordSource, Rejection, Run, is_of_a_record, lost_reader, patiently, stream,
+    Checked, EndedEarly, ForeignId, ImportKind, ImportOptions, ImportReport, ImportService, Item, Message, Patience,
+    RecordSource, Rejection, Run, is_of_a_record, lost_reader, patiently, stream,
 };
 use crate::service::catalog::product::names::is_numbered;
 use crate::service::run::transaction::Tx;
