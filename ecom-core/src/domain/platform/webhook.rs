@@ -118,10 +118,13 @@ impl WebhookHealth {
     }
 
     /// Returns the health after an attempt that has succeeded.
-    fn succeeded(&self, now: Timestamp) -> Self {
+    fn succeeded(&self, attempt: &WebhookAttempt, now: Timestamp) -> Self {
         let is_noted = self.succeeded_at.is_some_and(|at| now - at < Self::NOTED_EVERY);
         let succeeded_at = if is_noted && self.failures == 0 { self.succeeded_at } else { Some(now) };
-        Self { succeeded_at, ..Self::default() }
+        // If the receiver has asked for a pause while the attempt ran, the pause stays.
+        let ran_beside = self.failed_at.is_some_and(|at| attempt.began < at);
+        let rests_until = self.rests_until.filter(|until| ran_beside && now < *until);
+        Self { succeeded_at, rests_until, ..Self::default() }
     }
 
     /// Returns the health after an attempt that has failed. `jitter` shortens a pause, unless the receiver asks for it.
@@ -226,7 +229,7 @@ impl Webhook {
         jitter: impl Fn(Duration) -> Duration,
     ) -> (WebhookHealth, Option<WebhookOffReason>) {
         if attempt.is_success() {
-            return (self.health.succeeded(now), None);
+            return (self.health.succeeded(attempt, now), None);
         }
         let health = self.health.failed(attempt, now, jitter);
         let is_failing = health.failing_since.is_some_and(|since| since + off_after <= now);
@@ -991,6 +994,12 @@ mod tests {
         assert_eq!((beside.rests_until, beside.failures), (own, webhook.health.failures));
         let longer = webhook.after(&asks(503, 100), off_after, at(8), |pause| pause).0;
         assert_eq!(longer.rests_until, Some(at(108)));
+        // A message that was sent before has been accepted.
+        webhook.health = webhook.after(&asks(429, 120), off_after, at(9), |pause| pause).0;
+        let accepted = webhook.after(&attempt(Some(200), 5), off_after, at(10), |pause| pause).0;
+        assert_eq!((accepted.failures, accepted.rests_until), (0, Some(at(9 + 120))));
+        let later = webhook.after(&attempt(Some(200), 130), off_after, at(130), |pause| pause).0;
+        assert_eq!(later.rests_until, None);
     }
 
     #[test]

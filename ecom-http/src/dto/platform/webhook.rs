@@ -39,8 +39,8 @@ pub(crate) struct WebhookView<'a> {
     /// The time of the first of these failures (RFC 3339, UTC); null if there are none.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub failing_since: Option<DateTime<Utc>>,
-    /// When the receiver is called again, after it has failed several times in a row (RFC 3339, UTC); null if it is
-    /// called without a pause.
+    /// When the receiver is called again, after it has failed several times in a row or has asked for a pause
+    /// (RFC 3339, UTC); null if it is called without a pause.
     #[serde(serialize_with = "crate::dto::maybe_time")]
     pub rests_until: Option<DateTime<Utc>>,
     /// When a delivery last succeeded, to about a minute (RFC 3339, UTC); null if none has.

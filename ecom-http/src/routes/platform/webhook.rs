@@ -39,8 +39,10 @@ impl Resource for Webhook {
     fn stamp(&self) -> Stamp {
         // The health changes the representation, but not the version.
         let health = &self.health;
-        let changed = [health.failed_at, health.rests_until, health.succeeded_at].into_iter().flatten().max();
-        let revision = changed.map_or(0, |at| at.timestamp_micros()).max(self.audit.version);
+        let times = [health.failed_at, health.rests_until, health.succeeded_at].into_iter().flatten();
+        // Their sum, because the latest one may stay the same: a receiver can ask for a pause of a day.
+        let changed = times.map(|at| at.timestamp_micros()).fold(0, i64::wrapping_add);
+        let revision = changed.max(self.audit.version);
         Stamp { id: self.id.0, version: self.audit.version, revision }
     }
 }

@@ -395,7 +395,7 @@ impl Products {
         if let Some(threshold) = cell("Low stock amount") {
             sku.insert("low_stock_threshold".to_owned(), integer(threshold));
         }
-        let price = |name: &str| self.cell(row, name).map(price);
+        let price = |name: &str| self.cell(row, name).map(|text| price(text, self.currency));
         let (regular, sale) = (price("Regular price"), price("Sale price"));
         let dates = [("Date sale price starts", "sale_starts"), ("Date sale price ends", "sale_ends")];
         let prices = if dates.iter().any(|(column, _)| self.cell(row, column).is_some()) && sale.is_some() {
@@ -449,9 +449,15 @@ fn lines(text: &str) -> String {
     text.split("\\\\n").map(|part| part.replace("\\n", "\n")).collect::<Vec<_>>().join("\\n")
 }
 
-/// Returns a price with a point. The export writes it with the decimal separator of the shop, and groups no digits.
-fn price(text: &str) -> String {
-    if text.contains('.') { text.to_owned() } else { text.replacen(',', ".", 1) }
+/// Returns a price with a point. The export writes it with the decimal separator of the shop, and groups no digits. A
+/// program that has edited the export may have grouped them, so a comma before three digits stays, and the price is
+/// refused, unless the currency has three decimal places.
+fn price(text: &str, currency: Option<Currency>) -> String {
+    let has_thousandths = currency.is_some_and(|currency| currency.exponent() == 3);
+    match text.split_once(',') {
+        Some((whole, part)) if !text.contains('.') && (part.len() != 3 || has_thousandths) => format!("{whole}.{part}"),
+        _ => text.to_owned(),
+    }
 }
 
 /// Returns the factor from a unit to grams or centimetres.
@@ -566,6 +572,8 @@ mod tests {
         assert_eq!(list(r"\,"), [","]);
         assert_eq!(first(" , "), None);
         assert_eq!(lines(r"a\nb\\nc"), "a\nb\\nc");
-        assert_eq!(["19,90", "1.234,5", "1,234,567", "7"].map(price), ["19.90", "1.234,5", "1.234,567", "7"]);
+        let usd = ["19,90", "1.234,5", "1,234,567", "1,200", "7"].map(|text| price(text, Some(Currency::USD)));
+        assert_eq!(usd, ["19.90", "1.234,5", "1.234,567", "1,200", "7"]);
+        assert_eq!(price("1,200", Currency::from_code("KWD").ok()), "1.200");
     }
 }
