@@ -96,12 +96,16 @@ impl FollowSales {
         cx.write_as(manner, write).await
     }
 
-    /// Rolls up one span of days, and returns true if there may be more.
-    async fn roll_up(&mut self) -> Result<bool, Error> {
+    /// Rolls up one span of days, and returns true if there may be more. A span that cannot be rolled up waits for the
+    /// next events of orders: reports read its days meanwhile, and the figures of sales go on.
+    async fn roll_up(&mut self) -> bool {
         if self.has_days_to_roll_up {
-            self.has_days_to_roll_up = roll_up(&self.cx).await?;
+            self.has_days_to_roll_up = roll_up(&self.cx).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "days were not rolled up; reports read each of them until the next try");
+                false
+            });
         }
-        Ok(self.has_days_to_roll_up)
+        self.has_days_to_roll_up
     }
 }
 
@@ -150,14 +154,14 @@ impl Work for FollowSales {
             }
         }
         if batch.end == lease.position {
-            return Ok(self.roll_up().await?);
+            return Ok(self.roll_up().await);
         }
         for _ in 0..TRIES {
             match self.handle(&batch, lease).await? {
                 Written::Done { has_sales } => {
                     lease.position = batch.end;
                     self.has_days_to_roll_up |= has_sales;
-                    return Ok(batch.full || self.roll_up().await?);
+                    return Ok(batch.full || self.roll_up().await);
                 }
                 Written::Outdated => {}
                 Written::LeaseLost => return Err(LeaseLost.into()),

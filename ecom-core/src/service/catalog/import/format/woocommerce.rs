@@ -555,7 +555,7 @@ impl Layout for Products {
         set_prices(&mut product, &mut skus, &prices, self.currency);
         product.insert("skus".to_owned(), skus.into_iter().map(Value::Object).collect());
         if self.is_of_type(first, "grouped") {
-            let reason = "a grouped product has no price of its own; its products are imported by themselves";
+            let reason = "a grouped product has no price of its own; the products in it are imported on their own";
             return Err((product, Rejection::new(ErrorCode::Validation, reason)));
         }
         Ok(product)
