@@ -335,12 +335,14 @@ impl Candidates {
     }
 }
 
-/// Removes those images from `unused` whose digest is in one of these rows.
+/// Removes those images from `unused` whose digest is in one of these rows. A longer number that ends with a digest
+/// counts too, because other hexadecimal digits come before the name in a URL such as `/resize?of=%2Fmedia%2F9f86…`.
 fn spare<T: Serialize>(unused: &mut Unused, rows: &[T]) -> Result<()> {
     for row in rows {
         let text = serde_json::to_string(row).map_err(|e| Error::internal("looking for the names of images", e))?;
         for digits in text.split(|c: char| !c.is_ascii_hexdigit()) {
-            if let Some(image) = MediaFile::digest_of(digits) {
+            let last = digits.get(digits.len().saturating_sub(64)..).unwrap_or_default();
+            if let Some(image) = MediaFile::digest_of(last) {
                 unused.remove(&image);
             }
         }
@@ -378,9 +380,12 @@ mod tests {
         let mut unused: Unused = [[1; 32], [2; 32], [3; 32]].map(|image| (image, Vec::new())).into();
         spare(&mut unused, &rows).unwrap();
         assert_eq!(unused.keys().collect::<Vec<_>>(), [&[3_u8; 32]]);
-        // Neither a part of a longer number nor a cut name is one.
-        spare(&mut unused, &[format!("a{}", of(3)), of(3)[2..].to_owned()]).unwrap();
+        // Neither the beginning of a longer number nor a cut name is one.
+        spare(&mut unused, &[of(3).replace('/', "a/"), of(3)[2..].to_owned()]).unwrap();
         assert_eq!(unused.len(), 1);
+        // In a URL with the URL of the image as its parameter, the slash before the name is `%2F`.
+        spare(&mut unused, &[format!("/resize?of=%2Fmedia%2F{}&w=100", of(3).replace('/', "%2F"))]).unwrap();
+        assert!(unused.is_empty());
     }
 
     #[test]
