@@ -356,7 +356,8 @@ pub(crate) fn queue(config: &ShopConfig) -> JobQueue {
     if config.media_retention.is_some() { queue.cron(SCHEDULE, EVERY_NIGHT) } else { queue }
 }
 
-/// Removes unused images. It counts the `files` that it has looked at, and the images that it has `marked` and `removed`.
+/// Removes unused images. It counts the `files` that it has looked at, and the images that it has `marked` and
+/// `removed`.
 #[derive(Debug)]
 struct Cleanup;
 
