@@ -21,7 +21,7 @@ use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::{Dependency, Error, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Paging;
-use crate::port::storage::Repositories as _;
+use crate::port::storage::{Connection, Repositories as _};
 use crate::service::background::worker::Progress;
 use crate::service::catalog::product::ProductService;
 use crate::service::platform::job_queue::{Handler, JobError, JobHandler, JobQueue, JobRun, Runner};
@@ -173,9 +173,9 @@ impl<'a> MediaService<'a> {
     /// instead. Without that setting, a call does nothing and returns 0. A call changes at most 10,000 images.
     ///
     /// An image is named if the name of one of its files is anywhere in a product or in its live SKUs, or in a
-    /// category: in its images, its description or its attributes. Soft-deleted products and categories count, because
-    /// they can be restored. Several processes can make this call at the same time. It reads all products, so a shop
-    /// makes it once a day: in a job of the kind [`JobKind::MEDIA_CLEANUP`].
+    /// category: in its images, its description or its attributes. Soft-deleted categories and soft-deleted products
+    /// with all their SKUs count, because they can be restored. Several processes can make this call at the same time.
+    /// It reads all products, so a shop makes it once a day: in a job of the kind [`JobKind::MEDIA_CLEANUP`].
     ///
     /// # Errors
     /// `Forbidden` without `products:write`. `Unsupported` if the shop has no store of images; `Unavailable`. Images
@@ -246,7 +246,7 @@ impl<'a> MediaService<'a> {
             let rows = db.products().revisions(after, READ_AT_ONCE).await?;
             let ids: Vec<ProductId> = rows.into_iter().map(|(id, _)| id).collect();
             let Some(last) = ids.last().copied() else { break };
-            spare(unused, &db.products().get_many(&ids, IncludeDeleted::Yes).await?)?;
+            spare_products(&mut *db, unused, &ids).await?;
             after = Some(last);
         }
         let filter = CategoryFilter { include_deleted: IncludeDeleted::Yes, ..CategoryFilter::default() };
@@ -273,7 +273,7 @@ impl<'a> MediaService<'a> {
             let products: Vec<ProductId> = changed.iter().copied().map(ProductId).collect();
             let categories: Vec<CategoryId> = changed.into_iter().map(CategoryId).collect();
             let mut db = self.cx.storage.connect().await?;
-            spare(unused, &db.products().get_many(&products, IncludeDeleted::Yes).await?)?;
+            spare_products(&mut *db, unused, &products).await?;
             spare(unused, &db.categories().get_many(&categories, IncludeDeleted::Yes).await?)?;
             position = batch.end;
             if !batch.full {
@@ -346,6 +346,18 @@ fn spare<T: Serialize>(unused: &mut Unused, rows: &[T]) -> Result<()> {
                 unused.remove(&image);
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes those images from `unused` that products name, or SKUs that the restore of a soft-deleted product brings
+/// back.
+async fn spare_products(db: &mut dyn Connection, unused: &mut Unused, ids: &[ProductId]) -> Result<()> {
+    let products = db.products().get_many(ids, IncludeDeleted::Yes).await?;
+    spare(unused, &products)?;
+    // The SKUs of a product are soft-deleted with it, so it has no live ones.
+    for gone in products.iter().filter(|product| !product.audit.is_live()) {
+        spare(unused, &db.skus().of_product(gone.id, IncludeDeleted::Yes).await?)?;
     }
     Ok(())
 }
