@@ -121,8 +121,8 @@ pub struct ShopConfig {
     /// How long the deliveries to a webhook can fail, without a success in between, before the shop switches it off. 1
     /// min to 30 days, default 3 days.
     pub webhook_off_after: Duration,
-    /// How long the files of an uploaded image are kept after the last upload of the image, and after the shop has found
-    /// that nothing in the catalog names them any more: 1 day to 10 years. Default `None`: they are kept for ever,
+    /// How long the files of an uploaded image are kept after the last upload of the image, and after the shop has
+    /// found that nothing in the catalog names them any more: 1 day to 10 years. Default `None`: they are kept for ever,
     /// because an application may name files in places that the shop does not know, and because another shop, such as a
     /// copy of this one for tests, may use the same store.
     /// [`MediaService::remove_unused`](crate::catalog::MediaService::remove_unused) describes what counts as named.

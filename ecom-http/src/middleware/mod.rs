@@ -284,10 +284,10 @@ enum Class {
     /// The metrics, which are answered also while the server has too many requests or its database is down.
     Metrics,
     /// The files of images and of the admin page. They have no quota: a page shows dozens of images, which browsers and
-    /// CDNs keep, and those of the admin page cost almost nothing, and some dozens of them are loaded at once. Names that
-    /// no image has need none either: such a read costs less than that of an image, which anybody may repeat as well.
-    /// Paths that cannot be the name of an image are refused without a read, and the number of reads at a time is bounded
-    /// (`App::files`).
+    /// CDNs keep, and those of the admin page cost almost nothing, and some dozens of them are loaded at once. Names
+    /// that no image has need none either: such a read costs less than that of an image, which anybody may repeat as
+    /// well. Paths that cannot be the name of an image are refused without a read, and the number of reads at a time is
+    /// bounded (`App::files`).
     Files,
     /// The routes below `/auth`. Those of them that anybody may call exchange or end credentials, and need no valid one
     /// in the header.

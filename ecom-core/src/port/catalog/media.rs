@@ -11,9 +11,9 @@ use crate::error::Result;
 port! {
     /// A store of image files. An implementation runs `ecom_core::media_store_suite!` (feature `testkit`).
     ///
-    /// The content of a file never changes, so a call that stores it again only changes the time at which it was stored.
-    /// Some files are empty, because they mark images. Calls may come from several tasks and processes at once. Each
-    /// method can fail with `Unavailable`.
+    /// The content of a file never changes, so a call that stores it again only changes the time at which it was
+    /// stored. Some files are empty, because they mark images. Calls may come from several tasks and processes at once.
+    /// Each method can fail with `Unavailable`.
     #[cfg_attr(feature = "mocks", mockall::automock)]
     pub trait MediaStore / ForwardMediaStore(&self): Send + Sync + fmt::Debug {
         /// Returns the name of the adapter in messages: `file`, `s3` …

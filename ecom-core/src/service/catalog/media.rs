@@ -21,6 +21,7 @@ use crate::domain::platform::outbox::OutboxPosition;
 use crate::error::{Dependency, Error, Result};
 use crate::id::{CategoryId, ProductId};
 use crate::paging::Paging;
+use crate::port::storage::Connection;
 use crate::service::background::worker::Progress;
 use crate::service::catalog::product::ProductService;
 use crate::service::platform::job_queue::{Handler, JobError, JobHandler, JobQueue, JobRun, Runner};
@@ -172,9 +173,9 @@ impl<'a> MediaService<'a> {
     /// instead. Without that setting, a call does nothing and returns 0. A call changes at most 10,000 images.
     ///
     /// An image is named if the name of one of its files is anywhere in a product or in its live SKUs, or in a
-    /// category: in its images, its description or its attributes. Soft-deleted products and categories count, because
-    /// they can be restored. Several processes can make this call at the same time. It reads all products, so a shop
-    /// makes it once a day: in a job of the kind [`JobKind::MEDIA_CLEANUP`].
+    /// category: in its images, its description or its attributes. Soft-deleted categories and soft-deleted products
+    /// with all their SKUs count, because they can be restored. Several processes can make this call at the same time.
+    /// It reads all products, so a shop makes it once a day: in a job of the kind [`JobKind::MEDIA_CLEANUP`].
     ///
     /// # Errors
     /// `Forbidden` without `products:write`. `Unsupported` if the shop has no store of images; `Unavailable`. Images
@@ -245,7 +246,7 @@ impl<'a> MediaService<'a> {
             let rows = db.products().revisions(after, READ_AT_ONCE).await?;
             let ids: Vec<ProductId> = rows.into_iter().map(|(id, _)| id).collect();
             let Some(last) = ids.last().copied() else { break };
-            spare(unused, &db.products().get_many(&ids, IncludeDeleted::Yes).await?)?;
+            spare_products(&mut *db, unused, &ids).await?;
             after = Some(last);
         }
         let filter = CategoryFilter { include_deleted: IncludeDeleted::Yes, ..CategoryFilter::default() };
@@ -272,7 +273,7 @@ impl<'a> MediaService<'a> {
             let products: Vec<ProductId> = changed.iter().copied().map(ProductId).collect();
             let categories: Vec<CategoryId> = changed.into_iter().map(CategoryId).collect();
             let mut db = self.cx.storage.connect().await?;
-            spare(unused, &db.products().get_many(&products, IncludeDeleted::Yes).await?)?;
+            spare_products(&mut *db, unused, &products).await?;
             spare(unused, &db.categories().get_many(&categories, IncludeDeleted::Yes).await?)?;
             position = batch.end;
             if !batch.full {
@@ -334,15 +335,29 @@ impl Candidates {
     }
 }
 
-/// Removes those images from `unused` whose digest is in one of these rows.
+/// Removes those images from `unused` whose digest is in one of these rows. A longer number that ends with a digest
+/// counts too, because other hexadecimal digits come before the name in a URL such as `/resize?of=%2Fmedia%2F9f86…`.
 fn spare<T: Serialize>(unused: &mut Unused, rows: &[T]) -> Result<()> {
     for row in rows {
         let text = serde_json::to_string(row).map_err(|e| Error::internal("looking for the names of images", e))?;
         for digits in text.split(|c: char| !c.is_ascii_hexdigit()) {
-            if let Some(image) = MediaFile::digest_of(digits) {
+            let last = digits.get(digits.len().saturating_sub(64)..).unwrap_or_default();
+            if let Some(image) = MediaFile::digest_of(last) {
                 unused.remove(&image);
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes those images from `unused` that products name, or SKUs that the restore of a soft-deleted product brings
+/// back.
+async fn spare_products(db: &mut dyn Connection, unused: &mut Unused, ids: &[ProductId]) -> Result<()> {
+    let products = db.products().get_many(ids, IncludeDeleted::Yes).await?;
+    spare(unused, &products)?;
+    // The SKUs of a product are soft-deleted with it, so it has no live ones.
+    for gone in products.iter().filter(|product| !product.audit.is_live()) {
+        spare(unused, &db.skus().of_product(gone.id, IncludeDeleted::Yes).await?)?;
     }
     Ok(())
 }
@@ -353,7 +368,8 @@ pub(crate) fn queue(config: &ShopConfig) -> JobQueue {
     if config.media_retention.is_some() { queue.cron(SCHEDULE, EVERY_NIGHT) } else { queue }
 }
 
-/// Removes unused images. It counts the `files` that it has looked at, and the images that it has `marked` and `removed`.
+/// Removes unused images. It counts the `files` that it has looked at, and the images that it has `marked` and
+/// `removed`.
 #[derive(Debug)]
 struct Cleanup;
 
@@ -377,9 +393,12 @@ mod tests {
         let mut unused: Unused = [[1; 32], [2; 32], [3; 32]].map(|image| (image, Vec::new())).into();
         spare(&mut unused, &rows).unwrap();
         assert_eq!(unused.keys().collect::<Vec<_>>(), [&[3_u8; 32]]);
-        // Neither a part of a longer number nor a cut name is one.
-        spare(&mut unused, &[format!("a{}", of(3)), of(3)[2..].to_owned()]).unwrap();
+        // Neither the beginning of a longer number nor a cut name is one.
+        spare(&mut unused, &[of(3).replace('/', "a/"), of(3)[2..].to_owned()]).unwrap();
         assert_eq!(unused.len(), 1);
+        // In a URL with the URL of the image as its parameter, the slash before the name is `%2F`.
+        spare(&mut unused, &[format!("/resize?of=%2Fmedia%2F{}&w=100", of(3).replace('/', "%2F"))]).unwrap();
+        assert!(unused.is_empty());
     }
 
     #[test]
