@@ -74,8 +74,8 @@ def answers(port, path):
 class Daemon:
     """A server that this run starts, kills, stops (SIGSTOP) and continues, with all of its processes."""
 
-    def __init__(self, work, name, command, port, user=None, environment=None):
-        self.name, self.command, self.port, self.environment = name, command, port, environment
+    def __init__(self, work, name, command, port, user=None, environment=None, check=None):
+        self.name, self.command, self.port, self.environment, self.check = name, command, port, environment, check
         self.user = user if os.geteuid() == 0 else None
         self.folder = work / name
         self.folder.mkdir(exist_ok=True)
@@ -96,7 +96,7 @@ class Daemon:
                         "stderr": subprocess.STDOUT}
 
     def start(self):
-        """Starts the server, and waits until it accepts connections."""
+        """Starts the server, and waits until it accepts connections and `check`, a command, succeeds."""
         with open(self.folder / "log", "a") as log:
             self.process = subprocess.Popen(self.command, **self.options(log), start_new_session=True)
         wait_for(f"the start of {self.name}", self.accepts)
@@ -105,7 +105,7 @@ class Daemon:
         if self.process.poll() is not None:
             sys.exit(f"{self.name} has ended:\n{(self.folder / 'log').read_text()[-4_000:]}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
+            return not self.check or subprocess.run(self.check, capture_output=True).returncode == 0
         return False
 
     def processes(self):
@@ -143,7 +143,9 @@ def postgres(work):
     [port] = free_ports(1)
     command = [program("postgres", "postgresql"), "-D", "data", "-p", str(port), "-k", "", "-c",
                "listen_addresses=127.0.0.1", "-c", "max_connections=200"]
-    daemon = Daemon(work, "postgres", command, port, user="postgres")
+    # It accepts connections before it answers them.
+    check = [program("pg_isready", "postgresql-client"), "-h", "127.0.0.1", "-p", str(port)]
+    daemon = Daemon(work, "postgres", command, port, user="postgres", check=check)
     daemon.run(program("initdb", "postgresql"), "-U", "ecom", "-A", "trust", "-E", "UTF8", "--locale=C", "-D", "data")
     daemon.start()
     return daemon
