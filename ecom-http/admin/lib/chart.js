@@ -10,9 +10,9 @@ const isoDay = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10);
 
 /**
  * A chart of one value by day. `days` are texts such as `2026-01-31`, `format` is for the values of the pointer and
- * `axis` for those of the scale. Charts with the same `sync` share the pointer.
+ * `axis` for those of the scale. Charts with the same `sync` share the pointer. `empty` is shown if all values are zero.
  */
-export function DayChart({ days, values, kind, format, axis, label, tone = "--accent", height = 220, sync }) {
+export function DayChart({ days, values, kind, format, axis, label, empty, tone = "--accent", height = 220, sync }) {
   const frame = useRef(null);
   const shown = theme.value;
   useEffect(() => {
@@ -82,5 +82,7 @@ export function DayChart({ days, values, kind, format, axis, label, tone = "--ac
       chart.destroy();
     };
   }, [days.join(), values.join(), kind, shown, height]);
-  return html`<div class="chart" ref=${frame} role="img" aria-label=${label}></div>`;
+  return html`<div class="chart" ref=${frame} role="img" aria-label=${label}>
+    ${values.every((value) => value === 0) && html`<p class="chart-empty">${empty}</p>`}
+  </div>`;
 }

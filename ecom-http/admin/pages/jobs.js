@@ -1,10 +1,10 @@
 import { html, useEffect } from "../lib/html.js";
 import { download, post } from "../lib/api.js";
-import { may } from "../lib/session.js";
+import { may, who } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { go, href, setParams } from "../lib/router.js";
-import { actor, duration, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Field, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
+import { duration, number, words } from "../lib/format.js";
+import { Badge, Button, Card, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
 
 export default function Jobs({ id }) {
   return id ? html`<${Job} id=${id} />` : html`<${List} />`;
@@ -68,7 +68,7 @@ function List() {
         <div class="filters">
           <${Segments} label="State" value=${filters.state} options=${STATES} onChange=${(state) => setParams({ state })} />
           <span class="grow"></span>
-          <${Field} label="Kind" value=${filters.kind} onInput=${(kind) => setParams({ kind }, { replace: true })} placeholder="import, mail, reindex …" class="wide-field" />
+          <${ParamField} label="Kind" name="kind" placeholder="import, mail, reindex …" class="wide-field" />
         </div>
         <${Problem} error=${jobs.error} retry=${jobs.reload} />
         <${Card} class="plain">
@@ -102,9 +102,9 @@ function Job({ id }) {
   const job = read.data;
   usePolling(read.reload, job && !isOver(job), 1_000);
   if (read.error && !job) return html`<${PageHead} title="Job" trail=${[["Jobs", "/jobs"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
-  if (!job) return html`<${PageHead} title="…" trail=${[["Jobs", "/jobs"]]} />`;
+  if (!job) return html`<${PageHead} title="…" trail=${[["Jobs", "/jobs"]]} /><${Loading} />`;
   return html`
-    <${PageHead} title=${words(job.kind)} trail=${[["Jobs", "/jobs"]]} badge=${html`<${Badge} of=${job.state} />`} note=${html`Created <${When} at=${job.created_at} /> by ${actor(job.created_by)}`}>
+    <${PageHead} title=${words(job.kind)} trail=${[["Jobs", "/jobs"]]} badge=${html`<${Badge} of=${job.state} />`} note=${html`Created <${When} at=${job.created_at} /> by ${who(job.created_by)}`}>
       ${job.kind === "import" && (job.counters.rejected ?? 0) > 0 && html`<${Button} icon="imports" onClick=${() => attempt(() => download(`/admin/jobs/${id}/rejected`, `rejected-${id}.ndjson`))}>Rejected records<//>`}
       <${Actions} job=${job} onDone=${read.reload} />
     <//>

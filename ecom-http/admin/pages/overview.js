@@ -5,7 +5,7 @@ import { useDebounced, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { DayChart } from "../lib/chart.js";
 import { href, setParams } from "../lib/router.js";
-import { duration, money, number, percent, short, shortMoney, words } from "../lib/format.js";
+import { buyer, count, duration, money, number, percent, short, shortMoney, words } from "../lib/format.js";
 import { Badge, Button, Card, Dialog, Field, Form, PageHead, Problem, Segments, When, note } from "../lib/ui.js";
 
 const RANGES = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"]];
@@ -51,13 +51,13 @@ function Sales({ days: count }) {
     </div>
     <div class="grid">
       <${Card} title="Net revenue by day">
-        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => Number(d.net))} kind="line" sync="sales"
+        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => Number(d.net))} kind="line" sync="sales" empty="Nothing was sold on these days."
           format=${(n) => money(n.toFixed(6), currency)} axis=${(n) => shortMoney(n, currency)}
           label=${`Net revenue by day, ${money(net.toFixed(6), currency)} in ${count} days`} />
         <${Figures} days=${days} currency=${currency} />
       <//>
       <${Card} title="Orders by day">
-        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => d.orders)} kind="bars" sync="sales" tone="--second"
+        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => d.orders)} kind="bars" sync="sales" tone="--second" empty="No orders on these days."
           format=${number} axis=${(n) => (Number.isInteger(n) ? short(n) : "")} label=${`Orders by day, ${number(orders)} in ${count} days`} />
         <p class="hint">Days are those of the shop (${read.data.time_zone}).${read.data.is_complete ? "" : " Some figures are still being computed."}</p>
       <//>
@@ -85,9 +85,8 @@ function LatestOrders() {
     <${Problem} error=${read.error} retry=${read.reload} />
     ${read.data?.length === 0 && html`<p class="empty">No orders yet. They appear here at once.</p>`}
     <ul class="ranked">${read.data?.map((order) => html`<li key=${order.id} class=${fresh.has(order.id) ? "flash" : ""}>
-      <span><a class="nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a> <small><${When} at=${order.placed_at} /></small></span>
-      <${Badge} of=${order.status} />
-      <span>${money(order.total, order.currency)}</span>
+      <span><a class="nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><small class="sub">${buyer(order)} · <${When} at=${order.placed_at} /></small></span>
+      <span class="end">${money(order.total, order.currency)}<span class="sub"><${Badge} of=${order.status} /></span></span>
     </li>`)}</ul>
   <//>`;
 }
@@ -116,7 +115,7 @@ function TopProducts({ days }) {
     <ul class="ranked">${data?.map((one) => html`<li key=${one.product_id}>
       <span><a href=${href(`/catalog/${one.product_id}`)}>${one.title}</a>
         <span class="meter"><i style=${{ width: `${Math.max(0, (Number(one.net_revenue) / most) * 100)}%` }}></i></span></span>
-      <span class="end">${money(one.net_revenue, one.currency)}<small class="sub"> ${number(one.net_units)} units</small></span>
+      <span class="end">${money(one.net_revenue, one.currency)}<small class="sub">${count(one.net_units, "unit")}</small></span>
     </li>`)}</ul>
   <//>`;
 }

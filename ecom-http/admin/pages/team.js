@@ -1,11 +1,11 @@
 import { html, useState } from "../lib/html.js";
 import { get, patch, post, remove } from "../lib/api.js";
 import { may, me } from "../lib/session.js";
-import { useDebounced, useList, useRead, useRoute } from "../lib/data.js";
-import { href, setParams } from "../lib/router.js";
+import { useList, useRead, useRoute } from "../lib/data.js";
+import { href } from "../lib/router.js";
 import { useForm } from "../lib/form.js";
 import { date, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, Problem, Table, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, ParamField, Problem, Table, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
 
 export default function Team() {
   const { query } = useRoute();
@@ -23,8 +23,6 @@ export default function Team() {
 function Users() {
   const { query } = useRoute();
   const email = query.get("email") ?? "";
-  const [text, setText] = useState(email);
-  const find = useDebounced((value) => setParams({ email: value.trim() }, { replace: true }), 250);
   const users = useList("/users", { email });
   const roles = useRead(may("roles:read") ? "/roles" : null);
   const [editing, setEditing] = useState(null);
@@ -37,7 +35,7 @@ function Users() {
     users.reload();
   };
   return html`
-    <div class="filters"><${Field} label="Email address" type="search" value=${text} onInput=${(value) => { setText(value); find(value); }} class="wide-field" />
+    <div class="filters"><${ParamField} label="Email address" name="email" type="search" class="wide-field" />
       ${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setEditing({})}>New user<//>`}</div>
     <${Problem} error=${users.error} retry=${users.reload} />
     <${Card} class="plain">
