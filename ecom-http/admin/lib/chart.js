@@ -6,6 +6,8 @@ import { color, theme } from "./theme.js";
 import { day, longDay } from "./format.js";
 
 const { bars, linear } = uPlot.paths;
+/** The steps of a scale of counts. */
+const COUNTS = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000].flatMap((size) => [size, 2 * size, 5 * size]);
 const isoDay = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10);
 
 /**
@@ -44,7 +46,8 @@ export function DayChart({ days, values, kind, format, axis, label, empty, tone 
         },
         axes: [
           { ...style, grid: { show: false }, size: 32, space: 70, values: (_, at) => at.map((seconds) => day(isoDay(seconds))) },
-          { ...style, size: 62, values: (_, at) => at.map(axis) },
+          // Bars are counts, so their scale has whole numbers only.
+          { ...style, size: 62, values: (_, at) => at.map(axis), ...(kind === "bars" ? { incrs: COUNTS } : {}) },
         ],
         series: [
           {},

@@ -47,7 +47,7 @@ function Check() {
 }
 
 /** Returns words for an action, such as `api_key.created`. */
-const action = (entry) => words(entry.action.replaceAll(".", " "));
+const action = (entry) => words(entry.action.replaceAll(".", " ")).replace(/^Api /, "API ");
 
 const text = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
