@@ -186,8 +186,12 @@ export function PageHead({ title, trail = [], children, badge, note }) {
   </header>`;
 }
 
-/** A table. A column is `{key, label, cell, align, narrow}`; one with `narrow: false` is left out on small screens. */
-export function Table({ columns, rows, label, busy, empty = "Nothing here.", rowKey = (row) => row.id, rowClass }) {
+/**
+ * A table. A column is `{key, label, cell, align, narrow}`; one with `narrow: false` is left out on small screens. If the
+ * rows could not be read (`error`), nobody knows whether there are any.
+ */
+export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = (row) => row.id, rowClass }) {
+  if (rows.length === 0 && error && !busy) return null;
   if (rows.length === 0 && !busy) return html`<p class="empty">${empty}</p>`;
   const name = (column) => `${column.align ?? ""} ${column.narrow === false ? "wide" : ""} ${column.class ?? ""}`;
   return html`<div class="table-frame" aria-busy=${busy ? "true" : "false"}>
@@ -209,12 +213,11 @@ export function Table({ columns, rows, label, busy, empty = "Nothing here.", row
   </div>`;
 }
 
+/** What stands in for a list that is being read. */
+export const Bones = () => html`<div class="ghost bones" aria-hidden="true"><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>`;
+
 /** What stands in for a page whose row is being read. */
-export function Loading() {
-  return html`<div class="split" aria-hidden="true">${["stack", "stack"].map((name, i) => html`<div class=${name} key=${i}>
-    <div class="card ghost"><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>
-  </div>`)}</div>`;
-}
+export const Loading = () => html`<div class="split"><div class="card"><${Bones} /></div><div class="card"><${Bones} /></div></div>`;
 
 /** The links between the pages of a list. */
 export function Pager({ list, what = "rows" }) {

@@ -66,7 +66,7 @@ function Log() {
     </div>
     <${Problem} error=${log.error} retry=${log.reload} />
     <${Card} class="plain">
-      <${Table} label="Edits" rows=${log.rows} busy=${log.busy && !log.data} empty="No edits here." columns=${[
+      <${Table} label="Edits" rows=${log.rows} error=${log.error} busy=${log.busy && !log.data} empty="No edits here." columns=${[
         { key: "action", label: "Edit", cell: (one) => html`${PLACES[one.entity] ? html`<a href=${href(`${PLACES[one.entity]}/${one.entity_id}`)}><b>${action(one)}</b></a>` : html`<b>${action(one)}</b>`}<span class="sub narrow">by ${who(one.actor)}</span>` },
         { key: "by", label: "By", narrow: false, cell: (one) => html`<a href=${href("/audit", { ...filters, actor: one.actor })} title=${`Only edits of ${one.actor}`}>${who(one.actor)}</a>` },
         { key: "change", label: "Change", narrow: false, cell: (one) => html`<${Change} entry=${one} />` },

@@ -166,7 +166,7 @@ function Browse() {
           <${Chips} filters=${filters} facets=${facets ?? lastFacets.current} />
         </div>
         <${Card} class="plain">
-          <${Table} label="Products" busy=${read.busy && (read.isStale || !read.data)} rows=${rows}
+          <${Table} label="Products" error=${read.error} busy=${read.busy && (read.isStale || !read.data)} rows=${rows}
             empty=${q ? html`Nothing is called “${q}”. ${may("search:write") && html`<a href="#/search">A synonym</a> can lead to the right products.`}` : isFiltered ? "No products here." : html`No products yet. ${may("products:write") && html`<a href="#/catalog/new">Create one</a>, or <a href="#/imports">import a file</a>.`}`}
             columns=${[
               { key: "title", label: "Product", class: "main", cell: (p) => html`<span class="with-picture">

@@ -6,7 +6,7 @@ import { useLive } from "../lib/live.js";
 import { useForm } from "../lib/form.js";
 import { href, setParams } from "../lib/router.js";
 import { number } from "../lib/format.js";
-import { Button, Card, Dialog, Form, Icon, PageHead, Problem, attempt, confirm } from "../lib/ui.js";
+import { Bones, Button, Card, Dialog, Form, Icon, PageHead, Problem, attempt, confirm } from "../lib/ui.js";
 
 export default function Categories() {
   const { query } = useRoute();
@@ -61,7 +61,7 @@ export default function Categories() {
     <${Problem} error=${tree.error} retry=${tree.reload} />
     <${Card}>
       ${tree.data?.length === 0 && html`<p class="empty">No categories yet. Shoppers browse the catalog by them, and each can have others below it.</p>`}
-      ${!tree.data && !tree.error && html`<div class="ghost" aria-hidden="true">${[1, 2, 3, 4].map((i) => html`<span class="bone" key=${i}></span>`)}</div>`}
+      ${!tree.data && !tree.error && html`<${Bones} />`}
       <div class="tree">${branch(tree.data ?? [])}</div>
     <//>
     ${editing && html`<${Edit} category=${editing} all=${all} onClose=${() => setEditing(null)} onDone=${(saved) => { setEditing(null); tree.reload(); reveal(saved?.parent_id); }} />`}`;

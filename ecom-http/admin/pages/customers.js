@@ -31,7 +31,7 @@ function List() {
     </div>
     <${Problem} error=${customers.error} retry=${customers.reload} />
     <${Card} class="plain">
-      <${Table} label="Customers" rows=${customers.rows} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "No customer matches." : "No customers yet. Guests who order without an account are in the orders."} columns=${[
+      <${Table} label="Customers" rows=${customers.rows} error=${customers.error} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "No customer matches." : "No customers yet. Guests who order without an account are in the orders."} columns=${[
         { key: "name", label: "Name", cell: (one) => html`<a class="row-link" href=${href(`/customers/${one.id}`)}>${one.last_name}, ${one.first_name}</a><span class="sub narrow">${one.email}</span>` },
         { key: "email", label: "Email address", narrow: false, cell: (one) => one.email },
         { key: "telephone", label: "Telephone", narrow: false, cell: (one) => one.telephone ?? "–" },
@@ -67,7 +67,7 @@ function Customer({ id }) {
       <div class="stack">
         ${may("orders:read") && html`<${Card} title="Orders">
           <${Problem} error=${orders.error} retry=${orders.reload} />
-          <${Table} label="Orders" rows=${orders.data ?? []} busy=${orders.busy && !orders.data} empty="No orders yet." columns=${[
+          <${Table} label="Orders" rows=${orders.data ?? []} error=${orders.error} busy=${orders.busy && !orders.data} empty="No orders yet." columns=${[
             { key: "number", label: "Order", cell: (order) => html`<a class="row-link" href=${href(`/orders/${order.id}`)}>${order.number}</a>` },
             { key: "status", label: "Status", cell: (order) => html`<${Badge} of=${order.status} />` },
             { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },

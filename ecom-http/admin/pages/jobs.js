@@ -34,7 +34,7 @@ function Queues() {
   }, verb === "pause" ? `No more jobs of “${queue.kind}” begin.` : `Jobs of “${queue.kind}” begin again.`);
   return html`<${Card} title="Queues">
     <${Problem} error=${queues.error} retry=${queues.reload} />
-    <${Table} label="Queues" rows=${queues.data ?? []} busy=${queues.busy && !queues.data} rowKey=${(queue) => queue.kind} columns=${[
+    <${Table} label="Queues" rows=${queues.data ?? []} error=${queues.error} busy=${queues.busy && !queues.data} rowKey=${(queue) => queue.kind} columns=${[
       { key: "kind", label: "Kind", cell: (queue) => html`<b>${words(queue.kind)}</b> ${queue.paused && html`<${Badge} tone="warn">Paused<//>`}` },
       ...[["queued", "Waiting"], ["running", "Running"], ["succeeded", "Done"], ["failed", "Failed"]].map(([state, label]) => ({
         key: state, label, align: "end", narrow: state === "queued" || state === "failed",
@@ -72,7 +72,7 @@ function List() {
         </div>
         <${Problem} error=${jobs.error} retry=${jobs.reload} />
         <${Card} class="plain">
-          <${Table} label="Jobs" rows=${jobs.rows} busy=${jobs.busy && !jobs.data} empty="No jobs here." columns=${[
+          <${Table} label="Jobs" rows=${jobs.rows} error=${jobs.error} busy=${jobs.busy && !jobs.data} empty="No jobs here." columns=${[
             { key: "kind", label: "Job", cell: (job) => html`<a class="row-link" href=${href(`/jobs/${job.id}`)}>${words(job.kind)}</a><span class="sub">${job.last_error && job.state !== "succeeded" ? job.last_error : counters(job)}</span>` },
             { key: "state", label: "State", cell: (job) => html`<${Badge} of=${job.state} />` },
             { key: "attempts", label: "Attempts", align: "end", narrow: false, cell: (job) => number(job.attempts) },

@@ -56,7 +56,7 @@ function List() {
       <${Button} small onClick=${() => { setWaiting(0); setParams({}); }}>Show<//></div>`}
     <${Problem} error=${orders.error} retry=${orders.reload} />
     <${Card} class="plain">
-      <${Table} label="Orders" rows=${orders.rows} busy=${orders.busy && (orders.isStale || !orders.data)} empty=${isFiltered ? "No orders match. Numbers and email addresses must be complete." : "No orders yet. They appear here at once."} rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
+      <${Table} label="Orders" rows=${orders.rows} error=${orders.error} busy=${orders.busy && (orders.isStale || !orders.data)} empty=${isFiltered ? "No orders match. Numbers and email addresses must be complete." : "No orders yet. They appear here at once."} rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
         columns=${[
           { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
           { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },
@@ -194,7 +194,7 @@ function Bills({ bills, onDone }) {
   const name = (bill) => (bill.kind === "bill" ? "Bill" : "Credit note");
   return html`<${Card} title="Bills">
     <${Problem} error=${bills.error} retry=${bills.reload} />
-    <${Table} label="Bills" rows=${bills.data ?? []} busy=${bills.busy && !bills.data} empty="No bills." columns=${[
+    <${Table} label="Bills" rows=${bills.data ?? []} error=${bills.error} busy=${bills.busy && !bills.data} empty="No bills." columns=${[
       { key: "number", label: "Number", cell: (bill) => html`<b class="nowrap">${bill.number}</b><span class="sub">${name(bill)} · ${words(bill.payment_type)} · <${When} at=${bill.date} /></span>` },
       { key: "status", label: "Status", cell: (bill) => html`<${Badge} of=${bill.status}>${bill.kind !== "bill" && bill.status === "open" ? "To refund" : bill.kind !== "bill" && bill.status === "paid" ? "Refunded" : undefined}<//>
         ${may("bills:write") && bill.status === "open" && html` <${Button} small onClick=${() => pay(bill)}>${bill.kind === "bill" ? "Mark as paid" : "Mark as refunded"}<//>`}` },

@@ -39,7 +39,7 @@ function Users() {
       ${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setEditing({})}>New user<//>`}</div>
     <${Problem} error=${users.error} retry=${users.reload} />
     <${Card} class="plain">
-      <${Table} label="Users" rows=${users.rows} busy=${users.busy && !users.data} empty="Nobody has this address." columns=${[
+      <${Table} label="Users" rows=${users.rows} error=${users.error} busy=${users.busy && !users.data} empty="Nobody has this address." columns=${[
         { key: "name", label: "User", cell: (user) => html`<b>${user.name ?? user.email}</b><span class="sub">${user.email}</span>` },
         { key: "roles", label: "Roles", cell: (user) => html`<span class="chips">${user.roles.map((role) => html`<${Badge} key=${role} tone=${role === "admin" ? "info" : "plain"}>${role}<//>`)}${user.blocked_at && html`<${Badge} tone="bad">blocked<//>`}</span>` },
         { key: "since", label: "Since", align: "end", narrow: false, cell: (user) => html`<${When} at=${user.created_at} />` },
@@ -90,7 +90,7 @@ function Keys() {
     <div class="filters"><span class="grow"></span>${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setNew(true)}>New key<//>`}</div>
     <${Problem} error=${keys.error} retry=${keys.reload} />
     <${Card} class="plain">
-      <${Table} label="API keys" rows=${keys.rows} busy=${keys.busy && !keys.data} empty="No keys." columns=${[
+      <${Table} label="API keys" rows=${keys.rows} error=${keys.error} busy=${keys.busy && !keys.data} empty="No keys." columns=${[
         { key: "name", label: "Key", cell: (key) => html`<b>${key.name}</b><span class="sub"><code>${key.prefix}…</code></span>` },
         { key: "may", label: "May", narrow: false, cell: (key) => (key.is_admin ? html`<${Badge} tone="info">everything<//>` : html`<span class="sub">${key.permissions.join(", ")}</span>`) },
         { key: "used", label: "Last used", align: "end", cell: (key) => html`<${When} at=${key.last_used_at} />` },
