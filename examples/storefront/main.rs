@@ -3,8 +3,8 @@
 //! It serves the pages of a shop: categories, search, products, the cart, the checkout and orders. It uses the services
 //! of the library directly, and works without JavaScript. It has the settings of the reference server
 //! (`ecom::config`), and thereby its data: both can run at the same time, and an order that is placed here arrives
-//! there. It listens on 127.0.0.1:8080, or on the address that the first argument names. An empty shop gets the sample
-//! catalog.
+//! there. It listens on 127.0.0.1:8080, or on the address that the last argument names. An empty shop gets the sample
+//! catalog, unless the first argument is `--no-sample`.
 //!
 //! `pages.rs` has the pages of the catalog, `cart.rs` the cart and the checkout, `order.rs` the orders. `view.rs` makes
 //! the values that the templates show, and `web.rs` reads cookies and forms and turns errors into pages.
@@ -285,10 +285,14 @@ async fn run() -> Result<(), AnyError> {
     let config = ServerConfig::load()?;
     // Dropped at the end, which writes the lines that still wait.
     let _log = ecom::logging::start(&config.log, config.traces.as_ref())?;
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let mut arguments = std::env::args().skip(1).peekable();
+    let wants_sample = arguments.next_if(|argument| argument == "--no-sample").is_none();
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(&address).await.map_err(|e| format!("cannot listen on {address}: {e}"))?;
     let shop = config.shop_builder().build().await?;
-    load_sample(&shop).await?;
+    if wants_sample {
+        load_sample(&shop).await?;
+    }
     let background = shop.start();
     let site = Arc::new(Storefront::new(shop.clone(), config.http.rate_limits.clone())?);
     println!("the storefront listens on http://{}", listener.local_addr()?);

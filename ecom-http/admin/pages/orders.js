@@ -115,7 +115,7 @@ function Order({ id }) {
     <div class="split">
       <div class="stack">
         <${Card} title="Items">
-          <${Table} label="Lines" rows=${order.lines} rowClass=${(line) => (line.canceled === line.quantity ? "muted" : "")} columns=${[
+          <${Table} label="Lines" rows=${order.lines} empty="This order has no items." rowClass=${(line) => (line.canceled === line.quantity ? "muted" : "")} columns=${[
             { key: "title", label: "Item", cell: (line) => html`${line.product_id ? html`<a class="row-link" href=${href(`/catalog/${line.product_id}`)}>${line.title}</a>` : html`<b>${line.title}</b>`}
               <span class="sub">${[line.code, Object.values(line.options).join(", ")].filter(Boolean).join(" · ")}</span>` },
             { key: "quantity", label: "Units", align: "end", cell: (line) => html`${number(line.quantity)}${line.canceled > 0 && html`<span class="sub" data-canceled=${line.id}>${number(line.canceled)} canceled</span>`}` },
@@ -246,7 +246,7 @@ function Cancel({ order, onClose, onDone }) {
     <${Form} class="form" onSubmit=${submit}>
       <p class="hint">Stock goes back at once. Paid bills get credit notes, and open bills become void or get credit notes.</p>
       <${Check} label="The whole order" checked=${isWhole} onChange=${setWhole} />
-      <${Table} label="Units to cancel" rowKey=${(line) => line.id} rows=${lines} columns=${[
+      <${Table} label="Units to cancel" rowKey=${(line) => line.id} rows=${lines} empty="No units are left." columns=${[
         { key: "title", label: "Item", cell: (line) => html`<b>${line.title}</b><span class="sub">${line.code}</span>` },
         { key: "left", label: "Left", align: "end", cell: (line) => number(left(line)) },
         { key: "cancel", label: "Cancel", align: "end", cell: (line) => (isWhole ? number(left(line)) : html`<input class="units" type="number" inputmode="numeric" min="0" max=${left(line)} aria-label=${`Units of ${line.title} to cancel`}
