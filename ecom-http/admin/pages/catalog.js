@@ -155,7 +155,7 @@ function Browse() {
       <${Field} label="Sort" hideLabel value=${sort} options=${isSearch ? FOUND_SORTS : SORTS} onInput=${(next) => setParams({ sort: next })} />
     </div>
     <${Problem} error=${read.error} retry=${read.reload} />
-    <div class="browse">
+    <div class=${`browse ${rows.length === 0 && !isFiltered && !isSearch && !read.busy ? "bare" : ""}`}>
       <${FacetsFrame}><${Facets} facets=${facets ?? lastFacets.current} chosen=${query} /><//>
       <div>
         <div class="found" role="status" data-query=${search?.query ?? ""}>
