@@ -188,7 +188,7 @@ export function PageHead({ title, trail = [], children, badge, note }) {
 
 /**
  * A table. A column is `{key, label, cell, align, narrow}`; one with `narrow: false` is left out on small screens. If the
- * rows could not be read (`error`), nobody knows whether there are any.
+ * rows could not be read (`error`), the table shows nothing, because there may be some.
  */
 export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = (row) => row.id, rowClass }) {
   if (rows.length === 0 && error && !busy) return null;
@@ -213,10 +213,10 @@ export function Table({ columns, rows, label, busy, error, empty = "Nothing here
   </div>`;
 }
 
-/** What stands in for a list that is being read. */
+/** Stands in for a list that is being read. */
 export const Bones = () => html`<div class="ghost bones" aria-hidden="true"><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>`;
 
-/** What stands in for a page whose row is being read. */
+/** Stands in for a page whose row is being read. */
 export const Loading = () => html`<div class="split"><div class="card"><${Bones} /></div><div class="card"><${Bones} /></div></div>`;
 
 /** The links between the pages of a list. */

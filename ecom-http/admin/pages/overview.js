@@ -209,6 +209,7 @@ function OwnLogin() {
   const [error, setError] = useState(null);
   const set = (name) => (value) => setValues({ ...values, [name]: value });
   const create = async () => {
+    setError(null);
     try {
       await post("/users", { ...values, name: values.name || undefined, roles: ["admin"] });
       await login(values.email, values.password);

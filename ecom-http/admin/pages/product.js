@@ -39,6 +39,12 @@ function NewProduct() {
   const [error, setError] = useState(null);
   // Files that are uploaded once the product exists.
   const [files, setFiles] = useState([]);
+  useEffect(() => {
+    // A reload keeps the texts, but no script can keep files.
+    const warn = (event) => files.length > 0 && event.preventDefault();
+    addEventListener("beforeunload", warn);
+    return () => removeEventListener("beforeunload", warn);
+  }, [files]);
   const categories = useCategories();
   // The key is kept with the draft, because somebody who gets no answer may reload the page.
   const [once] = useState(() => stored.read("new")?.once ?? {});
