@@ -35,7 +35,7 @@ function List() {
         { key: "name", label: "Name", cell: (one) => html`<a class="row-link" href=${href(`/customers/${one.id}`)}>${one.last_name}, ${one.first_name}</a><span class="sub narrow">${one.email}</span>` },
         { key: "email", label: "Email address", narrow: false, cell: (one) => one.email },
         { key: "telephone", label: "Telephone", narrow: false, cell: (one) => one.telephone ?? "–" },
-        { key: "since", label: "Since", align: "end", cell: (one) => html`<${When} at=${one.created_at} />` },
+        { key: "since", label: "Since", align: "end", narrow: false, cell: (one) => html`<${When} at=${one.created_at} />` },
       ]} />
       <${Pager} list=${customers} what="customers" />
     <//>
