@@ -3,8 +3,8 @@
 //! It serves the pages of a shop: categories, search, products, the cart, the checkout and orders. It uses the services
 //! of the library directly, and works without JavaScript. It has the settings of the reference server
 //! (`ecom::config`), and thereby its data: both can run at the same time, and an order that is placed here arrives
-//! there. It listens on 127.0.0.1:8080, or on the address that the first argument names. An empty shop gets the sample
-//! catalog.
+//! there. It listens on 127.0.0.1:8080, or on the address that the last argument names. An empty shop gets the sample
+//! catalog, unless the first argument is `--no-sample`.
 //!
 //! `pages.rs` has the pages of the catalog, `cart.rs` the cart and the checkout, `order.rs` the orders. `view.rs` makes
 //! the values that the templates show, and `web.rs` reads cookies and forms and turns errors into pages.
@@ -24,6 +24,7 @@ use axum::routing::{get, post};
 use ecom::access::Principal;
 use ecom::catalog::{ImportOptions, MediaFile, ProductListQuery};
 use ecom::config::ServerConfig;
+use ecom::http::RateLimits;
 use ecom::paging::Paging;
 use ecom::port::{Quota, RateKey};
 use ecom::sales::{CartState, PricedCart};
@@ -93,6 +94,8 @@ struct Storefront {
     shop: Shop,
     /// The shopper, who needs no permissions: the catalog is public, and the token of a cart opens the cart.
     shopper: Principal,
+    /// How the addresses of clients are found, with which forms are counted; `None` if rate limits are off.
+    limits: Option<RateLimits>,
     templates: Environment<'static>,
     /// Whether browsers reach the storefront over TLS, so that they send the cookies over TLS only.
     is_secure: bool,
@@ -117,14 +120,14 @@ struct ErrorPage {
 }
 
 impl Storefront {
-    fn new(shop: Shop) -> Result<Self, minijinja::Error> {
+    fn new(shop: Shop, limits: Option<RateLimits>) -> Result<Self, minijinja::Error> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         for (name, source) in TEMPLATES {
             templates.add_template(name, source)?;
         }
         let is_secure = shop.config().public_url.starts_with("https://");
-        Ok(Self { shop, shopper: Principal::new("guest", []), templates, is_secure })
+        Ok(Self { shop, shopper: Principal::new("guest", []), limits, templates, is_secure })
     }
 
     /// Returns the services of the shop for a shopper.
@@ -174,18 +177,28 @@ impl Storefront {
         }
     }
 
-    /// Refuses forms of other sites, and too many forms of one address. Behind a proxy, all shoppers have the address
-    /// of the proxy, so that the proxy has to count.
-    async fn admit(&self, is_own_form: bool, peer: Option<IpAddr>) -> Result<(), Failure> {
+    /// Refuses forms of other sites, and too many forms of one client.
+    async fn admit(&self, is_own_form: bool, peer: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Failure> {
         if !is_own_form {
             return Err(Failure::foreign_form());
         }
-        self.count("storefront.form", &peer.map(|ip| ip.to_string()).unwrap_or_default(), FORMS).await
+        match peer {
+            Some(peer) => self.count_client("storefront.form", peer, headers, FORMS).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a call of a client, and refuses it if there are too many. As in the reference server,
+    /// `ECOM_TRUSTED_PROXIES` names the proxies that say who the client is, and `ECOM_RATE_LIMIT=off` counts nobody.
+    async fn count_client(&self, kind: &str, peer: IpAddr, headers: &HeaderMap, quota: Quota) -> Result<(), Failure> {
+        match &self.limits {
+            Some(limits) => self.count(limits.client_key(kind, peer, headers), quota).await,
+            None => Ok(()),
+        }
     }
 
     /// Counts a call, and refuses it if there are too many.
-    async fn count(&self, kind: &str, caller: &str, quota: Quota) -> Result<(), Failure> {
-        let key = RateKey::new(kind, caller.as_bytes());
+    async fn count(&self, key: RateKey, quota: Quota) -> Result<(), Failure> {
         Ok(self.shop.rate_limiter().check(key, quota).await.into_result()?)
     }
 }
@@ -195,7 +208,7 @@ async fn around(State(site): Site, request: Request, next: Next) -> Response {
     let headers = request.headers().clone();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let is_own_form = web::is_own_form(&headers, request.uri());
-    let admitted = if request.method().is_safe() { Ok(()) } else { site.admit(is_own_form, peer).await };
+    let admitted = if request.method().is_safe() { Ok(()) } else { site.admit(is_own_form, peer, &headers).await };
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
@@ -272,12 +285,16 @@ async fn run() -> Result<(), AnyError> {
     let config = ServerConfig::load()?;
     // Dropped at the end, which writes the lines that still wait.
     let _log = ecom::logging::start(&config.log, config.traces.as_ref())?;
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let mut arguments = std::env::args().skip(1).peekable();
+    let wants_sample = arguments.next_if(|argument| argument == "--no-sample").is_none();
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(&address).await.map_err(|e| format!("cannot listen on {address}: {e}"))?;
     let shop = config.shop_builder().build().await?;
-    load_sample(&shop).await?;
+    if wants_sample {
+        load_sample(&shop).await?;
+    }
     let background = shop.start();
-    let site = Arc::new(Storefront::new(shop.clone())?);
+    let site = Arc::new(Storefront::new(shop.clone(), config.http.rate_limits.clone())?);
     println!("the storefront listens on http://{}", listener.local_addr()?);
     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     ecom::http::serve(listener, router(site), config.serve.clone(), interrupted).await;

@@ -10,7 +10,7 @@ use ecom::Error;
 use ecom::common::IncludeDeleted;
 use ecom::id::OrderId;
 use ecom::money::Money;
-use ecom::port::Quota;
+use ecom::port::{Quota, RateKey};
 use ecom::sales::{DeliveryMethod, Order, OrderStatus};
 use serde::Serialize;
 
@@ -128,11 +128,11 @@ pub async fn find(
 ) -> Result<Response, Failure> {
     let form = Fields::of(&body);
     let (id, number, email) = (form.get("id"), form.get("number"), form.get("email"));
-    site.count("storefront.find", &peer.ip().to_string(), TRIES).await?;
+    site.count_client("storefront.find", peer.ip(), &headers, TRIES).await?;
     let named = id.parse::<OrderId>();
     // Only what leads to the order, so that a try with another value in the other field counts for the same order.
     let order = named.as_ref().map_or_else(|_| number.to_lowercase(), OrderId::to_string);
-    site.count("storefront.find.order", &order, TRIES).await?;
+    site.count(RateKey::new("storefront.find.order", order.as_bytes()), TRIES).await?;
     // A guest has no permission to read orders by number. The storefront, which has it, compares the address.
     let orders = site.shop.orders();
     let found = match named {

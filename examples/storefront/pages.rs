@@ -161,7 +161,9 @@ pub async fn home(State(site): Site, headers: HeaderMap) -> Result<Html<String>,
     let any = ProductFilter::default;
     let best = site.products(any(), ProductSort::RatingDesc, Paging::first(10)).await?;
     let newest = site.products(any(), ProductSort::CreatedDesc, Paging::first(5)).await?;
-    let home = Home { tiles, best: cards(&best.items), newest: cards(&newest.items) };
+    let mut best = cards(&best.items);
+    best.retain(|card| card.stars.is_some());
+    let home = Home { tiles, best, newest: cards(&newest.items) };
     site.page("home.html", &headers, home).await
 }
 

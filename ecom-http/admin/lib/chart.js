@@ -6,13 +6,15 @@ import { color, theme } from "./theme.js";
 import { day, longDay } from "./format.js";
 
 const { bars, linear } = uPlot.paths;
+/** The steps of a scale of counts. */
+const COUNTS = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000].flatMap((size) => [size, 2 * size, 5 * size]);
 const isoDay = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10);
 
 /**
  * A chart of one value by day. `days` are texts such as `2026-01-31`, `format` is for the values of the pointer and
- * `axis` for those of the scale. Charts with the same `sync` share the pointer.
+ * `axis` for those of the scale. Charts with the same `sync` share the pointer. `empty` is shown if all values are zero.
  */
-export function DayChart({ days, values, kind, format, axis, label, tone = "--accent", height = 220, sync }) {
+export function DayChart({ days, values, kind, format, axis, label, empty, tone = "--accent", height = 220, sync }) {
   const frame = useRef(null);
   const shown = theme.value;
   useEffect(() => {
@@ -44,7 +46,8 @@ export function DayChart({ days, values, kind, format, axis, label, tone = "--ac
         },
         axes: [
           { ...style, grid: { show: false }, size: 32, space: 70, values: (_, at) => at.map((seconds) => day(isoDay(seconds))) },
-          { ...style, size: 62, values: (_, at) => at.map(axis) },
+          // Bars are counts, so their scale has whole numbers only.
+          { ...style, size: 62, values: (_, at) => at.map(axis), ...(kind === "bars" ? { incrs: COUNTS } : {}) },
         ],
         series: [
           {},
@@ -82,5 +85,7 @@ export function DayChart({ days, values, kind, format, axis, label, tone = "--ac
       chart.destroy();
     };
   }, [days.join(), values.join(), kind, shown, height]);
-  return html`<div class="chart" ref=${frame} role="img" aria-label=${label}></div>`;
+  return html`<div class="chart" ref=${frame} role="img" aria-label=${label}>
+    ${values.every((value) => value === 0) && html`<p class="chart-empty">${empty}</p>`}
+  </div>`;
 }

@@ -25,6 +25,7 @@ const signedFormat = new Intl.NumberFormat(languages, { signDisplay: "exceptZero
 const dateTimeFormat = new Intl.DateTimeFormat(languages, { dateStyle: "medium", timeStyle: "short" });
 const preciseFormat = new Intl.DateTimeFormat(languages, { dateStyle: "full", timeStyle: "long" });
 const dateFormat = new Intl.DateTimeFormat(languages, { dateStyle: "medium" });
+const regionNames = new Intl.DisplayNames(languages, { type: "region", fallback: "code" });
 // Days of reports are days of the shop, which have no time zone here.
 const dayFormat = new Intl.DateTimeFormat(languages, { day: "numeric", month: "short", timeZone: "UTC" });
 const longDayFormat = new Intl.DateTimeFormat(languages, {
@@ -55,9 +56,10 @@ export const minorDigits = (currency) => moneyFormat(currency).resolvedOptions()
 export const symbol = (currency) =>
   moneyFormat(currency).formatToParts(0).find((part) => part.type === "currency")?.value ?? currency;
 
-/** Returns a time as people speak of it: "5 min ago". */
+/** Returns a time as people speak of it: "5 min ago". A time that is more than a month away is a date. */
 export function relative(text) {
   const seconds = (new Date(text) - Date.now()) / 1000;
+  if (Math.abs(seconds) >= 30 * 86_400) return date(text);
   for (const [unit, size] of [["day", 86_400], ["hour", 3_600], ["minute", 60]]) {
     if (Math.abs(seconds) >= size) return relativeFormat.format(Math.round(seconds / size), unit);
   }
@@ -73,9 +75,26 @@ export const words = (text) => {
 /** Returns a number with its noun. */
 export const count = (n, one, many = `${one}s`) => `${numberFormat.format(n)} ${n === 1 ? one : many}`;
 
+/** Returns the name of a country for its code, such as `GB`. */
+export function country(code) {
+  try {
+    return regionNames.of(code.toUpperCase());
+  } catch {
+    return code;
+  }
+}
+
+/** Returns the name of the buyer of an order. */
+export const buyer = (order) =>
+  [order.customer.first_name, order.customer.last_name].filter(Boolean).join(" ") || order.customer.email || "erased";
+
+/** Returns a number as the API reads it. Many people type a decimal comma; it has at most two digits behind it, because a
+ * comma with three can separate thousands. */
+export const decimal = (text) => (/^\s*\d+,\d{1,2}\s*$/.test(text) ? text.trim().replace(",", ".") : text);
+
 /** Returns who an actor is, such as `user:…` or `system`. */
 export function actor(text) {
-  const names = { user: "a user", api_key: "an API key", system: "the system", anonymous: "somebody" };
+  const names = { user: "a user", api_key: "an API key", system: "the system", anonymous: "somebody", guest: "a guest" };
   return names[text.split(":")[0]] ?? text;
 }
 

@@ -3,7 +3,7 @@
 // A draft is compared field by field. A field that only one side has changed takes the value of that side; a field that
 // both have changed to different values is a conflict, which the user decides.
 
-import { list } from "./format.js";
+import { decimal, list } from "./format.js";
 
 const LABELS = {
   title: "Title", slug: "Name in URLs", description: "Description", brand: "Brand", status: "Status",
@@ -62,7 +62,7 @@ function variantInput(key, variant) {
   return {
     ...(isNew ? {} : { id: key }),
     ...(code ? { code } : {}),
-    option_values: options, price: orNull(price), track_stock, barcode: orNull(barcode), weight: orNull(weight),
+    option_values: options, price: orNull(decimal(price)), track_stock, barcode: orNull(barcode), weight: orNull(decimal(weight)),
     low_stock_threshold: low_stock_threshold === "" ? null : Number(low_stock_threshold),
     ...(kept.attributes ? { attributes: kept.attributes } : {}),
     ...(kept.dimensions ? { dimensions: kept.dimensions } : {}),
@@ -75,7 +75,7 @@ function variantInput(key, variant) {
 export function inputOf(draft) {
   const input = {};
   for (const name of SIMPLE) {
-    const value = draft[name];
+    const value = name === "discount_percentage" ? decimal(draft[name]) : draft[name];
     if ((value !== "" || name === "title") && !(name === "discount_percentage" && Number(value) === 0)) input[name] = value;
   }
   input.images = draft.images.map(imageInput);
@@ -96,6 +96,8 @@ export function patchOf(base, draft) {
       patch.attributes = { ...Object.fromEntries(removed.map((key) => [key, null])), ...draft.attributes };
     } else if (name === "images") {
       patch.images = draft.images.map(imageInput);
+    } else if (name === "discount_percentage") {
+      patch[name] = orNull(decimal(draft[name]));
     } else patch[name] = orNull(draft[name]);
   }
   if (variantsDiffer(base, draft)) patch.skus = draft.variants.map((key) => variantInput(key, draft.byKey[key]));

@@ -5,6 +5,7 @@
 // with the tab. It is never in `localStorage`.
 
 import { signal, computed } from "./html.js";
+import { actor } from "./format.js";
 import { ApiError, call, credentials, get, shop } from "./api.js";
 
 const KEY = "ecom-admin.session";
@@ -25,6 +26,9 @@ const granted = computed(() => new Set(me.value?.permissions ?? []));
 
 /** Returns whether the caller has all of these permissions. */
 export const may = (...permissions) => permissions.every((permission) => granted.value.has(permission));
+
+/** Returns who an actor is: "you" for the caller. */
+export const who = (text) => (text === me.value?.actor ? "you" : actor(text));
 
 const read = () => {
   try {

@@ -2,7 +2,8 @@
 
 import { html, signal, useEffect, useId, useLayoutEffect, useRef, useState } from "./html.js";
 import { dateTime, precise, relative, words } from "./format.js";
-import { href } from "./router.js";
+import { useDebounced, useRoute } from "./data.js";
+import { href, setParams } from "./router.js";
 
 const ICONS = {
   overview: "M3 13h8V3H3zM13 21h8V11h-8zM3 21h8v-6H3zM13 3v6h8V3z",
@@ -55,7 +56,9 @@ export function Button({ children, icon, kind = "", small, onClick, disabled, ..
     }
   };
   const classes = `button ${kind} ${small ? "small" : ""} ${children ? "" : "bare"}`;
-  return html`<button type="button" ...${rest} class=${classes} disabled=${disabled || busy} aria-busy=${busy ? "true" : undefined}
+  // A button that shows only an icon has its name as a tooltip.
+  const title = children ? undefined : rest["aria-label"];
+  return html`<button type="button" title=${title} ...${rest} class=${classes} disabled=${disabled || busy} aria-busy=${busy ? "true" : undefined}
     onClick=${press}>${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
 }
 
@@ -78,9 +81,12 @@ export function Form({ children, onSubmit, ...rest }) {
   return html`<form novalidate ...${rest} onSubmit=${submit}>${children}</form>`;
 }
 
-/** A text in a form, with its label, a hint and the error of the API about it. */
-export function Field({ label, hint, error, value, onInput, type = "text", options, rows, class: name = "", hideLabel, ...rest }) {
+/** A text in a form, with its label, a hint and the error of the API about it, which ends when the text is changed. */
+export function Field({ label, hint, error: reason, value, onInput, type = "text", options, rows, class: name = "", hideLabel, ...rest }) {
   const id = useId();
+  const refused = useRef({});
+  if (refused.current.reason !== reason) refused.current = { reason, value };
+  const error = refused.current.value === value ? reason : undefined;
   const about = [error && `${id}-error`, hint && `${id}-hint`].filter(Boolean).join(" ") || undefined;
   const shared = { id, "aria-invalid": error ? "true" : undefined, "aria-describedby": about, ...rest };
   const input = (event) => onInput?.(event.currentTarget.value);
@@ -100,6 +106,33 @@ export function Field({ label, hint, error, value, onInput, type = "text", optio
     ${error && html`<p class="error" id=${`${id}-error`}><${Icon} name="alert" />${error}</p>`}
     ${hint && html`<p class="hint" id=${`${id}-hint`}>${hint}</p>`}
   </div>`;
+}
+
+/**
+ * A field whose text is the parameter `name` of the place. The place follows a moment after the last key, so that a list
+ * is not read for every key.
+ */
+export function ParamField({ name, ...rest }) {
+  const value = useRoute().query.get(name) ?? "";
+  const [text, setText] = useState(value);
+  const latest = useRef(text);
+  const shown = useRef(value);
+  useEffect(() => {
+    // A link or the history of the browser has changed the place.
+    if (value !== shown.current) type(value);
+    shown.current = value;
+  }, [value]);
+  const follow = useDebounced(() => {
+    const next = latest.current.trim();
+    if (next === shown.current) return;
+    shown.current = next;
+    setParams({ [name]: next }, { replace: true });
+  }, 250);
+  const type = (next) => {
+    latest.current = next;
+    setText(next);
+  };
+  return html`<${Field} ...${rest} value=${text} onInput=${(next) => { type(next); follow(); }} />`;
 }
 
 export function Check({ label, checked, onChange, hint, ...rest }) {
@@ -153,8 +186,12 @@ export function PageHead({ title, trail = [], children, badge, note }) {
   </header>`;
 }
 
-/** A table. A column is `{key, label, cell, align, narrow}`; one with `narrow: false` is left out on small screens. */
-export function Table({ columns, rows, label, busy, empty = "Nothing here.", rowKey = (row) => row.id, rowClass }) {
+/**
+ * A table. A column is `{key, label, cell, align, narrow}`; one with `narrow: false` is left out on small screens. If the
+ * rows could not be read (`error`), the table shows nothing, because there may be some.
+ */
+export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = (row) => row.id, rowClass }) {
+  if (rows.length === 0 && error && !busy) return null;
   if (rows.length === 0 && !busy) return html`<p class="empty">${empty}</p>`;
   const name = (column) => `${column.align ?? ""} ${column.narrow === false ? "wide" : ""} ${column.class ?? ""}`;
   return html`<div class="table-frame" aria-busy=${busy ? "true" : "false"}>
@@ -175,6 +212,12 @@ export function Table({ columns, rows, label, busy, empty = "Nothing here.", row
     </table>
   </div>`;
 }
+
+/** Stands in for a list that is being read. */
+export const Bones = () => html`<div class="ghost bones" aria-hidden="true"><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>`;
+
+/** Stands in for a page whose row is being read. */
+export const Loading = () => html`<div class="split"><div class="card"><${Bones} /></div><div class="card"><${Bones} /></div></div>`;
 
 /** The links between the pages of a list. */
 export function Pager({ list, what = "rows" }) {

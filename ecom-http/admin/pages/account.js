@@ -19,7 +19,7 @@ export default function Account() {
       </dl><//>
       ${user?.has_password && html`<${Password} />`}
       <${Card} title="Appearance"><p>This page follows the colors of your system until you choose.</p>
-        <div class="actions"><${Button} icon=${theme.value === "dark" ? "sun" : "moon"} onClick=${switchTheme}>${theme.value === "dark" ? "Use light colors" : "Use dark colors"}<//></div><//>
+        <div class="actions after"><${Button} icon=${theme.value === "dark" ? "sun" : "moon"} onClick=${switchTheme}>${theme.value === "dark" ? "Use light colors" : "Use dark colors"}<//></div><//>
       <${Card} title="What you may do"><ul class="chips">${permissions.map((one) => html`<li key=${one}><${Badge}>${one}<//></li>`)}</ul><//>
     </div>`;
 }

@@ -1,10 +1,10 @@
 import { html, useState } from "../lib/html.js";
 import { post } from "../lib/api.js";
-import { may } from "../lib/session.js";
+import { may, who } from "../lib/session.js";
 import { useList, useRoute } from "../lib/data.js";
 import { href, setParams } from "../lib/router.js";
 import { count, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Field, Icon, PageHead, Pager, Problem, Table, When } from "../lib/ui.js";
+import { Badge, Button, Card, Field, Icon, PageHead, Pager, ParamField, Problem, Table, When } from "../lib/ui.js";
 
 const ENTITIES = ["product", "category", "review", "customer", "address", "user", "role", "api_key", "setting", "import"];
 const PLACES = { product: "/catalog", customer: "/customers" };
@@ -46,6 +46,9 @@ function Check() {
   <//>`;
 }
 
+/** Returns words for an action, such as `api_key.created`. */
+const action = (entry) => words(entry.action.replaceAll(".", " ")).replace(/^Api /, "API ");
+
 const text = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
 function Log() {
@@ -57,14 +60,15 @@ function Log() {
     <h2 class="above">Edits</h2>
     <div class="filters">
       <${Field} label="What" value=${filters.entity} onInput=${set("entity")} options=${[["", "Everything"], ...ENTITIES.map((one) => [one, words(one)])]} />
-      <${Field} label="Who (actor)" value=${filters.actor} onInput=${set("actor")} placeholder="user:… or system" class="wide-field" />
+      <${ParamField} label="Who (actor)" name="actor" placeholder="user:… or system" class="wide-field" />
       <${Field} label="From" type="date" value=${filters.from} onInput=${set("from")} />
       <${Field} label="Before" type="date" value=${filters.until} onInput=${set("until")} />
     </div>
     <${Problem} error=${log.error} retry=${log.reload} />
     <${Card} class="plain">
-      <${Table} label="Edits" rows=${log.rows} busy=${log.busy && !log.data} empty="No edits here." columns=${[
-        { key: "action", label: "Edit", cell: (one) => html`${PLACES[one.entity] ? html`<a href=${href(`${PLACES[one.entity]}/${one.entity_id}`)}><b>${one.action}</b></a>` : html`<b>${one.action}</b>`}<span class="sub">${one.actor}</span>` },
+      <${Table} label="Edits" rows=${log.rows} error=${log.error} busy=${log.busy && !log.data} empty="No edits here." columns=${[
+        { key: "action", label: "Edit", cell: (one) => html`${PLACES[one.entity] ? html`<a href=${href(`${PLACES[one.entity]}/${one.entity_id}`)}><b>${action(one)}</b></a>` : html`<b>${action(one)}</b>`}<span class="sub narrow">by ${who(one.actor)}</span>` },
+        { key: "by", label: "By", narrow: false, cell: (one) => html`<a href=${href("/audit", { ...filters, actor: one.actor })} title=${`Only edits of ${one.actor}`}>${who(one.actor)}</a>` },
         { key: "change", label: "Change", narrow: false, cell: (one) => html`<${Change} entry=${one} />` },
         { key: "at", label: "When", align: "end", cell: (one) => html`<${When} at=${one.occurred_at} />` },
       ]} />

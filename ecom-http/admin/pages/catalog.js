@@ -5,15 +5,15 @@ import { useList, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, params, setParams } from "../lib/router.js";
 import { duration, list as listed, money, number, words } from "../lib/format.js";
-import { Badge, Card, Icon, PageHead, Pager, Picture, Problem, Segments, Table } from "../lib/ui.js";
+import { Badge, Card, Field, Icon, PageHead, Pager, Picture, Problem, Segments, Table } from "../lib/ui.js";
 import { Product } from "./product.js";
 
 export default function Catalog({ id }) {
   return id ? html`<${Product} id=${id} />` : html`<${Browse} />`;
 }
 
-const SORTS = [["", "Newest"], ["title_asc", "Title"], ["price_asc", "Price ↑"], ["price_desc", "Price ↓"], ["rating_desc", "Rating"]];
-const FOUND_SORTS = [["", "Relevance"], ["price_asc", "Price ↑"], ["price_desc", "Price ↓"], ["rating_desc", "Rating"], ["created_desc", "Newest"]];
+const SORTS = [["", "Newest first"], ["title_asc", "By title"], ["price_asc", "Lowest price"], ["price_desc", "Highest price"], ["rating_desc", "Best rated"]];
+const FOUND_SORTS = [["", "By relevance"], ["price_asc", "Lowest price"], ["price_desc", "Highest price"], ["rating_desc", "Best rated"], ["created_desc", "Newest first"]];
 const FILTERS = ["category", "brand", "tag", "availability", "min_price", "max_price", "min_rating"];
 
 const ENTITIES = { "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'" };
@@ -103,7 +103,8 @@ function Browse() {
   const isSearch = status === "active" && (q !== "" || ["tag", "min_rating"].some((name) => filters[name]));
   const page = Number(query.get("page") ?? 1);
 
-  const found = useRead(isSearch ? "/products/search" : null, { q, ...filters, sort, facets: "all", highlight: true, page, per_page: 25 });
+  // The search log is for what shoppers search for.
+  const found = useRead(isSearch ? "/products/search" : null, { q, ...filters, sort, facets: "all", highlight: true, page, per_page: 25, analytics: false });
   const listing = useList(isSearch ? null : "/products", { ...filters, status, sort });
   // The counts of the filters take longer than a page of a large catalog, so the page does not wait for them.
   const counts = useRead(isSearch ? null : "/products", { ...filters, status, include: "filters", per_page: 1, cursor: "" });
@@ -130,6 +131,7 @@ function Browse() {
     } else if (event.kind === "reset" || (event.kind.startsWith("product.") && rows.some((product) => product.id === event.aggregate_id))) read.reload();
   });
 
+  const isFiltered = status !== "active" || Object.keys(filters).length > 0;
   const paging = isSearch
     ? {
         next: found.meta?.pagination?.has_next ? () => setParams({ page: page + 1 }, { keepCursor: true }) : undefined,
@@ -150,10 +152,10 @@ function Browse() {
       ${may("products:read") && html`<${Segments} label="Status" value=${status} options=${[["active", "Active"], ["draft", "Drafts"], ["archived", "Archived"], ["any", "All"]]}
         onChange=${(next) => setParams({ status: next === "active" ? undefined : next, q: next === "active" ? q : undefined })} />`}
       <span class="grow"></span>
-      <${Segments} label="Sort" value=${sort} options=${isSearch ? FOUND_SORTS : SORTS} onChange=${(next) => setParams({ sort: next })} />
+      <${Field} label="Sort" hideLabel value=${sort} options=${isSearch ? FOUND_SORTS : SORTS} onInput=${(next) => setParams({ sort: next })} />
     </div>
     <${Problem} error=${read.error} retry=${read.reload} />
-    <div class="browse">
+    <div class=${`browse ${rows.length === 0 && !isFiltered && !isSearch && !read.busy ? "bare" : ""}`}>
       <${FacetsFrame}><${Facets} facets=${facets ?? lastFacets.current} chosen=${query} /><//>
       <div>
         <div class="found" role="status" data-query=${search?.query ?? ""}>
@@ -164,8 +166,8 @@ function Browse() {
           <${Chips} filters=${filters} facets=${facets ?? lastFacets.current} />
         </div>
         <${Card} class="plain">
-          <${Table} label="Products" busy=${read.busy && (read.isStale || !read.data)} rows=${rows}
-            empty=${q ? html`Nothing is called “${q}”. ${may("search:write") && html`<a href="#/search">A synonym</a> can lead to the right products.`}` : "No products here."}
+          <${Table} label="Products" error=${read.error} busy=${read.busy && (read.isStale || !read.data)} rows=${rows}
+            empty=${q ? html`Nothing is called “${q}”. ${may("search:write") && html`<a href="#/search">A synonym</a> can lead to the right products.`}` : isFiltered ? "No products here." : html`No products yet. ${may("products:write") && html`<a href="#/catalog/new">Create one</a>, or <a href="#/imports">import a file</a>.`}`}
             columns=${[
               { key: "title", label: "Product", class: "main", cell: (p) => html`<span class="with-picture">
                   <${Picture} image=${p.images.find((image) => image.primary)} />

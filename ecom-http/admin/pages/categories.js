@@ -6,7 +6,7 @@ import { useLive } from "../lib/live.js";
 import { useForm } from "../lib/form.js";
 import { href, setParams } from "../lib/router.js";
 import { number } from "../lib/format.js";
-import { Button, Card, Dialog, Form, Icon, PageHead, Problem, attempt, confirm } from "../lib/ui.js";
+import { Bones, Button, Card, Dialog, Form, Icon, PageHead, Problem, attempt, confirm } from "../lib/ui.js";
 
 export default function Categories() {
   const { query } = useRoute();
@@ -28,6 +28,11 @@ export default function Categories() {
     const next = new Set(open);
     if (!next.delete(slug)) next.add(slug);
     setParams({ open: [...next] }, { replace: true });
+  };
+  /** Opens the categories above one that was just saved. */
+  const reveal = (parentId) => {
+    const parent = all.find((one) => one.id === parentId);
+    if (parent) setParams({ open: [...new Set([...open, ...all.filter((one) => `${parent.path}/`.startsWith(`${one.path}/`)).map((one) => one.slug)])] }, { replace: true });
   };
   const removeIt = async (node) => {
     if (!(await confirm(`Delete “${node.name}”?`, { text: "A category with products or other categories below it is not deleted.", action: "Delete", danger: true }))) return;
@@ -55,10 +60,11 @@ export default function Categories() {
     <//>
     <${Problem} error=${tree.error} retry=${tree.reload} />
     <${Card}>
-      ${tree.data?.length === 0 && html`<p class="empty">No categories yet.</p>`}
+      ${tree.data?.length === 0 && html`<p class="empty">No categories yet. Shoppers browse the catalog by them, and each can have others below it.</p>`}
+      ${!tree.data && !tree.error && html`<${Bones} />`}
       <div class="tree">${branch(tree.data ?? [])}</div>
     <//>
-    ${editing && html`<${Edit} category=${editing} all=${all} onClose=${() => setEditing(null)} onDone=${() => { setEditing(null); tree.reload(); }} />`}`;
+    ${editing && html`<${Edit} category=${editing} all=${all} onClose=${() => setEditing(null)} onDone=${(saved) => { setEditing(null); tree.reload(); reveal(saved?.parent_id); }} />`}`;
 }
 
 function Edit({ category, all, onClose, onDone }) {
@@ -74,6 +80,7 @@ function Edit({ category, all, onClose, onDone }) {
         ? post("/categories", { name: values.name, slug: values.slug || undefined, description: values.description || undefined, parent_id: values.parent_id || null }, { once })
         : patch(`/categories/${category.id}`, nullable(changed), row.version),
     done: onDone,
+    message: isNew ? "The category was created." : "Saved.",
   });
   return html`<${Dialog} title=${isNew ? "New category" : `Edit ${category.name}`} onClose=${onClose}>
     <${Form} class="form" onSubmit=${submit}>

@@ -4,8 +4,8 @@ import { may } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { useForm } from "../lib/form.js";
 import { go, href, setParams } from "../lib/router.js";
-import { money } from "../lib/format.js";
-import { Badge, Button, Card, Dialog, Field, Form, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
+import { country, money } from "../lib/format.js";
+import { Badge, Button, Card, Dialog, Form, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
 
 export default function Customers({ id }) {
   return id ? html`<${Customer} id=${id} />` : html`<${List} />`;
@@ -26,16 +26,16 @@ function List() {
       ${may("customers:write") && html`<${Button} kind="main" icon="plus" onClick=${() => setNew(true)}>New customer<//>`}
     <//>
     <div class="filters">
-      <${Field} label="Beginning of a name, or an email address" type="search" value=${text} onInput=${(q) => setParams({ q }, { replace: true })} class="wide-field" />
+      <${ParamField} label="Beginning of a name, or an email address" name="q" type="search" class="wide-field" />
       <${Segments} label="Sort" value=${sort} options=${SORTS} onChange=${(next) => setParams({ sort: next })} />
     </div>
     <${Problem} error=${customers.error} retry=${customers.reload} />
     <${Card} class="plain">
-      <${Table} label="Customers" rows=${customers.rows} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "No customer matches." : "No customers yet."} columns=${[
+      <${Table} label="Customers" rows=${customers.rows} error=${customers.error} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "No customer matches." : "No customers yet. Guests who order without an account are in the orders."} columns=${[
         { key: "name", label: "Name", cell: (one) => html`<a class="row-link" href=${href(`/customers/${one.id}`)}>${one.last_name}, ${one.first_name}</a><span class="sub narrow">${one.email}</span>` },
         { key: "email", label: "Email address", narrow: false, cell: (one) => one.email },
         { key: "telephone", label: "Telephone", narrow: false, cell: (one) => one.telephone ?? "–" },
-        { key: "since", label: "Since", align: "end", cell: (one) => html`<${When} at=${one.created_at} />` },
+        { key: "since", label: "Since", align: "end", narrow: false, cell: (one) => html`<${When} at=${one.created_at} />` },
       ]} />
       <${Pager} list=${customers} what="customers" />
     <//>
@@ -49,7 +49,7 @@ function Customer({ id }) {
   const [isOpen, setOpen] = useState(false);
   const customer = read.data;
   if (read.error && !customer) return html`<${PageHead} title="Customer" trail=${[["Customers", "/customers"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
-  if (!customer) return html`<${PageHead} title="…" trail=${[["Customers", "/customers"]]} />`;
+  if (!customer) return html`<${PageHead} title="…" trail=${[["Customers", "/customers"]]} /><${Loading} />`;
   const erase = async () => {
     if (!(await confirm("Erase all personal data of this customer?", { text: "The name, the addresses and the carts are deleted for good. The orders stay, without the buyer. This cannot be undone.", action: "Erase", danger: true }))) return;
     if (await attempt(() => post(`/customers/${id}/erase`), "The personal data is erased.")) go("/customers");
@@ -67,13 +67,13 @@ function Customer({ id }) {
       <div class="stack">
         ${may("orders:read") && html`<${Card} title="Orders">
           <${Problem} error=${orders.error} retry=${orders.reload} />
-          <${Table} label="Orders" rows=${orders.data ?? []} busy=${orders.busy && !orders.data} empty="No orders yet." columns=${[
+          <${Table} label="Orders" rows=${orders.data ?? []} error=${orders.error} busy=${orders.busy && !orders.data} empty="No orders yet." columns=${[
             { key: "number", label: "Order", cell: (order) => html`<a class="row-link" href=${href(`/orders/${order.id}`)}>${order.number}</a>` },
             { key: "status", label: "Status", cell: (order) => html`<${Badge} of=${order.status} />` },
             { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },
             { key: "total", label: "Total", align: "end", cell: (order) => money(order.total, order.currency) },
           ]} />
-          ${orders.meta?.pagination?.has_next && html`<p><a href=${href("/orders", { email: customer.email })}>All orders of this address</a></p>`}
+          ${orders.meta?.pagination?.has_next && html`<p><a href=${href("/orders", { q: customer.email })}>All orders of this address</a></p>`}
         <//>`}
       </div>
       <div class="stack">
@@ -85,7 +85,7 @@ function Customer({ id }) {
         <${Card} title="Addresses">
           <${Problem} error=${addresses.error} retry=${addresses.reload} />
           ${addresses.data?.length === 0 && html`<p class="hint">No addresses yet.</p>`}
-          <ul class="stack">${addresses.data?.map((a) => html`<li key=${a.id}>${a.street} ${a.number}<br />${a.postal_code} ${a.city}<br /><small>${[a.region, a.country].filter(Boolean).join(", ")}</small></li>`)}</ul>
+          <ul class="stack">${addresses.data?.map((a) => html`<li key=${a.id}>${a.street} ${a.number}<br />${a.postal_code} ${a.city}<br /><small>${[a.region, a.country && country(a.country)].filter(Boolean).join(", ")}</small></li>`)}</ul>
         <//>
       </div>
     </div>
@@ -107,7 +107,7 @@ function Edit({ customer, onClose, onDone }) {
   return html`<${Dialog} title=${customer ? "Edit the customer" : "New customer"} onClose=${onClose}>
     <${Form} class="form" onSubmit=${submit}>
       ${problem}
-      ${FIELDS.map(([name, label, autocomplete]) => field(name, label, { autocomplete }))}
+      ${FIELDS.map(([name, label, autocomplete]) => field(name, label, { autocomplete, required: name !== "telephone" }))}
       <div class="actions end"><${Button} onClick=${onClose}>Cancel<//><${Button} type="submit" kind="main">Save<//></div>
     <//>
   <//>`;

@@ -1,10 +1,10 @@
 import { html, useEffect } from "../lib/html.js";
 import { download, post } from "../lib/api.js";
-import { may } from "../lib/session.js";
+import { may, who } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { go, href, setParams } from "../lib/router.js";
-import { actor, duration, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Field, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
+import { duration, number, words } from "../lib/format.js";
+import { Badge, Button, Card, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
 
 export default function Jobs({ id }) {
   return id ? html`<${Job} id=${id} />` : html`<${List} />`;
@@ -34,7 +34,7 @@ function Queues() {
   }, verb === "pause" ? `No more jobs of “${queue.kind}” begin.` : `Jobs of “${queue.kind}” begin again.`);
   return html`<${Card} title="Queues">
     <${Problem} error=${queues.error} retry=${queues.reload} />
-    <${Table} label="Queues" rows=${queues.data ?? []} busy=${queues.busy && !queues.data} rowKey=${(queue) => queue.kind} columns=${[
+    <${Table} label="Queues" rows=${queues.data ?? []} error=${queues.error} busy=${queues.busy && !queues.data} rowKey=${(queue) => queue.kind} columns=${[
       { key: "kind", label: "Kind", cell: (queue) => html`<b>${words(queue.kind)}</b> ${queue.paused && html`<${Badge} tone="warn">Paused<//>`}` },
       ...[["queued", "Waiting"], ["running", "Running"], ["succeeded", "Done"], ["failed", "Failed"]].map(([state, label]) => ({
         key: state, label, align: "end", narrow: state === "queued" || state === "failed",
@@ -68,11 +68,11 @@ function List() {
         <div class="filters">
           <${Segments} label="State" value=${filters.state} options=${STATES} onChange=${(state) => setParams({ state })} />
           <span class="grow"></span>
-          <${Field} label="Kind" value=${filters.kind} onInput=${(kind) => setParams({ kind }, { replace: true })} placeholder="import, mail, reindex …" class="wide-field" />
+          <${ParamField} label="Kind" name="kind" placeholder="import, mail, reindex …" class="wide-field" />
         </div>
         <${Problem} error=${jobs.error} retry=${jobs.reload} />
         <${Card} class="plain">
-          <${Table} label="Jobs" rows=${jobs.rows} busy=${jobs.busy && !jobs.data} empty="No jobs here." columns=${[
+          <${Table} label="Jobs" rows=${jobs.rows} error=${jobs.error} busy=${jobs.busy && !jobs.data} empty="No jobs here." columns=${[
             { key: "kind", label: "Job", cell: (job) => html`<a class="row-link" href=${href(`/jobs/${job.id}`)}>${words(job.kind)}</a><span class="sub">${job.last_error && job.state !== "succeeded" ? job.last_error : counters(job)}</span>` },
             { key: "state", label: "State", cell: (job) => html`<${Badge} of=${job.state} />` },
             { key: "attempts", label: "Attempts", align: "end", narrow: false, cell: (job) => number(job.attempts) },
@@ -102,9 +102,9 @@ function Job({ id }) {
   const job = read.data;
   usePolling(read.reload, job && !isOver(job), 1_000);
   if (read.error && !job) return html`<${PageHead} title="Job" trail=${[["Jobs", "/jobs"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
-  if (!job) return html`<${PageHead} title="…" trail=${[["Jobs", "/jobs"]]} />`;
+  if (!job) return html`<${PageHead} title="…" trail=${[["Jobs", "/jobs"]]} /><${Loading} />`;
   return html`
-    <${PageHead} title=${words(job.kind)} trail=${[["Jobs", "/jobs"]]} badge=${html`<${Badge} of=${job.state} />`} note=${html`Created <${When} at=${job.created_at} /> by ${actor(job.created_by)}`}>
+    <${PageHead} title=${words(job.kind)} trail=${[["Jobs", "/jobs"]]} badge=${html`<${Badge} of=${job.state} />`} note=${html`Created <${When} at=${job.created_at} /> by ${who(job.created_by)}`}>
       ${job.kind === "import" && (job.counters.rejected ?? 0) > 0 && html`<${Button} icon="imports" onClick=${() => attempt(() => download(`/admin/jobs/${id}/rejected`, `rejected-${id}.ndjson`))}>Rejected records<//>`}
       <${Actions} job=${job} onDone=${read.reload} />
     <//>

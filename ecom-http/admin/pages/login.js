@@ -37,6 +37,8 @@ export function Login() {
         <${Problem} error=${error} />
         <${Button} type="submit" kind="main full">Log in<//>
       <//>
+      ${way === "user" && html`<p class="hint">The first time in a new shop, <button type="button" class="link" onClick=${() => { setWay("key"); setError(null); }}>use
+        the API key</button> that the server printed when it started, and then create a login of your own.</p>`}
     </div>
   </main>`;
 }

@@ -1,11 +1,11 @@
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { patch, post } from "../lib/api.js";
-import { may } from "../lib/session.js";
+import { may, who } from "../lib/session.js";
 import { useDebounced, useList, useOnce, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, setParams } from "../lib/router.js";
-import { actor, list as listed, money, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, PageHead, Pager, Problem, Segments, Table, When, attempt, note } from "../lib/ui.js";
+import { buyer, country, list as listed, money, number, words } from "../lib/format.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, note } from "../lib/ui.js";
 
 export default function Orders({ id }) {
   return id ? html`<${Order} id=${id} />` : html`<${List} />`;
@@ -13,12 +13,21 @@ export default function Orders({ id }) {
 
 const STATUSES = [["", "All"], ["pending", "Pending"], ["in_progress", "In progress"], ["delivered", "Delivered"], ["canceled", "Canceled"]];
 const METHODS = [["", "Any delivery"], ["home_delivery", "Home delivery"], ["on_hand", "In the shop"], ["drive_thru", "Drive-through"]];
-const buyer = (order) => [order.customer.first_name, order.customer.last_name].filter(Boolean).join(" ") || order.customer.email || "erased";
+/** The number of an order, such as `ORD-2026-000123`. It becomes a part of a path of the API, so it has no other characters. */
+const NUMBER = /^[a-z]+-\d+-\d+$/i;
 
 function List() {
   const { query } = useRoute();
-  const filters = Object.fromEntries(["status", "email", "delivery_method", "from", "until", "sort"].map((name) => [name, query.get(name) ?? ""]));
-  const orders = useList("/orders", filters);
+  const q = query.get("q") ?? "";
+  const isNumber = NUMBER.test(q);
+  const filters = { email: q, ...Object.fromEntries(["status", "delivery_method", "from", "until", "sort"].map((name) => [name, query.get(name) ?? ""])) };
+  const listing = useList(isNumber ? null : "/orders", filters);
+  // A number leads to one order.
+  const found = useRead(isNumber ? `/orders/${q.toUpperCase()}` : null);
+  const orders = isNumber
+    ? { ...found, rows: found.data && !found.isStale ? [found.data] : [], error: found.error?.status === 404 ? undefined : found.error, isFirst: true }
+    : listing;
+  const isFiltered = [...query.keys()].length > 0;
   const refresh = useDebounced(orders.reload, 250);
   const [fresh, setFresh] = useState(new Set());
   const [waiting, setWaiting] = useState(0);
@@ -38,8 +47,8 @@ function List() {
       <${Segments} label="Status" value=${filters.status} options=${STATUSES} onChange=${(status) => setParams({ status })} />
     </div>
     <div class="filters">
-      <${Field} label="Email address of the buyer" type="email" value=${filters.email} onInput=${set("email")} class="wide-field" />
-      <${Field} label="Delivery" value=${filters.delivery_method} options=${METHODS} onInput=${set("delivery_method")} />
+      <${ParamField} label="Order number, or email address of the buyer" name="q" type="search" class="wide-field" />
+      <${Field} label="Delivery" value=${filters.delivery_method} options=${METHODS} onInput=${set("delivery_method")} class="own-row" />
       <${Field} label="From" type="date" value=${filters.from} onInput=${set("from")} />
       <${Field} label="Before" type="date" value=${filters.until} onInput=${set("until")} />
     </div>
@@ -47,7 +56,7 @@ function List() {
       <${Button} small onClick=${() => { setWaiting(0); setParams({}); }}>Show<//></div>`}
     <${Problem} error=${orders.error} retry=${orders.reload} />
     <${Card} class="plain">
-      <${Table} label="Orders" rows=${orders.rows} busy=${orders.busy && (orders.isStale || !orders.data)} empty="No orders match." rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
+      <${Table} label="Orders" rows=${orders.rows} error=${orders.error} busy=${orders.busy && (orders.isStale || !orders.data)} empty=${isFiltered ? "No orders match. Numbers and email addresses must be complete." : "No orders yet. They appear here at once."} rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
         columns=${[
           { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
           { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },
@@ -66,8 +75,7 @@ const VERBS = {
 };
 
 function address(a) {
-  if (!a) return "–";
-  return [[a.street, a.number].filter(Boolean).join(" "), [a.postal_code, a.city].filter(Boolean).join(" "), [a.region, a.country].filter(Boolean).join(", ")].filter(Boolean).join("\n");
+  return [[a.street, a.number].filter(Boolean).join(" "), [a.postal_code, a.city].filter(Boolean).join(" "), [a.region, a.country && country(a.country)].filter(Boolean).join(", ")].filter(Boolean).join("\n");
 }
 
 function Order({ id }) {
@@ -81,7 +89,7 @@ function Order({ id }) {
   useLive((event) => (event.aggregate_id === id || event.kind === "reset") && reload());
 
   if (read.error && !order) return html`<${PageHead} title="Order" trail=${[["Orders", "/orders"]]} /><${Problem} error=${read.error} retry=${read.reload} />`;
-  if (!order) return html`<${PageHead} title="…" trail=${[["Orders", "/orders"]]} />`;
+  if (!order) return html`<${PageHead} title="…" trail=${[["Orders", "/orders"]]} /><${Loading} />`;
 
   // The version shows whether somebody else has moved the order on in the meantime.
   const move = (verb, done) => attempt(async () => {
@@ -107,7 +115,7 @@ function Order({ id }) {
     <div class="split">
       <div class="stack">
         <${Card} title="Items">
-          <${Table} label="Lines" rows=${order.lines} rowClass=${(line) => (line.canceled === line.quantity ? "muted" : "")} columns=${[
+          <${Table} label="Lines" rows=${order.lines} empty="This order has no items." rowClass=${(line) => (line.canceled === line.quantity ? "muted" : "")} columns=${[
             { key: "title", label: "Item", cell: (line) => html`${line.product_id ? html`<a class="row-link" href=${href(`/catalog/${line.product_id}`)}>${line.title}</a>` : html`<b>${line.title}</b>`}
               <span class="sub">${[line.code, Object.values(line.options).join(", ")].filter(Boolean).join(" · ")}</span>` },
             { key: "quantity", label: "Units", align: "end", cell: (line) => html`${number(line.quantity)}${line.canceled > 0 && html`<span class="sub" data-canceled=${line.id}>${number(line.canceled)} canceled</span>`}` },
@@ -141,7 +149,7 @@ function Order({ id }) {
           <ol class="history">${[...(history.data ?? [])].reverse().map((entry) => html`<li key=${entry.seq}>
             <b>${VERBS[entry.kind] ?? words(entry.kind)}</b>${entry.kind === "billed" && entry.data.paid ? ": paid" : ""}
             ${entry.data.lines?.length > 0 && html`<p class="hint">${entry.data.lines.map((line) => `${names.get(line.line_id) ?? "a removed line"}: ${line.quantity !== undefined ? number(line.quantity) : `${number(line.from)} → ${number(line.to)}`}`).join("; ")}</p>`}
-            <p class="hint"><${When} at=${entry.at} exact /> by ${actor(entry.actor)}</p>
+            <p class="hint"><${When} at=${entry.at} exact /> by ${who(entry.actor)}</p>
           </li>`)}</ol>
         <//>
       </div>
@@ -167,7 +175,7 @@ function Delivery({ order, canWrite, onDone }) {
   return html`<${Card} title="Delivery">
     <dl class="facts">
       <dt>Method</dt><dd>${METHODS.find(([key]) => key === order.delivery_method)?.[1]}</dd>
-      <dt>Ship to</dt><dd>${address(order.shipping_address).split("\n").map((line) => html`<span key=${line}>${line}<br /></span>`)}</dd>
+      ${order.shipping_address && html`<dt>Ship to</dt><dd>${address(order.shipping_address).split("\n").map((line) => html`<span key=${line}>${line}<br /></span>`)}</dd>`}
       ${order.billing_address && html`<dt>Bill to</dt><dd>${address(order.billing_address).split("\n").map((line) => html`<span key=${line}>${line}<br /></span>`)}</dd>`}
       ${!canWrite && html`<dt>Tracking</dt><dd>${order.tracking ?? "–"}</dd>`}
     </dl>
@@ -186,11 +194,10 @@ function Bills({ bills, onDone }) {
   const name = (bill) => (bill.kind === "bill" ? "Bill" : "Credit note");
   return html`<${Card} title="Bills">
     <${Problem} error=${bills.error} retry=${bills.reload} />
-    <${Table} label="Bills" rows=${bills.data ?? []} busy=${bills.busy && !bills.data} empty="No bills." columns=${[
-      { key: "number", label: "Number", cell: (bill) => html`<b>${bill.number}</b><span class="sub">${name(bill)} · ${words(bill.payment_type)}</span>` },
+    <${Table} label="Bills" rows=${bills.data ?? []} error=${bills.error} busy=${bills.busy && !bills.data} empty="No bills." columns=${[
+      { key: "number", label: "Number", cell: (bill) => html`<b class="nowrap">${bill.number}</b><span class="sub">${name(bill)} · ${words(bill.payment_type)} · <${When} at=${bill.date} /></span>` },
       { key: "status", label: "Status", cell: (bill) => html`<${Badge} of=${bill.status}>${bill.kind !== "bill" && bill.status === "open" ? "To refund" : bill.kind !== "bill" && bill.status === "paid" ? "Refunded" : undefined}<//>
         ${may("bills:write") && bill.status === "open" && html` <${Button} small onClick=${() => pay(bill)}>${bill.kind === "bill" ? "Mark as paid" : "Mark as refunded"}<//>`}` },
-      { key: "date", label: "Date", narrow: false, cell: (bill) => html`<${When} at=${bill.date} exact />` },
       { key: "total", label: "Total", align: "end", cell: (bill) => html`${bill.kind !== "bill" ? "−" : ""}${money(bill.total, bill.currency)}` },
     ]} />
   <//>`;
@@ -217,8 +224,8 @@ function Cancel({ order, onClose, onDone }) {
     setError(null);
     if (isChanged) return setSeen(order.version);
     // The API cancels a whole order without a version, and so also the lines that somebody has added in the meantime. If
-    // all units that are left are named, it does the same, but checks the version.
-    const input = isRepeated ? unanswered.input : chosen.length > 0 ? { lines: chosen, version: seen } : undefined;
+    // all units that are left are named, it does the same, but checks the version. An order without units has none to name.
+    const input = isRepeated ? unanswered.input : { lines: chosen, version: seen };
     setSending(true);
     try {
       await post(`/orders/${order.id}/cancel`, input, { once });
@@ -239,7 +246,7 @@ function Cancel({ order, onClose, onDone }) {
     <${Form} class="form" onSubmit=${submit}>
       <p class="hint">Stock goes back at once. Paid bills get credit notes, and open bills become void or get credit notes.</p>
       <${Check} label="The whole order" checked=${isWhole} onChange=${setWhole} />
-      <${Table} label="Units to cancel" rowKey=${(line) => line.id} rows=${lines} columns=${[
+      <${Table} label="Units to cancel" rowKey=${(line) => line.id} rows=${lines} empty="No units are left." columns=${[
         { key: "title", label: "Item", cell: (line) => html`<b>${line.title}</b><span class="sub">${line.code}</span>` },
         { key: "left", label: "Left", align: "end", cell: (line) => number(left(line)) },
         { key: "cancel", label: "Cancel", align: "end", cell: (line) => (isWhole ? number(left(line)) : html`<input class="units" type="number" inputmode="numeric" min="0" max=${left(line)} aria-label=${`Units of ${line.title} to cancel`}

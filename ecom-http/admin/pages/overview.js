@@ -5,8 +5,8 @@ import { useDebounced, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { DayChart } from "../lib/chart.js";
 import { href, setParams } from "../lib/router.js";
-import { duration, money, number, percent, short, shortMoney, words } from "../lib/format.js";
-import { Badge, Button, Card, Dialog, Field, Form, PageHead, Problem, Segments, When, note } from "../lib/ui.js";
+import { buyer, count, duration, money, number, percent, short, shortMoney, words } from "../lib/format.js";
+import { Badge, Bones, Button, Card, Dialog, Field, Form, PageHead, Problem, Segments, When, note } from "../lib/ui.js";
 
 const RANGES = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"]];
 const DAY = 86_400_000;
@@ -37,7 +37,8 @@ function Sales({ days: count }) {
     return { days: all.slice(-count), before: all.slice(-2 * count, -count) };
   }, [read.data, count]);
   if (read.error) return html`<${Problem} error=${read.error} retry=${read.reload} />`;
-  if (!read.data) return html`<div class="tiles">${[1, 2, 3, 4].map((i) => html`<div class="tile ghost" key=${i}><p class="name">…</p><p class="value">–</p><p class="trend">…</p></div>`)}</div>`;
+  if (!read.data) return html`<div class="tiles">${[1, 2, 3, 4].map((i) => html`<div class="tile ghost" key=${i}><p class="name">…</p><p class="value">–</p><p class="trend">…</p></div>`)}</div>
+    <div class="grid">${["Net revenue by day", "Orders by day"].map((title) => html`<${Card} key=${title} title=${title}><div class="chart"><${Bones} /></div><//>`)}</div>`;
   const { currency } = read.data;
   const net = sum(days, "net");
   const orders = sum(days, "orders");
@@ -51,13 +52,13 @@ function Sales({ days: count }) {
     </div>
     <div class="grid">
       <${Card} title="Net revenue by day">
-        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => Number(d.net))} kind="line" sync="sales"
+        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => Number(d.net))} kind="line" sync="sales" empty="Nothing was sold on these days."
           format=${(n) => money(n.toFixed(6), currency)} axis=${(n) => shortMoney(n, currency)}
           label=${`Net revenue by day, ${money(net.toFixed(6), currency)} in ${count} days`} />
         <${Figures} days=${days} currency=${currency} />
       <//>
       <${Card} title="Orders by day">
-        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => d.orders)} kind="bars" sync="sales" tone="--second"
+        <${DayChart} days=${days.map((d) => d.day)} values=${days.map((d) => d.orders)} kind="bars" sync="sales" tone="--second" empty="No orders on these days."
           format=${number} axis=${(n) => (Number.isInteger(n) ? short(n) : "")} label=${`Orders by day, ${number(orders)} in ${count} days`} />
         <p class="hint">Days are those of the shop (${read.data.time_zone}).${read.data.is_complete ? "" : " Some figures are still being computed."}</p>
       <//>
@@ -83,11 +84,11 @@ function LatestOrders() {
   });
   return html`<${Card} title="Latest orders" actions=${html`<a href="#/orders">All orders</a>`}>
     <${Problem} error=${read.error} retry=${read.reload} />
+    ${!read.data && !read.error && html`<${Bones} />`}
     ${read.data?.length === 0 && html`<p class="empty">No orders yet. They appear here at once.</p>`}
     <ul class="ranked">${read.data?.map((order) => html`<li key=${order.id} class=${fresh.has(order.id) ? "flash" : ""}>
-      <span><a class="nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a> <small><${When} at=${order.placed_at} /></small></span>
-      <${Badge} of=${order.status} />
-      <span>${money(order.total, order.currency)}</span>
+      <span><a class="nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><small class="sub">${buyer(order)} · <${When} at=${order.placed_at} /></small></span>
+      <span class="end">${money(order.total, order.currency)}<span class="sub"><${Badge} of=${order.status} /></span></span>
     </li>`)}</ul>
   <//>`;
 }
@@ -98,6 +99,7 @@ function LowStock() {
   useLive((event) => (event.stock || event.kind === "stock.low" || event.kind === "reset") && refresh());
   return html`<${Card} title="Low stock">
     <${Problem} error=${read.error} retry=${read.reload} />
+    ${!read.data && !read.error && html`<${Bones} />`}
     ${read.data?.length === 0 && html`<p class="empty">Every product has enough stock.</p>`}
     <ul class="ranked">${read.data?.map((sku) => html`<li key=${sku.sku_id}>
       <a href=${href(`/catalog/${sku.product_id}`)}>${sku.title} <small>${sku.code}</small></a>
@@ -112,11 +114,12 @@ function TopProducts({ days }) {
   const most = Math.max(...(data ?? []).map((one) => Number(one.net_revenue)), 1);
   return html`<${Card} title="Best sellers">
     <${Problem} error=${error} retry=${reload} />
+    ${!data && !error && html`<${Bones} />`}
     ${data?.length === 0 && html`<p class="empty">Nothing was sold on these days.</p>`}
     <ul class="ranked">${data?.map((one) => html`<li key=${one.product_id}>
       <span><a href=${href(`/catalog/${one.product_id}`)}>${one.title}</a>
         <span class="meter"><i style=${{ width: `${Math.max(0, (Number(one.net_revenue) / most) * 100)}%` }}></i></span></span>
-      <span class="end">${money(one.net_revenue, one.currency)}<small class="sub"> ${number(one.net_units)} units</small></span>
+      <span class="end">${money(one.net_revenue, one.currency)}<small class="sub">${count(one.net_units, "unit")}</small></span>
     </li>`)}</ul>
   <//>`;
 }
@@ -126,6 +129,7 @@ function NoResults({ days }) {
   const { data, error, reload } = useRead("/analytics/zero-results", query);
   return html`<${Card} title="Searches without results" actions=${may("search:write") && html`<a href="#/search">Add synonyms</a>`}>
     <${Problem} error=${error} retry=${reload} />
+    ${!data && !error && html`<${Bones} />`}
     ${data?.length === 0 && html`<p class="empty">Every search has found something.</p>`}
     <ul class="ranked">${data?.map((term) => html`<li key=${term.query}>
       <a href=${href("/catalog", { q: term.query })}>${term.query}</a>
@@ -140,6 +144,7 @@ function Health() {
   const health = read.data;
   return html`<${Card} title="Health" actions=${html`<${Button} small kind="quiet" icon="refresh" aria-label="Check again" onClick=${read.reload} />`}>
     <${Problem} error=${read.error} retry=${read.reload} />
+    ${!health && !read.error && html`<${Bones} />`}
     ${health && html`<ul class="ranked">
       ${Object.entries(health.dependencies).map(([name, one]) => html`<li key=${name}>
         <span><b>${names[name] ?? words(name)}</b> <small>${one.adapter}${one.refused ? `: ${one.refused}` : ""}</small></span>
@@ -159,6 +164,7 @@ function Background() {
   const paused = (queues.data ?? []).filter((queue) => queue.paused);
   return html`<${Card} title="Background work" actions=${html`<a href="#/jobs">Jobs</a>`}>
     <${Problem} error=${queues.error} retry=${queues.reload} />
+    ${!queues.data && !queues.error && html`<${Bones} />`}
     ${queues.data && html`<ul class="ranked">
       <li><span><b>Waiting jobs</b></span><a href=${href("/jobs", { state: "queued" })}>${number(total("queued"))}</a></li>
       <li><span><b>Running jobs</b></span><a href=${href("/jobs", { state: "running" })}>${number(total("running"))}</a></li>
@@ -203,6 +209,7 @@ function OwnLogin() {
   const [error, setError] = useState(null);
   const set = (name) => (value) => setValues({ ...values, [name]: value });
   const create = async () => {
+    setError(null);
     try {
       await post("/users", { ...values, name: values.name || undefined, roles: ["admin"] });
       await login(values.email, values.password);

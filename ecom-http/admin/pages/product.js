@@ -1,12 +1,12 @@
 import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
 import { call, get, patch, post, remove, shop } from "../lib/api.js";
-import { may } from "../lib/session.js";
+import { may, who } from "../lib/session.js";
 import { useOnce, useRead } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { go } from "../lib/router.js";
 import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
-import { actor, date, list, money, number, signed, symbol, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, PageHead, Picture, Problem, When, Table, attempt, confirm, note } from "../lib/ui.js";
+import { count, date, list, money, number, signed, symbol, words } from "../lib/format.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Picture, Problem, When, Table, attempt, confirm, note } from "../lib/ui.js";
 
 const STATUSES = [["active", "Active: on sale"], ["draft", "Draft: not visible"], ["archived", "Archived: no longer sold"]];
 
@@ -37,6 +37,14 @@ function useCategories() {
 function NewProduct() {
   const [draft, setDraft] = useState(() => stored.read("new")?.draft ?? newDraft());
   const [error, setError] = useState(null);
+  // Files that are uploaded once the product exists.
+  const [files, setFiles] = useState([]);
+  useEffect(() => {
+    // A reload keeps the texts, but no script can keep files.
+    const warn = (event) => files.length > 0 && event.preventDefault();
+    addEventListener("beforeunload", warn);
+    return () => removeEventListener("beforeunload", warn);
+  }, [files]);
   const categories = useCategories();
   // The key is kept with the draft, because somebody who gets no answer may reload the page.
   const [once] = useState(() => stored.read("new")?.once ?? {});
@@ -47,6 +55,8 @@ function NewProduct() {
       const { data } = await post("/products", inputOf(draft), { once });
       stored.write("new", null);
       note(`“${data.title}” was created.`);
+      let latest = data;
+      for (const file of files) latest = (await addImage(latest, file, data.title)) ?? latest;
       go(`/catalog/${data.id}`);
     } catch (reason) {
       stored.write("new", { draft, once });
@@ -58,11 +68,19 @@ function NewProduct() {
     <${PageHead} title="New product" trail=${[["Catalog", "/catalog"]]} />
     <${Form} onSubmit=${create}>
       <${General} error=${error} />
-      <${Editor} draft=${draft} change=${setDraft} error=${error} categories=${categories} isNew />
-      <div class="savebar"><p>The product ${draft.status === "active" ? "is on sale at once." : "is not on sale yet."}</p>
-        <${Button} onClick=${() => { setDraft(newDraft()); setError(null); }}>Clear<//>
+      <${Editor} draft=${draft} change=${setDraft} error=${error} categories=${categories} isNew waiting=${files}
+        upload=${(chosen) => setFiles([...files, ...chosen])} dismiss=${(file) => setFiles(files.filter((one) => one !== file))} />
+      <div class="savebar"><p>${draft.status === "active" ? "The product goes on sale at once." : "The product is not on sale yet."}</p>
+        <${Button} onClick=${() => { setDraft(newDraft()); setFiles([]); setError(null); }}>Clear<//>
         <${Button} type="submit" kind="main">Create product<//></div>
     <//>`;
+}
+
+/** Stores a file as an image of a product. Returns the product with the image, or undefined if the file was refused. */
+async function addImage(product, file, alt) {
+  const sent = { query: { alt }, text: file, type: file.type, version: product.version };
+  const answer = await attempt(() => call("POST", `/products/${product.id}/images`, sent), `“${file.name}” was added.`);
+  return answer?.data;
 }
 
 /** Moves the focus to the first field that the API has refused. */
@@ -183,15 +201,14 @@ function ExistingProduct({ id }) {
   const upload = async (files) => {
     for (const file of files) {
       const current = state.current;
-      const sent = { query: { alt: current.draft.title }, text: file, type: file.type, version: current.product.version };
-      const answer = await attempt(() => call("POST", `/products/${id}/images`, sent), `“${file.name}” was added.`);
-      if (!answer?.data) return;
-      const latest = draftOf(answer.data);
+      const saved = await addImage(current.product, file, current.draft.title);
+      if (!saved) return;
+      const latest = draftOf(saved);
       const merged = mergeImage(current.base, current.draft, latest);
-      setProduct(answer.data);
+      setProduct(saved);
       setBase(latest);
       setDraft(merged);
-      state.current = { product: answer.data, base: latest, draft: merged };
+      state.current = { product: saved, base: latest, draft: merged };
     }
   };
 
@@ -204,7 +221,7 @@ function ExistingProduct({ id }) {
   };
 
   if (failure) return html`<${PageHead} title="Product" trail=${[["Catalog", "/catalog"]]} /><${Problem} error=${failure} retry=${load} />`;
-  if (!draft) return html`<${PageHead} title="…" trail=${[["Catalog", "/catalog"]]} />`;
+  if (!draft) return html`<${PageHead} title="…" trail=${[["Catalog", "/catalog"]]} /><${Loading} />`;
 
   const removeIt = async () => {
     if (!(await confirm(`Delete “${product.title}”?`, { text: "The product is hidden everywhere and can be restored.", action: "Delete", danger: true }))) return;
@@ -217,7 +234,7 @@ function ExistingProduct({ id }) {
 
   return html`
     <${PageHead} title=${product.title} trail=${[["Catalog", "/catalog"]]} badge=${product.deleted_at ? html`<${Badge} tone="bad">Deleted<//>` : html`<${Badge} of=${product.status} />`}
-      note=${html`Version ${product.version} · edited <${When} at=${product.updated_at} /> by ${actor(product.updated_by)}`}>
+      note=${html`Version ${product.version} · edited <${When} at=${product.updated_at} /> by ${who(product.updated_by)}`}>
       ${canEdit && !product.deleted_at && html`<${Button} kind="danger" icon="trash" onClick=${removeIt}>Delete<//>`}
       ${canEdit && product.deleted_at && html`<${Button} onClick=${restore}>Restore<//>`}
     <//>
@@ -260,7 +277,7 @@ function Merge({ state, categories, onClose, onSave }) {
   <//>`;
 }
 
-function Editor({ draft, change, base, error, categories, product, upload, isNew, readOnly }) {
+function Editor({ draft, change, base, error, categories, product, upload, waiting, dismiss, isNew, readOnly }) {
   const set = (name) => (value) => change({ ...draft, [name]: value });
   const changed = (name) => (base && JSON.stringify(base[name]) !== JSON.stringify(draft[name]) ? "changed" : "");
   const field = (name, label, more = {}) => html`<${Field} label=${label} value=${draft[name]} onInput=${set(name)} error=${error?.of(name)} class=${changed(name)} name=${name} ...${more} />`;
@@ -271,7 +288,7 @@ function Editor({ draft, change, base, error, categories, product, upload, isNew
         ${field("description", "Description", { rows: 5 })}
       </div><//>
       <${Variants} draft=${draft} change=${change} base=${base} error=${error} product=${product} readOnly=${readOnly} />
-      <${Images} images=${draft.images} change=${set("images")} error=${error} title=${draft.title} upload=${!readOnly && upload} />
+      <${Images} images=${draft.images} change=${set("images")} error=${error} title=${draft.title} upload=${!readOnly && upload} waiting=${waiting} dismiss=${dismiss} readOnly=${readOnly} />
     </div>
     <div class="stack">
       <${Card} title="Sale"><div class="form">
@@ -288,7 +305,7 @@ function Editor({ draft, change, base, error, categories, product, upload, isNew
         ${field("warranty_information", "Warranty", { maxlength: 255 })}
         ${field("shipping_information", "Shipping", { maxlength: 255 })}
         ${product && html`<dl class="facts">
-          <dt>Rating</dt><dd>${number(product.rating)} ★ from ${number(product.review_count)}</dd>
+          <dt>Rating</dt><dd>${product.review_count > 0 ? `${number(product.rating)} ★ from ${count(product.review_count, "review")}` : "No reviews yet"}</dd>
           <dt>Created</dt><dd>${date(product.created_at)}</dd>
           ${product.source && html`<dt>Source</dt><dd>${product.source} <small>${product.external_id}</small></dd>`}
         </dl>`}
@@ -310,16 +327,18 @@ function Tags({ tags, change, error, class: name }) {
 function CategoryPicker({ chosen, change, categories, readOnly }) {
   const [filter, setFilter] = useState("");
   const wanted = filter.toLowerCase();
-  const rows = [...categories].filter(([id, name]) => (wanted ? name.toLowerCase().includes(wanted) : chosen.includes(id)));
+  // A few categories are all shown; among many, those of the product are shown until somebody looks for others.
+  const isShort = categories.size <= 12 && !readOnly;
+  const rows = [...categories].filter(([id, name]) => (wanted ? name.toLowerCase().includes(wanted) : isShort || chosen.includes(id)));
   return html`<div class="field">
     <span class="label">Categories</span>
-    ${!readOnly && html`<${Field} hideLabel label="Find a category" type="search" placeholder="Find a category" value=${filter} onInput=${setFilter} />`}
+    ${!readOnly && categories.size > 12 && html`<${Field} hideLabel label="Find a category" type="search" placeholder="Find a category" value=${filter} onInput=${setFilter} />`}
     ${rows.length > 0 ? html`<div class="category-list" tabindex="0" role="group" aria-label="Categories">${rows.slice(0, 60).map(([id, name]) => html`<${Check} key=${id} label=${name} checked=${chosen.includes(id)}
-      onChange=${(on) => change(on ? [...chosen, id] : chosen.filter((one) => one !== id))} />`)}</div>` : html`<p class="hint">${wanted ? "No category matches." : "None yet."}</p>`}
+      onChange=${(on) => change(on ? [...chosen, id] : chosen.filter((one) => one !== id))} />`)}</div>` : html`<p class="hint">${wanted ? "No category matches." : categories.size === 0 && may("categories:write") ? html`The shop has no categories yet. <a href="#/categories">Create some</a>; this form keeps what you have typed.` : "In no category."}</p>`}
   </div>`;
 }
 
-function Images({ images, change, error, title, upload }) {
+function Images({ images, change, error, title, upload, waiting = [], dismiss, readOnly }) {
   const files = useRef(null);
   const set = (i, name, value) => change(images.map((image, n) => (n === i ? { ...image, [name]: value } : name === "primary" ? { ...image, primary: false } : image)));
   const send = async () => {
@@ -331,8 +350,11 @@ function Images({ images, change, error, title, upload }) {
     ${upload && html`<input type="file" class="hidden" ref=${files} multiple accept="image/jpeg,image/png,image/webp" tabindex="-1" aria-label="Image files" onChange=${send} />
       <${Button} small icon="up" onClick=${() => files.current.click()}>Upload<//>`}
     <${Button} small icon="plus" onClick=${() => change([...images, { url: "", alt: title, primary: images.length === 0 }])}>Add an address<//>`;
-  return html`<${Card} title="Images" actions=${actions}>
-    ${images.length === 0 && html`<p class="hint">${upload ? "No images yet." : "No images yet. Files can be uploaded after the product is created."}</p>`}
+  return html`<${Card} title="Images" actions=${!readOnly && actions}>
+    ${images.length + waiting.length === 0 && html`<p class="hint">No images yet. ${upload ? "JPEG, PNG and WebP files can be uploaded." : ""}</p>`}
+    ${waiting.length > 0 && html`<p class="hint">These files are uploaded when the product is created:</p>
+      <p class="chips">${waiting.map((file, i) => html`<span class="chip" key=${i}><${Icon} name="image" />${file.name}
+        <button type="button" aria-label=${`Remove ${file.name}`} onClick=${() => dismiss(file)}>×</button></span>`)}</p>`}
     <ul class="images">${images.map((image, i) => html`<li key=${i}>
       <${Picture} image=${image} size="medium" />
       <div class="form">
@@ -370,7 +392,7 @@ function Variant({ id, index, draft, change, base, error, sku, isOnly, readOnly 
     error=${error?.of(`skus[${index}].${name === "options" ? "option_values" : name}`) ?? (isOnly ? error?.of(name) : undefined)} ...${more} />`;
   return html`<li class="variant">
     <header hidden=${isOnly && !sku}>
-      <h3>${variant.code || "New variant"} ${sku && html`<${Badge} of=${sku.availability_status} />`}</h3>
+      <h3>${variant.code || Object.values(variant.options).join(", ") || "New variant"} ${sku && html`<${Badge} of=${sku.availability_status} />`}</h3>
       ${sku ? html`<${Stock} sku=${sku} readOnly=${readOnly} />` : null}
     </header>
     <div class="columns">
@@ -378,9 +400,9 @@ function Variant({ id, index, draft, change, base, error, sku, isOnly, readOnly 
       ${field("code", "Code (SKU)", { maxlength: 100, hint: sku ? undefined : "Made from the title if empty" })}
       ${!sku && variant.track_stock && field("stock", "Pieces in stock", { inputmode: "numeric" })}
       ${!(isOnly && Object.keys(variant.options).length === 0 && options === "") || !sku
-        ? html`<${Field} label="Options" placeholder="size: M, color: red" value=${options} class=${changed("options")} error=${error?.of(`skus[${index}].option_values`)}
+        ? html`<${Field} label="Options" placeholder="size: M, color: red" hint="What tells variants apart" value=${options} class=${changed("options")} error=${error?.of(`skus[${index}].option_values`)}
             onInput=${(text) => { setOptions(text); set("options")(optionsOf(text)); }} />` : null}
-      ${field("low_stock_threshold", "Low at", { inputmode: "numeric" })}
+      ${field("low_stock_threshold", "Low stock at", { inputmode: "numeric", hint: "Pieces at which stock is low" })}
       ${field("barcode", "Barcode", { maxlength: 100 })}
       ${field("weight", "Weight", { inputmode: "decimal" })}
     </div>
@@ -451,9 +473,9 @@ function StockDialog({ sku, onClose }) {
     <//>`}
     ${may("stock:read") && html`<h3>Ledger</h3>
       <${Table} label="Ledger of stock" rows=${rows} empty="No movements yet." columns=${[
-        { key: "delta", label: "Change", align: "end", cell: (row) => html`<b>${signed(row.delta)}</b>` },
+        { key: "delta", label: "Change", cell: (row) => html`<b>${signed(row.delta)}</b>` },
         { key: "reason", label: "Reason", cell: (row) => html`${words(row.reason)}${row.reference && html`<span class="sub">${row.reference}</span>`}` },
-        { key: "by", label: "By", narrow: false, cell: (row) => actor(row.created_by) },
+        { key: "by", label: "By", narrow: false, cell: (row) => who(row.created_by) },
         { key: "at", label: "When", align: "end", cell: (row) => html`<${When} at=${row.created_at} />` },
       ]} />
       ${next && html`<div class="actions"><${Button} small onClick=${() => more()}>Show earlier<//></div>`}`}

@@ -23,7 +23,7 @@ export default function Search() {
 /** Shows what a search finds with the saved settings. */
 function Trial() {
   const [q, setQ] = useState(sessionStorage.getItem("ecom-admin.trial") ?? "");
-  const found = useRead(q ? "/products/search" : null, { q, per_page: 8, highlight: true });
+  const found = useRead(q ? "/products/search" : null, { per_page: 8, q, highlight: true, analytics: false });
   const type = (text) => {
     setQ(text);
     sessionStorage.setItem("ecom-admin.trial", text);
@@ -174,7 +174,7 @@ function Pick({ onPick, onClose }) {
   const [text, setText] = useState("");
   const [q, setQ] = useState("");
   const later = useDebounced(setQ, 80);
-  const found = useRead("/products/search", { q, per_page: 8 });
+  const found = useRead("/products/search", { per_page: 8, q, analytics: false });
   return html`<${Dialog} title="Choose a product" onClose=${onClose}>
     <${Field} label="Search" type="search" value=${text} onInput=${(value) => { setText(value); later(value.trim()); }} />
     <${Problem} error=${found.error} />

@@ -1,11 +1,11 @@
 import { html, useState } from "../lib/html.js";
 import { get, patch, post, remove } from "../lib/api.js";
 import { may, me } from "../lib/session.js";
-import { useDebounced, useList, useRead, useRoute } from "../lib/data.js";
-import { href, setParams } from "../lib/router.js";
+import { useList, useRead, useRoute } from "../lib/data.js";
+import { href } from "../lib/router.js";
 import { useForm } from "../lib/form.js";
 import { date, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, Problem, Table, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, ParamField, Problem, Table, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
 
 export default function Team() {
   const { query } = useRoute();
@@ -23,8 +23,6 @@ export default function Team() {
 function Users() {
   const { query } = useRoute();
   const email = query.get("email") ?? "";
-  const [text, setText] = useState(email);
-  const find = useDebounced((value) => setParams({ email: value.trim() }, { replace: true }), 250);
   const users = useList("/users", { email });
   const roles = useRead(may("roles:read") ? "/roles" : null);
   const [editing, setEditing] = useState(null);
@@ -37,11 +35,11 @@ function Users() {
     users.reload();
   };
   return html`
-    <div class="filters"><${Field} label="Email address" type="search" value=${text} onInput=${(value) => { setText(value); find(value); }} class="wide-field" />
+    <div class="filters"><${ParamField} label="Email address" name="email" type="search" class="wide-field" />
       ${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setEditing({})}>New user<//>`}</div>
     <${Problem} error=${users.error} retry=${users.reload} />
     <${Card} class="plain">
-      <${Table} label="Users" rows=${users.rows} busy=${users.busy && !users.data} empty="Nobody has this address." columns=${[
+      <${Table} label="Users" rows=${users.rows} error=${users.error} busy=${users.busy && !users.data} empty="Nobody has this address." columns=${[
         { key: "name", label: "User", cell: (user) => html`<b>${user.name ?? user.email}</b><span class="sub">${user.email}</span>` },
         { key: "roles", label: "Roles", cell: (user) => html`<span class="chips">${user.roles.map((role) => html`<${Badge} key=${role} tone=${role === "admin" ? "info" : "plain"}>${role}<//>`)}${user.blocked_at && html`<${Badge} tone="bad">blocked<//>`}</span>` },
         { key: "since", label: "Since", align: "end", narrow: false, cell: (user) => html`<${When} at=${user.created_at} />` },
@@ -92,7 +90,7 @@ function Keys() {
     <div class="filters"><span class="grow"></span>${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setNew(true)}>New key<//>`}</div>
     <${Problem} error=${keys.error} retry=${keys.reload} />
     <${Card} class="plain">
-      <${Table} label="API keys" rows=${keys.rows} busy=${keys.busy && !keys.data} empty="No keys." columns=${[
+      <${Table} label="API keys" rows=${keys.rows} error=${keys.error} busy=${keys.busy && !keys.data} empty="No keys." columns=${[
         { key: "name", label: "Key", cell: (key) => html`<b>${key.name}</b><span class="sub"><code>${key.prefix}…</code></span>` },
         { key: "may", label: "May", narrow: false, cell: (key) => (key.is_admin ? html`<${Badge} tone="info">everything<//>` : html`<span class="sub">${key.permissions.join(", ")}</span>`) },
         { key: "used", label: "Last used", align: "end", cell: (key) => html`<${When} at=${key.last_used_at} />` },

@@ -50,7 +50,7 @@ export default function Webhooks() {
     <div class="stack">
       <${Card} title="Receivers">
         <${Problem} error=${hooks.error} retry=${hooks.reload} />
-        <${Table} label="Webhooks" rows=${hooks.data ?? []} busy=${hooks.busy && !hooks.data} empty="No webhooks yet. A webhook sends the events of the shop to another system." columns=${[
+        <${Table} label="Webhooks" rows=${hooks.data ?? []} error=${hooks.error} busy=${hooks.busy && !hooks.data} empty="No webhooks yet. A webhook sends the events of the shop to another system." columns=${[
           { key: "url", label: "Receiver", cell: (hook) => html`<b class="url">${hook.url}</b><span class="sub">${hook.description ?? ""} ${hook.events.join(", ")}</span>` },
           { key: "state", label: "State", cell: (hook) => (hook.enabled
               ? html`<${Badge} tone=${hook.failures ? "warn" : "good"}>${hook.failures ? count(hook.failures, "failure") : "On"}<//>`
@@ -73,7 +73,7 @@ export default function Webhooks() {
         </div>
         <${Problem} error=${deliveries.error} retry=${deliveries.reload} />
         <${Card} class="plain">
-          <${Table} label="Deliveries" rows=${deliveries.rows} busy=${deliveries.busy && !deliveries.data} empty="No deliveries here." columns=${[
+          <${Table} label="Deliveries" rows=${deliveries.rows} error=${deliveries.error} busy=${deliveries.busy && !deliveries.data} empty="No deliveries here." columns=${[
             { key: "kind", label: "Event", cell: (one) => html`<a class="row-link" href=${href("/webhooks", {})} onClick=${(event) => { event.preventDefault(); setShown(one); }}>${one.kind}</a><span class="sub">${one.error ?? urls.get(one.webhook_id) ?? ""}</span>` },
             { key: "state", label: "State", cell: (one) => html`<${Badge} of=${one.state} />` },
             { key: "status", label: "Answer", align: "end", narrow: false, cell: (one) => (one.status ? html`${one.status}<span class="sub">${one.duration_ms != null ? duration(one.duration_ms) : ""}</span>` : "–") },

@@ -60,6 +60,21 @@ impl Default for RateLimits {
     }
 }
 
+impl RateLimits {
+    /// Returns the key under which the calls of a client are counted, for quotas that an application has itself.
+    ///
+    /// `kind` separates the quota from others, `peer` is the address of the connection, and `headers` are those of the
+    /// request. If the peer is one of [`Self::trusted_proxies`], the client is the one that [`Self::proxy_header`]
+    /// names. An address of IPv6 counts with all others of its /64 network.
+    pub fn client_key(&self, kind: &str, peer: IpAddr, headers: &HeaderMap) -> RateKey {
+        match client(peer, headers, self.proxy_header, &self.trusted_proxies) {
+            IpAddr::V4(address) => RateKey::new(kind, &address.octets()),
+            // A subscriber has at least a /64 network.
+            IpAddr::V6(address) => RateKey::new(kind, &address.octets()[..8]),
+        }
+    }
+}
+
 /// A kind of requests that has a quota of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -132,7 +147,7 @@ pub(super) fn limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
     let key = match by_principal {
         // The first byte separates the names of actors from addresses.
         Some(principal) => RateKey::new(name, &[b"a", principal.actor().as_str().as_bytes()].concat()),
-        None => address_key(name, client_of(request, limits)?),
+        None => key_of_client(name, request, limits)?,
     };
     Some(Limit { key, quota, name, counts_address: (class, principal) == (None, None) })
 }
@@ -141,11 +156,11 @@ pub(super) fn limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
 pub(super) fn address_limit(request: &Request, config: &HttpConfig) -> Option<Limit> {
     let limits = config.rate_limits.as_ref()?;
     let (name, quota) = ("address", limits.address?);
-    Some(Limit { key: address_key(name, client_of(request, limits)?), quota, name, counts_address: true })
+    Some(Limit { key: key_of_client(name, request, limits)?, quota, name, counts_address: true })
 }
 
-/// Returns the address of the client, or `None` if the server does not tell the address of the peer.
-fn client_of(request: &Request, limits: &RateLimits) -> Option<IpAddr> {
+/// Returns the key of the client of a request, or `None` if the server does not tell the address of the peer.
+fn key_of_client(kind: &str, request: &Request, limits: &RateLimits) -> Option<RateKey> {
     static WARNED: AtomicBool = AtomicBool::new(false);
     let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() else {
         if !WARNED.swap(true, Ordering::Relaxed) {
@@ -156,15 +171,7 @@ fn client_of(request: &Request, limits: &RateLimits) -> Option<IpAddr> {
         }
         return None;
     };
-    Some(client(peer.ip(), request.headers(), limits.proxy_header, &limits.trusted_proxies))
-}
-
-fn address_key(name: &str, address: IpAddr) -> RateKey {
-    match address {
-        IpAddr::V4(address) => RateKey::new(name, &address.octets()),
-        // A subscriber has at least a /64 network.
-        IpAddr::V6(address) => RateKey::new(name, &address.octets()[..8]),
-    }
+    Some(limits.client_key(kind, peer.ip(), request.headers()))
 }
 
 /// Adds the headers of a decision to a response.
@@ -229,10 +236,22 @@ mod tests {
 
     #[test]
     fn addresses_of_one_network_of_ipv6_count_together() {
-        let key = |address: &str| address_key("address", address.parse().unwrap());
+        let limits = RateLimits::default();
+        let key = |address: &str| limits.client_key("address", address.parse().unwrap(), &HeaderMap::new());
         assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff::2"));
         assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_key_is_that_of_the_client_behind_a_trusted_proxy() {
+        let limits = RateLimits::default().trusted_proxies(vec!["10.0.0.0/8".parse().unwrap()]);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
+        let key = |peer: &str, headers: &HeaderMap| limits.client_key("forms", peer.parse().unwrap(), headers);
+        let of_client = key("192.0.2.1", &HeaderMap::new());
+        assert_eq!(key("10.0.0.1", &headers), of_client);
+        assert_ne!(key("203.0.113.9", &headers), of_client);
     }
 
     #[test]

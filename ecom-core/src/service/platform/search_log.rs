@@ -94,7 +94,8 @@ impl SearchCounts {
 /// Each process counts its searches in memory, and its background work ([`Shop::start`](crate::Shop::start)) adds the
 /// counts to the database once per [`search_log_interval`](crate::config::ShopConfig::search_log_interval), as
 /// [`Shop::close`](crate::Shop::close) does. A process that is killed loses the counts since then. The first page of a
-/// search counts, also if its result comes from the cache; further pages and suggestions do not.
+/// search counts, also if its result comes from the cache; further pages, suggestions and the searches of
+/// [`SearchService::uncounted`](crate::search::SearchService::uncounted) do not.
 ///
 /// Texts that people type can contain personal data. They are removed after
 /// [`search_log_retention`](crate::config::ShopConfig::search_log_retention), and

@@ -106,6 +106,8 @@ impl SearchPage {
 pub struct SearchService<'a> {
     pub(super) cx: &'a Arc<Context>,
     pub(super) who: &'a Principal,
+    /// Whether the search log counts the searches.
+    is_counted: bool,
 }
 
 /// The names of categories by their ids.
@@ -134,7 +136,13 @@ impl Names {
 
 impl<'a> SearchService<'a> {
     pub(crate) const fn new(cx: &'a Arc<Context>, who: &'a Principal) -> Self {
-        Self { cx, who }
+        Self { cx, who, is_counted: true }
+    }
+
+    /// Returns the service for searches that the search log does not count, such as those of the staff.
+    #[must_use]
+    pub const fn uncounted(self) -> Self {
+        Self { is_counted: false, ..self }
     }
 
     /// Returns what the main engine supports. If the fallback lacks a capability that a search needs, the search fails
@@ -181,7 +189,8 @@ impl<'a> SearchService<'a> {
         let (total, partial, hit) = (found.total, found.partial, found.hit);
         let query = request.query();
         // Further pages belong to the same search.
-        if self.cx.config.search_log && query.offset == 0 && !request.text().slots.is_empty() {
+        let is_new = query.offset == 0 && !request.text().slots.is_empty();
+        if self.cx.config.search_log && self.is_counted && is_new {
             let term = SearchTerm::once(&query.text, total.count, partial);
             self.cx.searches.note(self.cx.config.time_zone.day_of(self.cx.now()), term);
         }

@@ -100,6 +100,7 @@ pub async fn pages_suggestions_and_searches_without_words_do_not_count(f: &ShopF
         search(&f.shop, text).await;
     }
     f.shop.search().search(&SearchQuery { offset: 1, ..typed("lamp") }).await.unwrap();
+    f.shop.search().uncounted().search(&typed("lamp")).await.unwrap();
     f.shop.search().suggest("lam", 5).await.unwrap();
     f.shop.search().related(lamp.id, 5).await.unwrap();
     assert_eq!(logged(&f.shop).await, terms(&[]));

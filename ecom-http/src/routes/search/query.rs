@@ -64,6 +64,10 @@ pub(super) struct SearchParams {
     /// Whether to return `meta.search.highlights`. Default false.
     #[serde(default)]
     highlight: Option<bool>,
+    /// Whether the search counts in the search log, which the lists of search terms show. Default true. Clients for the
+    /// staff of the shop send false, so that these lists show what shoppers search for.
+    #[serde(default)]
+    analytics: Option<bool>,
 }
 
 /// The maximum number of hits to skip.
@@ -198,8 +202,10 @@ pub(super) async fn search(
         query.filter.categories.push(found.value.id);
     }
 
+    let service = reply.shop().search();
+    let service = if p.analytics == Some(false) { service.uncounted() } else { service };
     let start = Instant::now();
-    let found = reply.shop().search().search(&query).await.map_err(by_parameter)?;
+    let found = service.search(&query).await.map_err(by_parameter)?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let hit = found.hit;
     let highlights = p.highlight.unwrap_or_default().then(|| highlights(&found));

@@ -588,7 +588,7 @@ impl OrderRecord {
     }
 
     /// Cancels units of lines: restores their stock, and adds one credit note for each bill concerned, valued by R35.
-    /// If no unit is left, the whole order is canceled (R36).
+    /// If no unit is left, the whole order is canceled (R36). An order that has no units takes an empty list.
     ///
     /// # Errors
     /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled, `Validation`.
@@ -599,7 +599,7 @@ impl OrderRecord {
         let mut stock = Vec::new();
         let mut credits: Vec<(i32, i64, i64)> = Vec::new();
         let mut log = Vec::new();
-        if units.is_empty() {
+        if units.is_empty() && next.order.lines.iter().any(|l| l.remaining() > 0) {
             errors.push("lines", FieldCode::Required, "must name at least one line");
         }
         for (i, CancelUnits { line_id, quantity }) in units.iter().enumerate() {

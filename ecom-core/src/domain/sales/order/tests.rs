@@ -334,6 +334,20 @@ fn r44_an_order_without_lines_takes_no_discount_and_does_not_start() {
 }
 
 #[test]
+fn r36_an_empty_list_of_units_cancels_only_an_order_without_units() {
+    let mut desk = Desk::selling(Currency::USD, &[400]);
+    let none: &[CancelUnits] = &[];
+    let order = desk.place(&desk.order(&[(0, 1)], 0)).unwrap();
+    assert_eq!(refused(order.cancel_units(none, &desk.stamp())), ("VALIDATION_FAILED", vec!["lines".to_owned()]));
+
+    let order = desk.place(&desk.order(&[], 0)).unwrap();
+    let step = order.cancel_units(none, &desk.stamp()).unwrap();
+    let canceled = desk.take(step);
+    assert_eq!(canceled.order.status, OrderStatus::Canceled);
+    assert_eq!(refused(canceled.cancel_units(none, &desk.stamp())).0, "ORDER_STATUS_CONFLICT");
+}
+
+#[test]
 fn r17_a_bad_order_names_every_field() {
     let desk = Desk::selling(Currency::USD, &[100]);
     let mut input = desk.order(&[(0, 0), (0, 1_000_001)], 0);

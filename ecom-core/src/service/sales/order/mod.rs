@@ -511,7 +511,8 @@ impl<'a> OrderService<'a> {
     }
 
     /// Cancels some units of an order that is pending or in progress, restores their stock, and adds a credit note for
-    /// each bill concerned (R36). If no unit is left, the whole order is canceled.
+    /// each bill concerned (R36). If no unit is left, the whole order is canceled. An order that has no units is canceled
+    /// by an empty list, with its version.
     ///
     /// # Errors
     /// `NotFound`, `VERSION_CONFLICT`, `VERSION_REQUIRED`, `ORDER_STATUS_CONFLICT`, `Validation`, `Unavailable`.
