@@ -124,7 +124,7 @@ impl WebhookHealth {
         // If the receiver has asked for a pause while the attempt ran, the pause stays.
         let ran_beside = self.failed_at.is_some_and(|at| attempt.began < at);
         let rests_until = self.rests_until.filter(|until| ran_beside && now < *until);
-        Self { succeeded_at, rests_until, ..Self::default() }
+        Self { rests_until, succeeded_at, ..Self::default() }
     }
 
     /// Returns the health after an attempt that has failed. `jitter` shortens a pause, unless the receiver asks for it.
