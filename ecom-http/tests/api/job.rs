@@ -209,7 +209,7 @@ async fn a_job_is_canceled_and_a_queue_is_paused() {
     post(&api, "/admin/job-queues/import/pause", None).await.refused(409, "STATE_CONFLICT", "");
     post(&api, "/admin/job-queues/mail/pause?now=1", None).await.refused(400, "BAD_REQUEST", "now");
     api.get("/admin/job-queues?fields=size").await.refused(400, "BAD_REQUEST", "fields");
-    assert_eq!(column(&api.get("/admin/job-queues?fields=kind").await.ok(200), "kind").len(), 5);
+    assert_eq!(column(&api.get("/admin/job-queues?fields=kind").await.ok(200), "kind").len(), 6);
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use uuid::Uuid;
 pub(crate) struct JobView<'a> {
     /// The id of the job.
     pub id: Uuid,
-    /// The operation: `reindex`, `verify`, `mail`, `import`, or the kind of a job of the application.
+    /// The operation: `reindex`, `verify`, `mail`, `import`, `analytics-rebuild`, `media-cleanup`, or the kind of a job
+    /// of the application.
     #[schema(value_type = String, example = "reindex")]
     pub kind: &'a JobKind,
     /// The parameters of the operation, such as `repair` of `verify`.
