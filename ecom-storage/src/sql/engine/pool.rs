@@ -471,15 +471,19 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut object) = self.object.take() else { return };
         object.roll_back_now();
-        if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
+        let kept = if object.is_undone() && !Object::pool(&object).is_some_and(|p| p.manager().only_one) {
             // Closing it ends its transaction and with that its locks.
             drop(Object::take(object));
-            return;
-        }
+            None
+        } else {
+            Some(object)
+        };
         #[cfg(any(feature = "postgres", feature = "mysql"))]
-        if let Some(user) = self.user.take() {
+        if let (Some(object), Some(user)) = (kept, self.user.take()) {
             user.put_back(object);
         }
+        #[cfg(not(any(feature = "postgres", feature = "mysql")))]
+        drop(kept);
     }
 }
 
