@@ -67,7 +67,7 @@ impl RollingFile {
         if self.files <= 1 {
             fs::remove_file(&self.path)?;
         } else {
-            // If an attempt has failed halfway, a number is free, and the older files need not move on.
+            // If an earlier attempt failed halfway, a number is free, and the files from that number on keep theirs.
             let last = self.files - 1;
             let free = (1..last).find(|n| !self.older(*n).exists()).unwrap_or(last);
             for n in (1..free).rev() {
