@@ -22,9 +22,9 @@ use object_store::{Attribute, Attributes, GetOptions, ObjectStore, PutOptions};
 const FIELD: &str = "media";
 /// Why a store is refused, as health shows it.
 const NO_DIRECTORY: RefusedServer =
-    RefusedServer { reason: "the directory of the files does not exist: mount or restore it" };
+    RefusedServer { reason: "the directory of the images does not exist: mount or restore it" };
 const NO_BUCKET: RefusedServer =
-    RefusedServer { reason: "the bucket does not exist, or its files may not be listed (`s3:ListBucket`)" };
+    RefusedServer { reason: "the bucket does not exist (create it), or the key lacks `s3:ListBucket` (grant it)" };
 /// How browsers and CDNs may keep files that they read from the bucket itself.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 

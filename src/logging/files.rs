@@ -90,7 +90,7 @@ impl RollingFile {
                 self.reopen()?;
                 self.is_stuck = true;
                 if !was_stuck {
-                    let _ = writeln!(io::stderr(), "a full log file cannot be replaced, and grows: {error}");
+                    let _ = writeln!(io::stderr(), "the full log file cannot be replaced, and grows: {error}");
                 }
             }
         }
