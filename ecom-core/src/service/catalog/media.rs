@@ -97,7 +97,7 @@ impl<'a> MediaService<'a> {
     }
 
     /// Makes the files of an image from the bytes of an upload, and stores them. The same bytes make the same files, so
-    /// a repeated upload stores nothing twice. A product shows the image after
+    /// a repeated upload makes no second copy. A product shows the image after
     /// [`ProductService::add_image`](crate::catalog::ProductService::add_image), or any other write that names its URL.
     ///
     /// # Errors
@@ -125,8 +125,8 @@ impl<'a> MediaService<'a> {
         hash.copy_from_slice(digest(&SHA256, content).as_ref());
         let named = |width| MediaFile::new(hash, width, processed.format);
         let url = format!("{}/{}", media.base_url, named(*largest));
-        // Also if they are there, because that makes them young again, so that nothing removes them before a product
-        // names them. The largest file comes last: if it is young, all are.
+        // Files that exist already are stored too: this makes them young again, so that nothing removes them before a
+        // product names them. The largest file comes last: if it is young, all are.
         for (width, content) in &processed.files {
             media.store.put(&named(*width), content.clone()).await?;
         }
