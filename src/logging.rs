@@ -207,7 +207,7 @@ struct Lost {
     waiting: Vec<ErrorCounter>,
     /// Those that could not be written.
     unwritten: Arc<AtomicUsize>,
-    /// How many of all were reported.
+    /// How many of both were reported.
     reported: AtomicUsize,
 }
 
@@ -220,7 +220,7 @@ impl Lost {
     }
 }
 
-/// The lines that a writer was given, and those that it need not write any more.
+/// Counts the lines of a writer, to know how many it still has to write.
 #[derive(Debug)]
 struct Backlog {
     given: Arc<AtomicUsize>,
@@ -238,7 +238,7 @@ impl Backlog {
     }
 }
 
-/// Where lines go, and what counts those that wait and those that are dropped.
+/// Where lines go, and the counts of lines that wait and that were dropped.
 struct Sinks {
     out: Out,
     lost: Arc<Lost>,

@@ -208,8 +208,8 @@ pub(crate) struct Place {
 
 /// Several shops of one process, which are opened by their names when they are needed and closed when nobody uses them.
 ///
-/// The builder of a shop has URLs with `{shop}`, for which its name is put in. The shops of a server share its
-/// connections ([`DatabaseSettings::max_connections`](crate::DatabaseSettings::max_connections) for all of them):
+/// In the URLs of the builder, the name of the shop replaces `{shop}`. The shops of a server share its connections
+/// ([`DatabaseSettings::max_connections`](crate::DatabaseSettings::max_connections) for all of them):
 ///
 /// | Part | URL | Each shop has |
 /// |---|---|---|

@@ -37,8 +37,8 @@ pub async fn run() {
     reader.close().await;
 }
 
-/// Adjusts stock, and measures until each subscription of `reader` has the event. The pauses after it are spread over
-/// `interval`, in milliseconds.
+/// Adjusts stock, and measures the time until each subscription of `reader` has the event. The pauses after each event
+/// are spread over `interval`, in milliseconds.
 async fn latency(what: &str, wanted: &str, b: &Bench, reader: &Shop, interval: u64) {
     let sku = b.shop.products().get(b.products[0]).await.expect("a product").value.skus[0].id;
     let (told, _) = tokio::sync::broadcast::channel::<Instant>(16);

@@ -105,7 +105,7 @@ fn peak() -> u64 {
     of_status("VmHWM:")
 }
 
-/// Returns a line of the status of the process, in MB.
+/// Returns a value of `/proc/self/status`, in MB.
 fn of_status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the line");
@@ -133,12 +133,12 @@ impl OwnMemory {
         Self { most, stops, thread }
     }
 
-    /// Returns the most that it has seen, in MB.
+    /// Returns the maximum so far, in MB.
     fn most(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// Ends the watch, and returns the most that it has seen.
+    /// Ends the watch, and returns the maximum, in MB.
     fn end(self) -> u64 {
         self.stops.store(true, Ordering::Relaxed);
         self.thread.join().expect("the watch");

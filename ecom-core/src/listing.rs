@@ -1,5 +1,5 @@
-//! What the tests of the lists of metrics and of log events share: the comparison with a table of the docs, and the
-//! sources that use the list.
+//! Helpers for the tests of the lists of metrics and of log events. They compare a list with a table of the docs, and
+//! read the sources that use the list.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -146,7 +146,7 @@ metric_list! {
     AUDIT_FINDINGS_TOTAL = "ecom_audit_findings_total", Counter recorded, {};
     /// Audits that have ended.
     AUDITS_TOTAL = "ecom_audits_total", Counter recorded, {};
-    /// How long ago the last lease of the background work has ended; 0 while a process holds one. Up to a minute is
+    /// The time since the last lease of the background work ended; 0 while a process holds one. Up to a minute is
     /// usual.
     BACKGROUND_IDLE_SECONDS = "ecom_background_idle_seconds", Gauge sampled, {};
     /// Always 1; the label has the release of the server.
@@ -187,7 +187,7 @@ metric_list! {
         "dependency": "`database`, `search`, `search_fallback`, `cache`, `rate_limiter` or `media`",
         "adapter": "the name of the adapter",
     };
-    /// The time of requests, until the head of the response was ready, or the client has closed the connection.
+    /// The time of requests, until the head of the response was ready or the client closed the connection.
     HTTP_REQUEST_DURATION_SECONDS = "ecom_http_request_duration_seconds", Histogram recorded(REQUESTS), {
         "method": "the method, or `other`",
         "route": "the template of the route, such as `/api/v1/products/{id}`, or `unmatched`",
@@ -199,7 +199,7 @@ metric_list! {
     HTTP_REQUESTS_TOTAL = "ecom_http_requests_total", Counter recorded, {
         "method": "the method, or `other`",
         "route": "the template of the route, or `unmatched`",
-        "status": "the status, or `499` if the client has closed the connection before the answer",
+        "status": "the status, or `499` if the client closed the connection before the response",
     };
     /// Records that imports have read. The sum over the outcomes is the number of all records.
     IMPORT_RECORDS_TOTAL = "ecom_import_records_total", Counter recorded, {
@@ -233,7 +233,8 @@ metric_list! {
     };
     /// The jobs that wait, run, or stay failed. Of each state, the 10,000 newest are counted.
     JOBS = "ecom_jobs", Gauge sampled, {
-        "kind": "the kind of the job; `other` for those after the first 50 that the process has not registered",
+        "kind": "the kind of the job, or `other` for the kinds that the process has not registered, after the first 50 \
+                 of these",
         "state": "`queued`, `running` or `failed`",
     };
     /// The clients of live events that are connected.

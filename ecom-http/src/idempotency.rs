@@ -146,8 +146,9 @@ impl Keyed {
         }
     }
 
-    /// Returns the response to a request that was refused before its write began: the stored response if an earlier
-    /// request with the key has succeeded, because that one may be the reason, and otherwise the error.
+    /// Returns the response to a request that was refused before its write began. If an earlier request with the key
+    /// has succeeded, it may be the reason for the refusal, so this returns its stored response. Otherwise, this
+    /// returns the error.
     pub(crate) async fn replayed_or(self, reply: &Reply, refused: Error) -> Result<Response, Error> {
         let Some((key, hash, replays)) = self.0 else { return Err(refused) };
         let replays = replays.map_err(ApiError::into_error)?;

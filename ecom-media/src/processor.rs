@@ -207,7 +207,7 @@ impl ImageProcessor for Images {
 
 /// Returns the size of an image after it was scaled down into a width and a height. Each side is at least 1.
 fn fitting(width: u32, height: u32, max_width: u32, max_height: u32) -> (u32, u32) {
-    // The side of `of` after the other one, `from`, has become `to`.
+    // Scales the side `of` by the factor by which the other side goes from `from` to `to`.
     let scaled = |of: u32, from: u32, to: u32| {
         let exact = (u64::from(of) * u64::from(to) + u64::from(from) / 2) / u64::from(from.max(1));
         u32::try_from(exact).unwrap_or(u32::MAX).max(1)

@@ -22,9 +22,9 @@ use object_store::{Attribute, Attributes, GetOptions, ObjectStore, PutOptions};
 const FIELD: &str = "media";
 /// Why a store is refused, as health shows it.
 const NO_DIRECTORY: RefusedServer =
-    RefusedServer { reason: "the directory of the files does not exist: mount or restore it" };
+    RefusedServer { reason: "the directory of the images does not exist: mount or restore it" };
 const NO_BUCKET: RefusedServer =
-    RefusedServer { reason: "the bucket does not exist, or its files may not be listed (`s3:ListBucket`)" };
+    RefusedServer { reason: "the bucket does not exist (create it), or the key lacks `s3:ListBucket` (grant it)" };
 /// How browsers and CDNs may keep files that they read from the bucket itself.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
@@ -34,7 +34,7 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// In a directory, a file appears with its whole content, and is on the disk when the call returns. All processes of a
 /// shop must see the same directory. On S3, an object has its media type and may be cached for ever, so that a CDN can
 /// serve the bucket. The key needs `s3:GetObject`, `s3:PutObject`, `s3:DeleteObject` to remove files, and
-/// `s3:ListBucket` to list them, without which S3 also refuses reads of absent objects.
+/// `s3:ListBucket` to list them. Without the last one, S3 also refuses reads of absent objects.
 #[derive(Clone)]
 pub struct ObjectMediaStore {
     name: &'static str,
@@ -275,13 +275,13 @@ impl MediaStore for ObjectMediaStore {
             let is_there = blocking(move || directory.is_dir()).await?;
             return if is_there { Ok(()) } else { Err(unavailable(NO_DIRECTORY)) };
         }
-        // Below the prefix, because a key may be for these objects only, and after all files, so that the answer is
-        // short.
+        // This lists below the prefix, because the key may have access to these objects only, and after the names of
+        // all files, so that the list is short.
         let prefix = Some(&self.prefix).filter(|prefix| !prefix.as_ref().is_empty());
         let mut objects = self.store.list_with_offset(prefix, &self.prefix.clone().join("z"));
         let Some(Err(error)) = objects.next().await else { return Ok(()) };
         match self.stored_at(&self.prefix.clone().join("ping")).await {
-            // The server answers that there is no object, and refuses the list.
+            // The server answers the question for an object, but refuses the list.
             Ok(_) => Err(unavailable(NO_BUCKET)),
             Err(_) => Err(unavailable(error)),
         }

@@ -729,7 +729,7 @@ async fn r15_a_server_with_another_schema_or_database_is_refused(database: TestD
     Ok(())
 }
 
-/// Some shops on a pool of a few connections, each of which may use all of them.
+/// Some shops on a pool of a few connections. Each shop may use all of these.
 struct SharedPool {
     url: String,
     schemas: Vec<String>,
@@ -762,7 +762,8 @@ impl SharedPool {
         Ok(Self { url: database.url.clone(), schemas, pool, shops })
     }
 
-    /// Removes what the database of the test does not contain.
+    /// Drops the databases of the shops on MySQL and MariaDB. On PostgreSQL, the database of the test contains their
+    /// schemas.
     async fn clear(self) -> sqlx::Result<()> {
         self.pool.close();
         if is_mysql(&self.url) {
@@ -792,7 +793,7 @@ async fn r15_shops_on_shared_connections_refuse_another_schema_each(database: Te
     Ok(())
 }
 
-/// A call whose connection last served another shop sends a statement more.
+/// A call whose connection last served another shop sends one more statement.
 async fn a_shop_gets_the_connection_that_served_it_last(database: TestDatabase) -> TestResult {
     let shared = SharedPool::new(&database, &["a", "b", "c"], 2).await?;
     let shops = shared.shops.clone();

@@ -94,7 +94,7 @@ struct Storefront {
     shop: Shop,
     /// The shopper, who needs no permissions: the catalog is public, and the token of a cart opens the cart.
     shopper: Principal,
-    /// How the addresses of clients are found, with which forms are counted; `None` if rate limits are off.
+    /// Finds the client by whose address forms are counted; `None` if rate limits are off.
     limits: Option<RateLimits>,
     templates: Environment<'static>,
     /// Whether browsers reach the storefront over TLS, so that they send the cookies over TLS only.
@@ -189,7 +189,8 @@ impl Storefront {
     }
 
     /// Counts a call of a client, and refuses it if there are too many. As in the reference server,
-    /// `ECOM_TRUSTED_PROXIES` names the proxies that say who the client is, and `ECOM_RATE_LIMIT=off` counts nobody.
+    /// `ECOM_TRUSTED_PROXIES` names the proxies whose header with the address of the client is trusted, and
+    /// `ECOM_RATE_LIMIT=off` turns the limit off.
     async fn count_client(&self, kind: &str, peer: IpAddr, headers: &HeaderMap, quota: Quota) -> Result<(), Failure> {
         match &self.limits {
             Some(limits) => self.count(limits.client_key(kind, peer, headers), quota).await,

@@ -67,7 +67,7 @@ impl RollingFile {
         if self.files <= 1 {
             fs::remove_file(&self.path)?;
         } else {
-            // If an attempt has failed halfway, a number is free, and the older files need not move on.
+            // If an earlier attempt failed halfway, a number is free, and the files from that number on keep theirs.
             let last = self.files - 1;
             let free = (1..last).find(|n| !self.older(*n).exists()).unwrap_or(last);
             for n in (1..free).rev() {
@@ -90,7 +90,7 @@ impl RollingFile {
                 self.reopen()?;
                 self.is_stuck = true;
                 if !was_stuck {
-                    let _ = writeln!(io::stderr(), "a full log file cannot be replaced, and grows: {error}");
+                    let _ = writeln!(io::stderr(), "the full log file cannot be replaced, and grows: {error}");
                 }
             }
         }

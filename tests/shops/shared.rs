@@ -13,7 +13,7 @@ use ecom::uuid::Uuid;
 
 use super::*;
 
-/// A source whose ids are random at first, and the same ones in each shop from when `are_equal` is set.
+/// A source of ids, which are random until `are_equal` is set, and then the same in each shop.
 #[derive(Debug)]
 struct EqualIds {
     random: UuidV7Source,
@@ -23,7 +23,7 @@ struct EqualIds {
 
 impl IdSource for EqualIds {
     fn next(&self) -> Uuid {
-        /// It is greater than those of the clock.
+        /// It is greater than the ids that the clock gives.
         const FIRST: u128 = 0x01dd_0000_0000_7000_8000_0000_0000_0000;
         if self.are_equal.load(Ordering::SeqCst) {
             Uuid::from_u128(FIRST + u128::from(self.next.fetch_add(1, Ordering::SeqCst)))

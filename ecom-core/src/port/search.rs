@@ -356,9 +356,9 @@ port! {
     }
     provided {
         /// Gives up the right to write and frees the memory of the writer. The next call that writes takes the right
-        /// again. Searches continue, and so does a build that has begun: if it needs the right, this keeps it until
-        /// the first call after the build has ended. A pass of background work calls this at its end. The default does
-        /// nothing, for providers without such a right.
+        /// again. Searches continue, and so does a build that has begun. If the build needs the right, the provider
+        /// keeps it until the first such call after the end of the build. A pass of background work calls this at its
+        /// end. The default does nothing, for providers without such a right.
         ///
         /// # Errors
         /// `Internal`.

@@ -44,8 +44,8 @@ pub struct WebhookAnswer {
     pub status: u16,
     /// The beginning of the body as text, of some hundred characters; `None` if there is none.
     pub excerpt: Option<String>,
-    /// The time for which the receiver asks not to be called again (`Retry-After`). It counts if the status is not that
-    /// of a success. The shop waits for at most a day.
+    /// The time for which the receiver asks not to be called again (`Retry-After`). The shop ignores it after a
+    /// success, and otherwise waits for at most a day.
     pub retry_after: Option<Duration>,
 }
 

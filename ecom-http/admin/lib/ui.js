@@ -81,7 +81,7 @@ export function Form({ children, onSubmit, ...rest }) {
   return html`<form novalidate ...${rest} onSubmit=${submit}>${children}</form>`;
 }
 
-/** A text in a form, with its label, a hint and the error of the API about it, which ends when the text is changed. */
+/** A text in a form, with its label, a hint and the error of the API, which disappears when the text changes. */
 export function Field({ label, hint, error: reason, value, onInput, type = "text", options, rows, class: name = "", hideLabel, ...rest }) {
   const id = useId();
   const refused = useRef({});

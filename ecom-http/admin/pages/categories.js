@@ -60,7 +60,7 @@ export default function Categories() {
     <//>
     <${Problem} error=${tree.error} retry=${tree.reload} />
     <${Card}>
-      ${tree.data?.length === 0 && html`<p class="empty">No categories yet. Shoppers browse the catalog by them, and each can have others below it.</p>`}
+      ${tree.data?.length === 0 && html`<p class="empty">No categories yet. Shoppers browse the catalog by category, and a category can contain others.</p>`}
       ${!tree.data && !tree.error && html`<${Bones} />`}
       <div class="tree">${branch(tree.data ?? [])}</div>
     <//>

@@ -56,7 +56,7 @@ function List() {
       <${Button} small onClick=${() => { setWaiting(0); setParams({}); }}>Show<//></div>`}
     <${Problem} error=${orders.error} retry=${orders.reload} />
     <${Card} class="plain">
-      <${Table} label="Orders" rows=${orders.rows} error=${orders.error} busy=${orders.busy && (orders.isStale || !orders.data)} empty=${isFiltered ? "No orders match. Numbers and email addresses must be complete." : "No orders yet. They appear here at once."} rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
+      <${Table} label="Orders" rows=${orders.rows} error=${orders.error} busy=${orders.busy && (orders.isStale || !orders.data)} empty=${isFiltered ? "No orders match. Numbers and email addresses must be complete." : "No orders yet. New orders appear here at once."} rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
         columns=${[
           { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
           { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },

@@ -85,7 +85,7 @@ function LatestOrders() {
   return html`<${Card} title="Latest orders" actions=${html`<a href="#/orders">All orders</a>`}>
     <${Problem} error=${read.error} retry=${read.reload} />
     ${!read.data && !read.error && html`<${Bones} />`}
-    ${read.data?.length === 0 && html`<p class="empty">No orders yet. They appear here at once.</p>`}
+    ${read.data?.length === 0 && html`<p class="empty">No orders yet. New orders appear here at once.</p>`}
     <ul class="ranked">${read.data?.map((order) => html`<li key=${order.id} class=${fresh.has(order.id) ? "flash" : ""}>
       <span><a class="nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><small class="sub">${buyer(order)} · <${When} at=${order.placed_at} /></small></span>
       <span class="end">${money(order.total, order.currency)}<span class="sub"><${Badge} of=${order.status} /></span></span>

@@ -400,9 +400,9 @@ function Variant({ id, index, draft, change, base, error, sku, isOnly, readOnly 
       ${field("code", "Code (SKU)", { maxlength: 100, hint: sku ? undefined : "Made from the title if empty" })}
       ${!sku && variant.track_stock && field("stock", "Pieces in stock", { inputmode: "numeric" })}
       ${!(isOnly && Object.keys(variant.options).length === 0 && options === "") || !sku
-        ? html`<${Field} label="Options" placeholder="size: M, color: red" hint="What tells variants apart" value=${options} class=${changed("options")} error=${error?.of(`skus[${index}].option_values`)}
+        ? html`<${Field} label="Options" placeholder="size: M, color: red" hint="What distinguishes the variants" value=${options} class=${changed("options")} error=${error?.of(`skus[${index}].option_values`)}
             onInput=${(text) => { setOptions(text); set("options")(optionsOf(text)); }} />` : null}
-      ${field("low_stock_threshold", "Low stock at", { inputmode: "numeric", hint: "Pieces at which stock is low" })}
+      ${field("low_stock_threshold", "Low stock at", { inputmode: "numeric", hint: "Stock is low at this number of pieces or fewer" })}
       ${field("barcode", "Barcode", { maxlength: 100 })}
       ${field("weight", "Weight", { inputmode: "decimal" })}
     </div>

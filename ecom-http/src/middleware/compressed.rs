@@ -1,7 +1,7 @@
-//! The compressed bodies of public lists, which are kept, so that each list is compressed once.
+//! Keeps the compressed bodies of public lists, so that each list is compressed only once.
 //!
-//! A list is found by the bytes of its body. When a product changes, the body of its lists is another one, so what is
-//! kept is never out of date.
+//! An entry is found by the bytes of the uncompressed body. When a product changes, its lists get other bodies, so an
+//! entry is never out of date.
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -20,14 +20,14 @@ use moka::sync::Cache;
 use super::GZIP;
 use crate::dto::WholeList;
 
-/// How long a list is kept that nobody asks for.
+/// How long a list is kept if nobody requests it.
 const IDLE: Duration = Duration::from_secs(300);
 /// The memory of an entry besides its bytes, roughly.
 const ENTRY_BYTES: usize = 256;
 
 /// The compressed lists of a router.
 pub(crate) struct Compressed {
-    /// By the hash of the body.
+    /// The entries, by the hash of the body.
     lists: Cache<u64, List, RandomState>,
     hasher: RandomState,
 }
@@ -89,7 +89,7 @@ impl Compressed {
     }
 }
 
-/// Compresses bytes at the fastest level. It returns `None` if that fails, which a write to memory does not.
+/// Compresses bytes at the fastest level. Returns `None` if that fails, but writes to memory do not fail.
 fn compress(plain: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
     encoder.write_all(plain).ok()?;

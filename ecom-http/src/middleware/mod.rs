@@ -279,15 +279,14 @@ fn noting(mut response: Response, recording: Option<&Recording>) -> Response {
 /// The routes that the middleware treats in another way than the others. It looks at the path of a request once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
-    /// The routes of health, which no limit of requests applies to.
+    /// The routes of health, to which no limit of requests applies.
     Health,
     /// The metrics, which are answered also while the server has too many requests or its database is down.
     Metrics,
-    /// The files of images and of the admin page. They have no quota: a page shows dozens of images, which browsers and
-    /// CDNs keep, and those of the admin page cost almost nothing, and some dozens of them are loaded at once. Names
-    /// that no image has need none either: such a read costs less than that of an image, which anybody may repeat as
-    /// well. Paths that cannot be the name of an image are refused without a read, and the number of reads at a time is
-    /// bounded (`App::files`).
+    /// The files of images and of the admin page. They have no quota. A page shows dozens of images, which browsers and
+    /// CDNs keep, and the admin page loads dozens of files at once, which cost almost nothing. Requests for images that
+    /// do not exist need no quota either, because they cost less than requests for existing ones. A path that cannot be
+    /// the name of an image is refused without a read, and the number of simultaneous reads is bounded (`App::files`).
     Files,
     /// The routes below `/auth`. Those of them that anybody may call exchange or end credentials, and need no valid one
     /// in the header.
@@ -518,7 +517,7 @@ impl Frame {
 }
 
 impl Drop for Frame {
-    /// Records a request without an answer: its client has closed the connection, or the server has at its end.
+    /// Records a request without an answer, because its client has closed the connection or the server has stopped.
     fn drop(&mut self) {
         if self.line.is_some() || self.measured.is_some() {
             self.record(client_closed(), None);
@@ -526,7 +525,8 @@ impl Drop for Frame {
     }
 }
 
-/// Returns the status 499, by which nginx logs that a client has not waited for the answer. No response has it.
+/// Returns the status 499, which nginx logs for a client that did not wait for the answer. It is only logged and
+/// counted, and no response has it.
 fn client_closed() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }

@@ -281,8 +281,8 @@ pub fn golden(name: &str, found: &Value) {
 pub struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    /// Captures the log of the current thread, until the guard is dropped. Call the code that logs once before: a place
-    /// in the code that another test reaches first would stay silent.
+    /// Captures the log of the current thread, until the guard is dropped. Call the code that logs once before this:
+    /// otherwise, a log statement that another test reaches first stays silent.
     pub fn capture() -> (Arc<Mutex<String>>, tracing::subscriber::DefaultGuard) {
         let text = Arc::<Mutex<String>>::default();
         (text.clone(), tracing::subscriber::set_default(Self(text)))

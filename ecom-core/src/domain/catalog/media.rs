@@ -82,8 +82,8 @@ impl MediaFile {
         Some(digest)
     }
 
-    /// Returns the name of the file that marks an image which nothing names any more. No file of an image has the width
-    /// 0. Among the names of the image, it is the first one.
+    /// Returns the name of the file that marks an image which nothing names any more. It has the width 0, which no file
+    /// of an image has, so it comes before the other files of the image.
     pub(crate) const fn mark(digest: [u8; 32]) -> Self {
         Self::new(digest, 0, ImageFormat::Jpeg)
     }

@@ -28,7 +28,7 @@ port! {
 
         /// Returns at most `limit` files whose names come after that of `after`, in the order of the names, each with
         /// the time at which it was stored last. Only the last page has fewer than `limit` files. A file that is stored
-        /// or removed during the walk may or may not be in it. What is not a file of this store is left out.
+        /// or removed during the walk may or may not be in it. Objects that are not files of this store are left out.
         async fn list(&self, after: Option<MediaFile>, limit: usize) -> Result<Vec<StoredFile>>;
 
         /// Removes a file, unless it was stored at `before` or later. Returns whether the file was there and is removed

@@ -52,8 +52,9 @@ port! {
 
         /// Adds up the figures of products over one span of days before `today`, so that [`Self::top_products`] reads
         /// fewer rows for a long range. Returns false if no span has to be rolled up, and also if the storage needs no
-        /// such sums. The caller has locked the state. Reports are the same before and after: they do not use sums over
-        /// a day whose figures have been replaced since, also not if a process of the release before has replaced them.
+        /// such sums. The caller has locked the state. A report must return the same figures before and after this
+        /// call: it must not use a sum over a day whose figures were replaced since, not even if a process of the
+        /// previous release replaced them.
         async fn roll_up(&mut self, today: NaiveDate) -> Result<bool>;
 
         /// Discards the sums of [`Self::roll_up`], which then makes them anew. The caller has locked the state.
@@ -73,7 +74,7 @@ port! {
         async fn traffic(&mut self, range: &DayRange) -> Result<Vec<(NaiveDate, Funnel)>>;
 
         /// Returns a page of the products that were sold or canceled on these days, in the order of `sort` and, with
-        /// equal figures, by ascending id. Two statements, whatever the limit.
+        /// equal figures, by ascending id. It takes two statements, whatever the limit is.
         ///
         /// # Errors
         /// `Validation` for a cursor of another list.

@@ -83,11 +83,11 @@ port! {
         async fn advance(&mut self, lease: &Lease, to: OutboxPosition) -> Result<bool>;
 
         /// Ends a lease early, at `now`. It is free for every holder from then on, also for one whose clock is behind.
-        /// Changes nothing if it was lost in between.
+        /// Changes nothing if the lease was lost in between.
         async fn release(&mut self, lease: &Lease, now: Timestamp) -> Result<()>;
 
-        /// Returns all shared cursors, sorted by name. They are as many as there are names of consumers and of work
-        /// that one process at a time does.
+        /// Returns all shared cursors, sorted by name. There is one for each consumer, and one for each kind of work
+        /// that only one process does at a time.
         async fn cursors(&mut self) -> Result<Vec<OutboxCursor>>;
 
         /// Removes events that occurred before `before`, from the oldest on. Returns how many.

@@ -101,7 +101,7 @@ impl FollowSales {
     async fn roll_up(&mut self) -> bool {
         if self.has_days_to_roll_up {
             self.has_days_to_roll_up = roll_up(&self.cx).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "days were not rolled up; reports read each of them until the next try");
+                tracing::warn!(%error, "days were not rolled up; reports read each of them until the next attempt");
                 false
             });
         }

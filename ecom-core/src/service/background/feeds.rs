@@ -84,7 +84,7 @@ impl Poll {
     }
 
     /// Writes the end of a poll, as [`Self::change`]. If another poll was requested since the state was `begun`, or if
-    /// `again` says so, the feed is due once more.
+    /// `again` is true, the feed is due once more.
     async fn end(
         &self,
         begun: &FeedState,

@@ -44,7 +44,7 @@ const LISTED_AT_ONCE: usize = 1_000;
 const COMPARED_AT_ONCE: usize = 50_000;
 /// How many rows of the catalog are read at once.
 const READ_AT_ONCE: u32 = 200;
-/// How many images one run marks or removes, at most. The next run goes on.
+/// How many images one run marks or removes, at most. The next run continues.
 const CHANGED_AT_MOST: u64 = 10_000;
 /// When the job that removes unused images is created, in UTC.
 const EVERY_NIGHT: &str = "17 3 * * *";
@@ -72,12 +72,12 @@ impl Default for Uploads {
 }
 
 impl Uploads {
-    /// Returns the place of an upload.
+    /// Returns a permit for an upload.
     fn admit(&self) -> Result<SemaphorePermit<'_>> {
         self.admitted.try_acquire().map_err(|e| Error::unavailable(Dependency::Uploads, e))
     }
 
-    /// Takes all places until the result is dropped; `None` if one is taken. Tests use it.
+    /// Takes all permits until the result is dropped; returns `None` if one of them is in use. For tests.
     #[cfg(feature = "testkit")]
     pub fn fill(&self) -> Option<SemaphorePermit<'_>> {
         self.admitted.try_acquire_many(u32::try_from(ADMITTED).ok()?).ok()
@@ -97,7 +97,7 @@ impl<'a> MediaService<'a> {
     }
 
     /// Makes the files of an image from the bytes of an upload, and stores them. The same bytes make the same files, so
-    /// a repeated upload stores nothing twice. A product shows the image after
+    /// a repeated upload makes no second copy. A product shows the image after
     /// [`ProductService::add_image`](crate::catalog::ProductService::add_image), or any other write that names its URL.
     ///
     /// # Errors
@@ -125,8 +125,8 @@ impl<'a> MediaService<'a> {
         hash.copy_from_slice(digest(&SHA256, content).as_ref());
         let named = |width| MediaFile::new(hash, width, processed.format);
         let url = format!("{}/{}", media.base_url, named(*largest));
-        // Also if they are there, because that makes them young again, so that nothing removes them before a product
-        // names them. The largest file comes last: if it is young, all are.
+        // Files that exist already are stored too: this makes them young again, so that nothing removes them before a
+        // product names them. The largest file comes last: if it is young, all are.
         for (width, content) in &processed.files {
             media.store.put(&named(*width), content.clone()).await?;
         }
@@ -139,9 +139,8 @@ impl<'a> MediaService<'a> {
     /// [`ProductService::add_image`](crate::catalog::ProductService::add_image), which checks everything again.
     ///
     /// # Errors
-    /// As [`Self::upload`], and as
-    /// [`ProductService::add_image`](crate::catalog::ProductService::add_image). A product with 50 images takes no
-    /// upload, not even of one of them.
+    /// Those of [`Self::upload`] and of [`ProductService::add_image`](crate::catalog::ProductService::add_image). A
+    /// product with 50 images accepts no upload, not even of an image that it has already.
     pub async fn upload_for(
         &self,
         product: ProductId,
@@ -238,7 +237,7 @@ impl<'a> MediaService<'a> {
     }
 
     /// Removes those images from `unused` that the catalog names. `begun` is the end of the log before the call, so
-    /// that changes meanwhile are found. Returns false if they cannot be known.
+    /// that changes meanwhile are found. Returns false if it is unknown which products have changed.
     async fn spare_named(&self, unused: &mut Unused, begun: OutboxPosition) -> Result<bool> {
         let mut after = None;
         while !unused.is_empty() {
@@ -308,7 +307,7 @@ struct Walk {
 /// The images of a part of a store that may be unused.
 #[derive(Debug, Default)]
 struct Candidates {
-    /// Those that were uploaded last before a time.
+    /// The images whose last upload is old enough, with their files.
     unused: Unused,
     /// The times of the marks.
     marks: BTreeMap<ImageDigest, Timestamp>,

@@ -23,8 +23,8 @@ use crate::service::platform::job_queue::JobQueue;
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 
-/// The time since the end of its lease after which a consumer does not count as working any more. A consumer that fails
-/// gives up its lease after each try, and the alert of its lag fires after ten minutes, so it is shown for longer.
+/// How long a consumer is still shown after its lease has ended. A consumer that fails gives up its lease after each
+/// try, and the alert of its lag fires after ten minutes, so this must be longer.
 const GONE_AFTER: Duration = Duration::from_secs(1_800);
 /// The maximum number of webhooks that are counted by their state.
 const WEBHOOKS: u32 = 1_000;
@@ -134,8 +134,8 @@ fn idle(cursors: &[OutboxCursor], now: Timestamp) -> Option<Duration> {
     Some((now - last).to_std().unwrap_or_default())
 }
 
-/// Returns the cursors of the consumers that are or were recently at work. `is_consumer` returns whether a name is that
-/// of a consumer, because other work takes leases, too, and a consumer that has not moved yet looks like that.
+/// Returns the cursors of the consumers that are or were recently at work. Other work takes leases too, and its cursors
+/// look like those of consumers that have not moved yet, so `is_consumer` tells whether a name is that of a consumer.
 fn at_work(cursors: Vec<OutboxCursor>, now: Timestamp, is_consumer: impl Fn(&str) -> bool) -> Vec<OutboxCursor> {
     let has_moved = |cursor: &OutboxCursor| cursor.position != OutboxPosition::default();
     let follows = |cursor: &OutboxCursor| has_moved(cursor) || is_consumer(&cursor.consumer);
@@ -163,7 +163,7 @@ fn events_after(position: OutboxPosition, head: OutboxPosition) -> u64 {
 }
 
 /// Returns the jobs by kind and state. The kinds of `queues` always have all states. Of the kinds that are not `known`,
-/// such as those of an older release, [`UNKNOWN_KINDS`] are shown by name, and the others are one label.
+/// such as those of an older release, [`UNKNOWN_KINDS`] are shown by name, and the others share the label `other`.
 fn of_jobs<'a>(
     queues: impl Iterator<Item = &'a JobKind>,
     tally: &[(JobKind, JobState, u64)],

@@ -123,7 +123,7 @@ fn reason(error: &Error) -> Option<&'static str> {
             Conflict::Platform(_) | Conflict::CurrencyMismatch { .. } | Conflict::DatabaseCurrency { .. } => None,
             of_shop => Some(of_shop.code().as_str()),
         },
-        // Whether a product is for sale changes, so the order was valid a while ago.
+        // A product can be taken off sale after the client has read it, so the shop's state is the reason.
         Error::Validation(errors) => {
             errors.0.iter().any(|error| error.code == FieldCode::NotForSale).then_some("NOT_FOR_SALE")
         }

@@ -213,7 +213,8 @@ pub async fn r46_a_rebuild_mends_figures_and_changes_no_others(f: &ShopFixture) 
     assert_eq!((last(f, &f.shop, 30).await, top(f, ProductSalesSort::Units).await), (right, products));
 }
 
-/// By the background work, and again by a rebuild. A storage returns false if it needs no rollups, or has them all.
+/// The background work rolls them up, and again after a rebuild. `roll_up` returns false if the storage needs no
+/// rollups or has them all.
 pub async fn r46_days_that_are_over_are_rolled_up(f: &ShopFixture) {
     let pen = stocked(f, "Pen", 100).await;
     f.sold(&guest(json!([line(&pen, 4)]))).await;

@@ -54,9 +54,9 @@ enum Then {
     Break,
     /// Nothing arrives any more.
     Hang,
-    /// The end, once the test says so.
+    /// The source ends once the test allows it.
     Wait,
-    /// The end. The source answers once the test says so.
+    /// The source ends, and does not answer before the test allows it.
     Late,
 }
 
@@ -75,7 +75,7 @@ struct Source {
 pub(super) struct TestFeed {
     source: Mutex<Source>,
     polls: AtomicUsize,
-    /// Lets a source go on that is late or waits.
+    /// Lets a source continue that waits or is late.
     go_on: Arc<Notify>,
 }
 
@@ -425,7 +425,7 @@ pub async fn a_poll_can_be_requested(f: &ShopFixture) {
     assert!(f.shop.feeds().list().await.unwrap().is_empty());
 }
 
-/// Another process requests it, during an import and then while the source is asked.
+/// Another process requests the poll: first during an import, and then while the source is being asked.
 pub async fn a_poll_that_is_requested_during_a_poll_follows_it(f: &ShopFixture) {
     let source = TestFeed::of(2);
     source.then(Then::Wait);

@@ -58,8 +58,8 @@ pub(crate) async fn read_feed(reply: Reply, Name(name): Name, Query((picked,)): 
 /// Poll a feed
 ///
 /// Makes a feed due, so that the background work polls it within about a second, and imports the source if it has
-/// changed. If an import of the feed is running, the feed is polled once more after its end. `last_job_id` of the feed
-/// leads to the job of the import.
+/// changed. If a poll or an import of the feed is running, the feed is polled once more after its end. `last_job_id` of
+/// the feed leads to the job of the import.
 #[utoipa::path(
     post, path = "/admin/feeds/{name}/run", tag = "imports", security(("bearer" = ["import:run"])), params(ByName),
     responses((status = 202, description = "The feed; `Location` has its path", body = Item<FeedView>))

@@ -92,10 +92,10 @@ pub(crate) struct ImageParams {
 ///
 /// The body is the image itself: JPEG, PNG or WebP. The server rotates it by its EXIF data, removes all metadata, and
 /// stores it in several widths. The product shows the largest file, whose URL ends in its width, such as
-/// `/media/…/1280.jpg`; the smaller ones are `640.jpg` and `320.jpg` beside it. An image that is higher than 5,000 pixels
-/// at this width, or whose file has more than 5 MiB, is scaled down further. If the product has the image already, its
-/// entry is replaced, and keeps its text unless the request has `alt`; `alt=` removes it. A product with 50 images takes
-/// no upload. If too many uploads wait in the server, the response is 503 with `Retry-After`.
+/// `/media/…/1280.jpg`; the smaller ones are `640.jpg` and `320.jpg` beside it. An image that is higher than 5,000
+/// pixels at this width, or whose file has more than 5 MiB, is scaled down further. If the product has the image
+/// already, its entry is replaced, and keeps its text unless the request has `alt`; `alt=` removes it. A product with
+/// 50 images accepts no upload. If too many uploads wait in the server, the response is 503 with `Retry-After`.
 #[utoipa::path(
     post, path = "/products/{id}/images", tag = "products",
     security(("bearer" = ["products:write"])), params(ById, IfMatchHeader, Version, Numbers, ImageParams),

@@ -40,7 +40,8 @@ impl Resource for Webhook {
         // The health changes the representation, but not the version.
         let health = &self.health;
         let times = [health.failed_at, health.rests_until, health.succeeded_at].into_iter().flatten();
-        // Their sum, because the latest one may stay the same: a receiver can ask for a pause of a day.
+        // This takes the sum of the times and not the latest one, which can stay the same while others change: a
+        // receiver can ask for a pause of a day.
         let changed = times.map(|at| at.timestamp_micros()).fold(0, i64::wrapping_add);
         let revision = changed.max(self.audit.version);
         Stamp { id: self.id.0, version: self.audit.version, revision }

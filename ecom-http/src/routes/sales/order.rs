@@ -543,8 +543,8 @@ pub(crate) async fn remove_line(
 /// Without `lines`, the whole order is canceled, its stock is given back exactly once, its open bills become void, and
 /// paid bills get credit notes. This takes no version: `version` and `If-Match` are refused. It is safe to repeat. With
 /// `lines`, the version is required, and these units are canceled: their stock is given back, and each bill concerned
-/// gets a credit note. If no unit is left, the order is canceled. An order without units takes an empty list. The order
-/// must be pending or in progress.
+/// gets a credit note. If no unit is left, the order is canceled. For an order without units, the list is empty. The
+/// order must be pending or in progress.
 #[utoipa::path(
     post, path = "/orders/{id}/cancel", tag = "orders",
     security(("bearer" = ["orders:write"]), ("bearer" = ["own"])), params(ById, OptionalIfMatchHeader, Numbers),

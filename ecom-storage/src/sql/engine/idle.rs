@@ -1,4 +1,4 @@
-//! The idle connections that several shops share, kept by how well they suit a shop.
+//! The idle connections that several shops share. A shop gets the one that suits it best.
 //!
 //! deadpool lends the connection that was returned last, whichever shop it served. So the connections of a
 //! [`ServerPool`](super::pool::ServerPool) are kept here while they are idle, and deadpool, for which they are still in
@@ -44,13 +44,13 @@ impl<C> fmt::Debug for Idle<C> {
 }
 
 impl<C> Idle<C> {
-    /// Returns the place for the idle ones of at most `most` connections.
+    /// Returns an empty list for a pool of at most `most` connections.
     pub fn new(most: usize) -> Arc<Self> {
         let state = State { connections: VecDeque::new(), users: 0, closed: false };
         Arc::new(Self { most, state: Mutex::new(state) })
     }
 
-    /// Returns a caller that looks for a connection.
+    /// Counts a caller that looks for a connection, until the result is dropped.
     pub fn user(self: &Arc<Self>) -> User<C> {
         self.state.lock().users += 1;
         User { idle: self.clone() }
@@ -107,8 +107,9 @@ impl<C> Drop for User<C> {
     }
 }
 
-/// Returns the place of the connection that suits a shop best. Of several that have served it, that is the one that has
-/// been idle longest, because other shops are less likely to use it next. The same holds for several new ones.
+/// Returns the index of the connection that suits a shop best. Of several that served the shop last, that is the one
+/// that was returned last. Of several that have served it before other shops, and of several new ones, it is the one
+/// that has been idle longest.
 fn best<C>(connections: &VecDeque<C>, fit: impl Fn(&C) -> Fit) -> Option<usize> {
     let mut best = if connections.is_empty() { None } else { Some(0) };
     for (at, connection) in connections.iter().enumerate().rev() {

@@ -64,12 +64,12 @@ pub struct Conn {
     /// The schema in which it finds the tables, if it is one of a [`ServerPool`] and has entered one.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     schema: Option<SchemaName>,
-    /// The schemas that it has entered.
+    /// The schemas that the connection has entered.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     entered: HashSet<SchemaName>,
 }
 
-/// The most schemas that a connection remembers.
+/// The maximum number of schemas that a connection remembers.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 const MOST_ENTERED: usize = 1_000;
 
@@ -92,7 +92,7 @@ impl Conn {
         }
     }
 
-    /// Returns how well it suits a shop with this schema.
+    /// Returns how well the connection suits a shop with this schema.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn fit(&self, schema: &SchemaName) -> Fit {
         if self.schema.as_ref() == Some(schema) {
@@ -438,7 +438,7 @@ impl Manager for Opens {
 /// not ended.
 pub struct Lent {
     object: Option<Object<Opens>>,
-    /// The place of this caller at the connections of a [`ServerPool`].
+    /// Counts this caller among the users of the connections of a [`ServerPool`].
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     user: Option<User<Object<Opens>>>,
     /// The turn of the storage at the connections of a [`ServerPool`].
@@ -629,8 +629,8 @@ impl Part {
         self.turns.close();
     }
 
-    /// Returns the idle connection that suits the storage best, or one of the pool. An idle connection that must not be
-    /// used again is closed, as the pool does it.
+    /// Returns the idle connection that suits the storage best, or one of the pool. It closes idle connections that
+    /// must not be used again, as the pool does.
     async fn get(
         &self,
         pool: &Pool<Opens>,

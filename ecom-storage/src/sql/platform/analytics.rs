@@ -258,7 +258,8 @@ impl SqlAnalytics<'_> {
     }
 
     /// Returns what a report over a range reads; `None` if no day of the range has sales. If figures change before the
-    /// report reads them, its rollups have the sums from before the change: they are only ever replaced as a whole.
+    /// report reads them, its rollups have the sums from before the change, because a rollup is only replaced as a
+    /// whole.
     async fn cover(&mut self, range: &DayRange) -> Result<Option<Cover>> {
         let days = self.rolled_up(range).await?;
         Ok((!days.is_empty()).then(|| rollup::cover(range, &days)))

@@ -68,8 +68,8 @@ static NEW_CURSOR: Sql = Sql::new(
 static TAKE: Sql =
     Sql::new("UPDATE outbox_cursors SET holder = $2, fence = $3, expires_at = $4 WHERE consumer = $1 AND fence = $5");
 static ADVANCE: Sql = Sql::new("UPDATE outbox_cursors SET seq = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3");
-// As with a new cursor, a lease without a holder is free. The time of the release stays, so that it shows who was at
-// work recently.
+// A lease without a holder is free, as that of a new cursor is. The time of the release is kept, because the metrics
+// show which work was done recently.
 static RELEASE: Sql = Sql::new(
     "UPDATE outbox_cursors SET holder = '', expires_at = $4 WHERE consumer = $1 AND holder = $2 AND fence = $3",
 );

@@ -3,21 +3,22 @@
 //!
 //! `product_days` has the figures, and a row of `product_rollups` is the sum of those of one product over a span. The
 //! spans of a length follow on each other from [`FIRST_DAY`], and each consists of four spans of the length before, or
-//! of four days. For each length, the row of a day in `sales_days` has the number of days with sales that its span had
-//! when it was rolled up. A rollup is valid if all days with sales of its span have the number of these days.
+//! of four days. For each length, the row of a day in `sales_days` records how many days of its span had sales when the
+//! span was rolled up. A rollup is valid if each day with sales of its span has recorded the number of days with sales
+//! that the span has now.
 //!
-//! Whatever replaces the figures of a day deletes the row of the day and inserts it again without these numbers. A day
-//! that loses its last sale or gets its first one changes the number of days. So a rollup is no longer valid if a day
-//! of its span has changed, also if a process of a release that does not know the rollups has changed it. Reports then
-//! read the days themselves, until the background work has rolled them up again.
+//! Every release replaces the figures of a day by deleting the row of the day and inserting it again, which sets the
+//! recorded numbers to 0. A day that loses its last sale or gets its first one changes the number of days with sales.
+//! So a rollup is no longer valid if a day of its span has changed, even if a process of a release without rollups has
+//! changed it. Reports then read the days themselves, until the background work has rolled them up again.
 
 use chrono::{Days, NaiveDate};
 use ecom_core::platform::DayRange;
 
 /// The first day of the first spans. Orders before it do not exist.
 pub const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("it is a date");
-/// The lengths of the spans, in days. With these, a report over a year reads 14 rows for a product that was sold each
-/// day, instead of 365.
+/// The lengths of the spans, in days. With these, a report over a year reads about 14 rows for a product that was sold
+/// each day, instead of 365.
 pub const LENGTHS: [i64; LEVELS] = [4, 16, 64];
 /// The number of lengths.
 pub const LEVELS: usize = 3;

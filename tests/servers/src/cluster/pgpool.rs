@@ -3,8 +3,8 @@
 use crate::server::free_port;
 use crate::{Kind, Server};
 
-/// The configuration of a Pgpool. If it may balance reads, all that it may send to the standby go there. The folder of
-/// sockets has another name since version 4.4.
+/// The configuration of a Pgpool. If it balances the load, it sends all reads that it can to the standby. Since version
+/// 4.4, the setting `socket_dir` is called `unix_socket_directories`.
 const POOL: &str = "\
 backend_clustering_mode = 'streaming_replication'
 listen_addresses = '127.0.0.1'
@@ -30,7 +30,7 @@ sr_check_period = 0
 health_check_period = 0
 load_balance_mode = {balanced}";
 
-/// A primary, a standby that applies no change within an hour, and the proxies in front of them.
+/// A primary, a standby that applies each change an hour late, and the proxies in front of them.
 #[derive(Debug)]
 pub struct Pgpool {
     /// The server that writes.

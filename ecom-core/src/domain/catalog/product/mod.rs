@@ -201,8 +201,8 @@ impl Product {
         self.skus.iter().map(Sku::availability).max().unwrap_or(AvailabilityStatus::OutOfStock)
     }
 
-    /// Returns the product as an input with one more image. The image replaces the one with the same URL, and keeps its
-    /// text and size if it has none; if there is none, it comes last.
+    /// Returns the product as an input with one more image. If the product has an image with this URL, the new image
+    /// replaces it, and keeps the old text and size if it has none of its own. Otherwise, the new image comes last.
     pub(crate) fn with_image(&self, image: &ImageInput) -> ProductInput {
         let mut input = ProductInput::without_skus(self);
         if image.primary {

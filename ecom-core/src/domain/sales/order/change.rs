@@ -588,7 +588,7 @@ impl OrderRecord {
     }
 
     /// Cancels units of lines: restores their stock, and adds one credit note for each bill concerned, valued by R35.
-    /// If no unit is left, the whole order is canceled (R36). An order that has no units takes an empty list.
+    /// If no unit is left, the whole order is canceled (R36). For an order without units, the list is empty.
     ///
     /// # Errors
     /// `ORDER_STATUS_CONFLICT` if the order is delivered or canceled, `Validation`.

@@ -60,8 +60,8 @@ use crate::id::AuditLogEntryId;
 use crate::service::run::context::Context;
 use crate::text::check_text;
 
-/// How many records may wait between the reader and the writer: those of a batch, so that the next one is read while the
-/// writer writes, but at least so many.
+/// How many records may wait between the reader and the writer if batches are smaller than this. Otherwise a whole
+/// batch may wait, so that it is read while the writer writes the one before.
 const AHEAD: usize = 32;
 /// How many bytes of records may wait. A larger record waits alone.
 const AHEAD_BYTES: usize = 1 << 20;
@@ -554,7 +554,7 @@ enum Message<T> {
 
 /// The records of an import, as they come from the thread that reads them.
 struct Incoming<T> {
-    /// Each message with the room that its record takes.
+    /// Each message, with a permit for the bytes of its record.
     from: mpsc::Receiver<(Message<T>, OwnedSemaphorePermit)>,
     unknown: Arc<Mutex<Unknown>>,
     skip: u64,
@@ -778,7 +778,7 @@ fn id_text(id: &Value) -> Option<String> {
     }
 }
 
-/// Returns the JSON text of a record, which every record has.
+/// Returns the JSON text of a record. An object can always be written as JSON.
 fn text_of(object: &Map<String, Value>) -> Vec<u8> {
     serde_json::to_vec(object).unwrap_or_default()
 }

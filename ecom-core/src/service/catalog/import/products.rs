@@ -48,8 +48,8 @@ impl ImportService<'_> {
     /// A record is recognized by its external id, else by its SKU codes. A product whose values agree with the record
     /// is not written at all. A record that is out of bounds or conflicts with the shop goes to the dead letters. Each
     /// batch is one unit of work; if a record makes a batch fail, its halves are written separately, and so on until
-    /// the record is alone. Memory holds one batch, up to 1 MiB of the records that follow, and 16 bytes for each record
-    /// of the source, to find records that the source contains twice.
+    /// the record is alone. The import keeps in memory one batch, up to 1 MiB of the records that follow it, and 16
+    /// bytes for each record of the source, to find records that the source contains twice.
     ///
     /// `on_progress` is called after each batch.
     ///

@@ -92,7 +92,7 @@ async fn products(storage: &Arc<dyn Storage>, number: usize) -> Vec<Product> {
     all
 }
 
-/// Returns positions whose keys have another kind than those of the lists.
+/// Returns positions of other lists, whose keys have other types.
 fn of_other_lists() -> [Paging; 2] {
     [SortKey::Text("a".to_owned()), SortKey::Id].map(|key| {
         let after = Keyset { sort: UNITS.as_str().to_owned(), key, id: Uuid::nil() };
@@ -149,7 +149,7 @@ pub async fn the_state_is_stored_whole_and_its_version_is_claimed_once(storage: 
     same(read!(storage, analytics.state()), claimed, contract, "after a rollback");
 }
 
-/// With every figure, with others, without any, and in a transaction that is rolled back.
+/// Writes all figures, then others, then none, and some in a transaction that is rolled back.
 pub async fn r46_the_figures_of_a_day_are_replaced_as_a_whole(storage: &Arc<dyn Storage>) {
     let contract = "The figures of a day are those that were written last.";
     let shelf = products(storage, 3).await;
@@ -234,8 +234,8 @@ async fn roll_up(storage: &Arc<dyn Storage>, today: NaiveDate) {
     panic!("`roll_up` must return false once there is nothing more to do, but has returned true 1,000 times");
 }
 
-/// More than two months, some days of which change after they were rolled up: other figures, the first sales, and none
-/// any more.
+/// Covers more than two months. After they were rolled up, some days get other figures, their first sales, or lose all
+/// sales.
 pub async fn r46_top_products_have_the_figures_of_the_range_whatever_was_rolled_up(storage: &Arc<dyn Storage>) {
     let shelf = products(storage, 3).await;
     let [first, today] = ["2026-01-25", "2026-04-02"].map(day);
@@ -272,7 +272,7 @@ pub async fn r46_top_products_have_the_figures_of_the_range_whatever_was_rolled_
     compare(storage, &all, &shelf, "rolled up once more").await;
 }
 
-/// By offset and by cursor, with equal figures, and with a net below zero.
+/// Pages by offset and by cursor, through equal figures and a net below zero.
 pub async fn r46_top_products_are_sorted_by_what_is_left_and_page_both_ways(storage: &Arc<dyn Storage>) {
     let shelf = products(storage, 7).await;
     let on = day("2026-01-02");
@@ -320,7 +320,7 @@ pub async fn r46_top_products_are_sorted_by_what_is_left_and_page_both_ways(stor
     }
 }
 
-/// The end of a time does not belong to it.
+/// The end of a range of times does not belong to it.
 pub async fn r46_figures_are_computed_from_the_orders_of_a_time(storage: &Arc<dyn Storage>) {
     let (env, moment) = (Env::default(), Duration::from_micros(1));
     let pen = env.priced("Pen", 250, 50);
@@ -350,7 +350,7 @@ pub async fn r46_figures_are_computed_from_the_orders_of_a_time(storage: &Arc<dy
     same(read!(storage, analytics.times(&[])).len(), 0, "`times` has only the orders that it is given.", "no orders");
 }
 
-/// Within a call, between calls, and with more views than one statement adds.
+/// Adds within one call, in several calls, and more views than one statement takes.
 pub async fn r46_views_and_carts_add_up(storage: &Arc<dyn Storage>) {
     let shelf = products(storage, 1).await;
     let pen = &shelf[0];

@@ -62,8 +62,8 @@ fn discount(pairs: &[(Decimal, Decimal)], currency: Currency) -> Option<Decimal>
     pairs.iter().all(reaches).then_some(percent)
 }
 
-/// Returns a measure times a factor, with two decimal places, or the text as it is if it is no number, which the checks
-/// of the record refuse.
+/// Returns a measure times a factor, with two decimal places, or the unchanged text if it is not a number. The checks
+/// of the record then refuse it.
 pub(super) fn measure(text: &str, factor: Decimal) -> String {
     text.parse::<Decimal>().ok().and_then(|n| n.checked_mul(factor)).map_or_else(
         || text.to_owned(),

@@ -345,7 +345,7 @@ impl Products {
             if let Some(html) = self.cell(row, "Description") {
                 attribute(&mut sku, "description", text_of_html(&lines(html)).into());
             }
-            // The parent has the others.
+            // A variation with the class `parent` has that of its product.
             for (column, name) in [("Tax class", "tax_class"), ("Shipping class", "shipping_class")] {
                 if let Some(value) = self.cell(row, column).filter(|class| *class != "parent") {
                     attribute(&mut sku, name, value.into());
@@ -449,9 +449,9 @@ fn lines(text: &str) -> String {
     text.split("\\\\n").map(|part| part.replace("\\n", "\n")).collect::<Vec<_>>().join("\\n")
 }
 
-/// Returns a price with a point. The export writes it with the decimal separator of the shop, and groups no digits. A
-/// program that has edited the export may have grouped them, so a comma before three digits stays, and the price is
-/// refused, unless the currency has three decimal places.
+/// Returns a price with a decimal point. The export writes it with the decimal separator of the shop, and groups no
+/// digits. A program that has edited the export may have grouped them, so a comma before three digits stays, and the
+/// price is refused, unless the currency has three decimal places.
 fn price(text: &str, currency: Option<Currency>) -> String {
     let has_thousandths = currency.is_some_and(|currency| currency.exponent() == 3);
     match text.split_once(',') {
@@ -491,7 +491,8 @@ impl Layout for Products {
         if let Some(name) = self.cell(first, "Name") {
             product.insert("title".to_owned(), name.into());
         }
-        // Brands have parents, as categories do. There is one brand here.
+        // A brand of WooCommerce can have parents, as a category can; only its own name is kept. A product here has one
+        // brand.
         let brands = self.cell(first, "Brands").map(list).unwrap_or_default();
         let last = |path: &String| path.rsplit('>').next().unwrap_or_default().trim().to_owned();
         let brands: Vec<String> = brands.iter().map(last).filter(|brand| !brand.is_empty()).collect();
