@@ -65,7 +65,7 @@ on_each! {
     r15_a_read_only_database_is_refused
     r15_a_proxy_that_sends_reads_elsewhere_is_refused
     r15_a_server_with_another_schema_or_database_is_refused
-    r15_shops_on_shared_connections_refuse_another_schema_each
+    r15_each_shop_on_shared_connections_refuses_a_changed_schema
     a_shop_gets_the_connection_that_served_it_last
     a_full_disk_and_a_lost_pooler_are_unavailable
     a_statement_sees_what_has_committed_whatever_the_database_defaults_to
@@ -776,7 +776,7 @@ impl SharedPool {
 }
 
 /// Shops that share connections are checked when a connection enters their schema.
-async fn r15_shops_on_shared_connections_refuse_another_schema_each(database: TestDatabase) -> TestResult {
+async fn r15_each_shop_on_shared_connections_refuses_a_changed_schema(database: TestDatabase) -> TestResult {
     let shared = SharedPool::new(&database, &["a", "b"], 1).await?;
     let shops = &shared.shops;
     let statements = shops[0].statements();
