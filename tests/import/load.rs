@@ -182,7 +182,7 @@ async fn the_report_names_the_fields_that_it_does_not_know() {
     let shop = shop().await;
     let mut known = record(1);
     known["images"] = json!([{"url": "https://img.example/1.jpg"},
-        {"url": "https://img.example/2.jpg", "alt_text": "The back", "is_primary": true, "caption": "x", "width": 3}]);
+        {"url": "https://img.example/2.jpg", "alt_text": "The back", "is_primary": true, "caption": "x", "size": 3}]);
     known["availabilityStatus"] = json!("In Stock");
     known["meta"] = json!({"qrCode": "x", "createdAt": "y", "colour": "z"});
     known["reviews"] = json!([{"rating": 5}, {"rating": 4}]);
@@ -196,7 +196,7 @@ async fn the_report_names_the_fields_that_it_does_not_know() {
     assert_eq!(report.inserted, 2, "{letters:#?}");
     let found: Vec<_> = report.unknown_fields.iter().map(|(name, n)| (name.as_str(), *n)).collect();
     let expected =
-        [("colour", 1), ("images[].caption", 1), ("images[].width", 1), ("meta.colour", 1), ("skus[].material", 2)];
+        [("colour", 1), ("images[].caption", 1), ("images[].size", 1), ("meta.colour", 1), ("skus[].material", 2)];
     assert_eq!(found, expected);
     let all = all_products(&shop).await;
     let images = &find(&all, "1").images;
