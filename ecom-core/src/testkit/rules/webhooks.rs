@@ -227,7 +227,7 @@ pub async fn r13_very_many_deliveries_wait_for_a_dead_receiver_and_arrive_in_ord
     let receiver = Receiver::new();
     let mut parts = parts(f, &receiver);
     // While attempts run, a pass looks for others at each poll, and each look would be one more statement.
-    parts.config.poll_interval = Duration::from_secs(60);
+    parts.config.poll_interval = Duration::from_secs(30);
     let shop = Shop::new(parts).unwrap();
     let inputs: Vec<ProductInput> = (0..PRODUCTS).map(|n| flat(&format!("P {n}"))).collect();
     let mut tx = shop.begin().await.unwrap();
