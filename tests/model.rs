@@ -229,8 +229,8 @@ fn r46_analytics_equal_a_direct_computation_over_random_histories_of_orders() {
                 let replay = format!("replay it with ECOM_MODEL_SEED={seed} ECOM_MODEL_HISTORIES={histories}");
                 let changes = done.unwrap_or_else(|what| panic!("{name}: {what}\n{replay}"));
                 println!("{name}: {histories} histories, {changes:?}, {:.1?}", start.elapsed());
-                // A history without any of these proves nothing.
-                assert!(histories < 100 || changes.values().all(|n| *n > 0), "{name}: {changes:?}");
+                // A run without one of the changes proves nothing about it. Some are too rare for a short run.
+                assert!(histories < 1_000 || changes.values().all(|n| *n > 0), "{name}: {changes:?}");
             });
         }
         while let Some(ended) = running.join_next().await {
