@@ -166,7 +166,7 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) 
 /// then the files of as many images as the page needs. The lists of `object_store` have no order.
 fn files_in(directory: &Directory, after: Option<MediaFile>, limit: usize) -> io::Result<Vec<StoredFile>> {
     let mut images = names_in(directory)?;
-    // Nothing else is read, such as a `lost+found`, which only root may read.
+    // Other directories are skipped. A `lost+found`, for example, can be read by root only.
     images.retain(|image| MediaFile::parse(&format!("{image}/1.jpg")).is_some());
     images.sort_unstable();
     let last = after.map(|file| file.to_string());

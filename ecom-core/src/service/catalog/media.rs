@@ -320,7 +320,7 @@ impl Candidates {
         if found.file.is_mark() {
             self.marks.insert(image, found.stored_at);
         } else if found.stored_at >= before {
-            // One young file makes its image young.
+            // An image with one file that was stored recently is kept with all its files.
             *young = Some(image);
         }
         if *young == Some(image) {

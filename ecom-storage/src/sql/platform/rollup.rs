@@ -44,12 +44,12 @@ pub struct Span {
     pub last: NaiveDate,
     /// The number of days with sales.
     pub count: i64,
-    /// What it consists of: the first days of the spans of the length before that have sales. If there is no shorter
-    /// length, these are the days with sales themselves.
+    /// The first days of the next shorter spans within it that have sales. A span of the shortest length has the days
+    /// with sales themselves.
     pub parts: Vec<NaiveDate>,
 }
 
-/// What a report over a range reads.
+/// The rollups and the days that a report over a range reads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cover {
     /// For each length, the first days of the rollups.
@@ -102,8 +102,8 @@ pub fn outdated(days: &[RolledUp], today: NaiveDate) -> Option<Span> {
     None
 }
 
-/// Returns what a report over a range reads: the longest spans that are within the range and have valid rollups, and
-/// the days that are left. `days` are the days with sales of the range, in order.
+/// Returns the rollups and the days that a report over a range reads: the longest spans that are within the range and
+/// have valid rollups, and the days that are left. `days` are the days with sales of the range, in order.
 pub fn cover(range: &DayRange, days: &[RolledUp]) -> Cover {
     let mut cover = Cover::default();
     let mut rest = days.to_vec();
