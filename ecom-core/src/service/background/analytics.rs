@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 
 use super::consumer::LeaseLost;
 use super::work::Work;
@@ -15,7 +16,7 @@ use crate::id::OrderId;
 use crate::log_event;
 use crate::port::platform::outbox::Lease;
 use crate::port::storage::Repositories as _;
-use crate::service::platform::analytics::{compute, days_of, prepare, require_rebuild, roll_up};
+use crate::service::platform::analytics::{FIRST_DAY, compute, days_of, prepare, require_rebuild, roll_up};
 use crate::service::platform::outbox::EventLog;
 use crate::service::run::context::Context;
 use crate::service::run::transaction::{Manner, Tx};
@@ -27,21 +28,22 @@ const TRIES: usize = 20;
 
 /// Follows the log: it recomputes the figures of sales of the days that the orders in it concern, and counts new carts.
 /// One process at a time does this. The figures, the counts and the position in the log are written in one transaction,
-/// so that each cart counts once. Then it rolls up the days that are over, one span in each step.
+/// so that each cart counts once. Then it rolls up the days that are over, some spans in each step.
 pub(super) struct FollowSales {
     cx: Arc<Context>,
     /// Whether this process has compared its time zone with that of the figures.
     is_prepared: bool,
-    /// Whether there may be days to roll up. A process that starts looks for them after the first events of orders.
-    has_days_to_roll_up: bool,
+    /// The first day that may have to be rolled up, if there may be one. A process that starts looks for such days
+    /// after the first events of orders.
+    rolls_up_from: Option<NaiveDate>,
 }
 
 /// The outcome of the transaction of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
     Done {
-        /// Whether figures of sales were computed.
-        has_sales: bool,
+        /// The first of the days whose figures of sales were computed.
+        first_day: Option<NaiveDate>,
     },
     /// Another transaction has replaced figures since these were computed.
     Outdated,
@@ -53,7 +55,7 @@ impl FollowSales {
     pub const NAME: &'static str = "analytics";
 
     pub fn new(cx: &Arc<Context>) -> Self {
-        Self { cx: cx.clone(), is_prepared: false, has_days_to_roll_up: false }
+        Self { cx: cx.clone(), is_prepared: false, rolls_up_from: None }
     }
 
     /// Handles a batch of events, and moves the position to its end.
@@ -90,22 +92,22 @@ impl FollowSales {
                 tx.analytics().replace(*day, figures).await?;
             }
             tx.analytics().add_carts(carts).await?;
-            Ok((Written::Done { has_sales: !figures.is_empty() }, tx))
+            Ok((Written::Done { first_day: figures.first().map(|(day, _)| *day) }, tx))
         };
         let manner = if figures.is_empty() { Manner::Short } else { Manner::Long };
         cx.write_as(manner, write).await
     }
 
-    /// Rolls up one span of days, and returns true if there may be more. A span that cannot be rolled up waits for the
-    /// next events of orders: reports read its days meanwhile, and the figures of sales go on.
+    /// Rolls up some spans of days, and returns true if there may be more. A span that cannot be rolled up waits for
+    /// the next events of orders: reports read its days meanwhile, and the figures of sales go on.
     async fn roll_up(&mut self) -> bool {
-        if self.has_days_to_roll_up {
-            self.has_days_to_roll_up = roll_up(&self.cx).await.unwrap_or_else(|error| {
+        if let Some(from) = self.rolls_up_from {
+            self.rolls_up_from = roll_up(&self.cx, from).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "days were not rolled up; reports read each of them until the next attempt");
-                false
+                None
             });
         }
-        self.has_days_to_roll_up
+        self.rolls_up_from.is_some()
     }
 }
 
@@ -158,9 +160,12 @@ impl Work for FollowSales {
         }
         for _ in 0..TRIES {
             match self.handle(&batch, lease).await? {
-                Written::Done { has_sales } => {
+                Written::Done { first_day } => {
                     lease.position = batch.end;
-                    self.has_days_to_roll_up |= has_sales;
+                    if let Some(day) = first_day {
+                        // A new walk begins at the first day, because other processes may have replaced figures, too.
+                        self.rolls_up_from = Some(self.rolls_up_from.map_or(FIRST_DAY, |from| from.min(day)));
+                    }
                     return Ok(batch.full || self.roll_up().await);
                 }
                 Written::Outdated => {}

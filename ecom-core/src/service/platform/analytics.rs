@@ -37,7 +37,7 @@ use crate::service::run::transaction::Tx;
 /// How often figures are computed again, because others were replaced meanwhile.
 const TRIES: usize = 20;
 /// The first day that can have figures.
-const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("it is a date");
+pub(crate) const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("it is a date");
 /// The first part of a day that is computed, and the shortest one.
 const FIRST_PART: Duration = Duration::from_hours(1);
 const SHORTEST_PART: Duration = Duration::from_mins(5);
@@ -265,7 +265,10 @@ impl<'a> AnalyticsService<'a> {
                 from = next;
             }
             if self.finish(&begun).await? {
-                while roll_up(self.cx).await? {}
+                let mut next = Some(FIRST_DAY);
+                while let Some(from) = next {
+                    next = roll_up(self.cx, from).await?;
+                }
                 return Ok(days);
             }
             tracing::info!("the time zone has changed during a rebuild of the figures of sales, which begins again");
@@ -450,14 +453,15 @@ async fn recompute(cx: &Arc<Context>, day: NaiveDate) -> Result<()> {
     Err(Error::Contention { source: None })
 }
 
-/// Adds up the figures of one span of days that is over. Returns false if no span has to be rolled up.
-pub(crate) async fn roll_up(cx: &Arc<Context>) -> Result<bool> {
+/// Adds up the figures of some spans of days from `from` on that are over, in one transaction. Returns the day from
+/// which to look on, or `None` if no span has to be rolled up.
+pub(crate) async fn roll_up(cx: &Arc<Context>, from: NaiveDate) -> Result<Option<NaiveDate>> {
     let roll_up = |mut tx: Tx<'static>| async move {
         // Transactions that replace figures write the state, and wait for this one.
         let state = tx.analytics().lock().await?;
         let today = state.zone()?.day_of(cx.now());
-        let has_rolled_up = tx.analytics().roll_up(today).await?;
-        Ok((has_rolled_up, tx))
+        let next = tx.analytics().roll_up(from, today).await?;
+        Ok((next, tx))
     };
     cx.write_at_length(roll_up).await
 }

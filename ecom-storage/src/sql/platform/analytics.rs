@@ -22,7 +22,7 @@ use crate::sql::engine::columns::{Column, Table, read_totals};
 use crate::sql::engine::dialect::Sql;
 use crate::sql::engine::repository::SqlRepository;
 use crate::sql::engine::value::{Row, Value};
-use crate::sql::platform::rollup::{self, Cover, FIRST_DAY, LENGTHS, RolledUp, Span};
+use crate::sql::platform::rollup::{self, Cover, LENGTHS, RolledUp, Span};
 
 /// The sales of a day, as a row.
 struct SalesRow {
@@ -121,6 +121,8 @@ static LOW_STOCK: Sql =
 
 /// The maximum number of rows that one statement adds counts to.
 const AT_ONCE: usize = 128;
+/// After how many rows of rollups a transaction leaves further spans to the next one.
+const ROLLED_UP_AT_ONCE: u64 = 1_000;
 
 /// The analytics of a SQL database.
 pub type SqlAnalytics<'c> = SqlRepository<'c, dyn AnalyticsRepository>;
@@ -265,8 +267,21 @@ impl SqlAnalytics<'_> {
         Ok((!days.is_empty()).then(|| rollup::cover(range, &days)))
     }
 
-    /// Replaces the rollup of a span, whose parts have valid figures.
-    async fn replace_rollup(&mut self, span: &Span) -> Result<()> {
+    /// Replaces the rollups of these spans, in their order, as far as a short transaction may.
+    async fn replace_rollups(&mut self, spans: &[Span]) -> Result<()> {
+        let mut rows = 0;
+        for span in spans {
+            rows += self.replace_rollup(span).await?;
+            if rows >= ROLLED_UP_AT_ONCE {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the rollup of a span, whose parts have valid figures, and returns its number of rows. It reads at most
+    /// four times as many.
+    async fn replace_rollup(&mut self, span: &Span) -> Result<u64> {
         let (currency, dialect) = (self.0.currency()?.code(), self.0.dialect());
         let length = LENGTHS[span.level].to_string();
         let mut b = Builder::new("DELETE FROM product_rollups WHERE days = ");
@@ -289,14 +304,14 @@ impl SqlAnalytics<'_> {
         b.push(&from_parts).list(&span.parts);
         b.push(" AND currency = ").bind(currency).push(" GROUP BY currency, product_id");
         let (text, args) = b.done();
-        self.0.execute(text, args).await?;
+        let rows = self.0.execute(text, args).await?;
 
         let mut b = Builder::new("UPDATE sales_days SET rolled_up_");
         b.push(&length).push(" = ").bind(span.count).push(" WHERE day >= ").bind(span.first);
         b.push(" AND day <= ").bind(span.last).push(" AND currency = ").bind(currency);
         let (text, args) = b.done();
         self.0.execute(text, args).await?;
-        Ok(())
+        Ok(rows)
     }
 
     /// Adds rows of counts to those that are stored: `row` pushes the values of one, and `existing` is the name of the
@@ -454,12 +469,21 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
         Ok(())
     }
 
-    async fn roll_up(&mut self, today: NaiveDate) -> Result<bool> {
-        let Some(yesterday) = today.pred_opt() else { return Ok(false) };
-        let days = self.rolled_up(&DayRange { from: FIRST_DAY, to: yesterday }).await?;
-        let Some(span) = rollup::outdated(&days, today) else { return Ok(false) };
-        self.replace_rollup(&span).await?;
-        Ok(true)
+    async fn roll_up(&mut self, from: NaiveDate, today: NaiveDate) -> Result<Option<NaiveDate>> {
+        let mut next = Some(from);
+        while let Some(from) = next {
+            let Some(first) = self.next_day(from).await?.filter(|day| *day < today) else { break };
+            let stretch = rollup::stretch(first);
+            let days = self.rolled_up(&DayRange { to: stretch.to.min(today), ..stretch }).await?;
+            let outdated = rollup::outdated(&days, today);
+            if let Some(span) = outdated.first() {
+                self.replace_rollups(&outdated).await?;
+                // The next call begins with the longest span that has just been rolled up, perhaps in part.
+                return Ok(Some(rollup::stretch(span.first).from));
+            }
+            next = stretch.to.succ_opt();
+        }
+        Ok(None)
     }
 
     async fn discard_rollups(&mut self) -> Result<()> {

@@ -16,12 +16,16 @@ use chrono::{Days, NaiveDate};
 use ecom_core::platform::DayRange;
 
 /// The first day of the first spans. Orders before it do not exist.
-pub const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("it is a date");
+const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("it is a date");
 /// The lengths of the spans, in days. With these, a report over a year reads about 14 rows for a product that was sold
 /// each day, instead of 365.
 pub const LENGTHS: [i64; LEVELS] = [4, 16, 64];
 /// The number of lengths.
 pub const LEVELS: usize = 3;
+/// The longest of the lengths.
+const LONGEST: i64 = LENGTHS[LEVELS - 1];
+/// How many of the longest spans are read at once to find those that have to be rolled up.
+const READ_AT_ONCE: i64 = 8;
 
 /// Which rollups have the figures of a day with sales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,22 +88,36 @@ fn number(days: &[RolledUp]) -> i64 {
     i64::try_from(days.len()).unwrap_or(i64::MAX)
 }
 
-/// Returns a span that ends before `today` and whose rollup is not valid. The parts of the span are valid. `days` are
-/// all days with sales from [`FIRST_DAY`] until before `today`, in order.
-pub fn outdated(days: &[RolledUp], today: NaiveDate) -> Option<Span> {
+/// Returns the days of some of the longest spans: of the span that has `day`, and of those after it.
+pub fn stretch(day: NaiveDate) -> DayRange {
+    let from = first_of(day, LONGEST);
+    DayRange { from, to: last_of(from, READ_AT_ONCE * LONGEST) }
+}
+
+/// Returns the spans that end before `today` and whose rollups are not valid, all within the first of the longest spans
+/// that has any. They are in an order in which the parts of each span are valid once the spans before it are rolled up.
+/// `days` are the days with sales of a [`stretch`], in order.
+pub fn outdated(days: &[RolledUp], today: NaiveDate) -> Vec<Span> {
+    let mut all = spans(days, LONGEST).map(|days| outdated_within(days, today));
+    all.find(|outdated| !outdated.is_empty()).unwrap_or_default()
+}
+
+/// As [`outdated`], for the days with sales of one of the longest spans.
+fn outdated_within(days: &[RolledUp], today: NaiveDate) -> Vec<Span> {
+    let mut outdated = Vec::new();
     for (level, length) in LENGTHS.into_iter().enumerate() {
         for of in spans(days, length) {
-            let first = first_of(of.first()?.day, length);
+            let Some(first) = of.first().map(|of| first_of(of.day, length)) else { continue };
             let last = last_of(first, length);
             if last < today && !is_valid(of, level) {
                 let part = level.checked_sub(1).map_or(1, |shorter| LENGTHS[shorter]);
                 let mut parts: Vec<NaiveDate> = of.iter().map(|of| first_of(of.day, part)).collect();
                 parts.dedup();
-                return Some(Span { level, first, last, count: number(of), parts });
+                outdated.push(Span { level, first, last, count: number(of), parts });
             }
         }
     }
-    None
+    outdated
 }
 
 /// Returns the rollups and the days that a report over a range reads: the longest spans that are within the range and
@@ -145,20 +163,25 @@ mod tests {
     /// Rolls up all spans that end before `today`, as the repository does.
     fn roll_up(all: &mut [RolledUp], today: i64) -> Vec<Part> {
         let mut done = Vec::new();
-        while let Some(span) = outdated(&within(all, FIRST_DAY, day(today - 1)), day(today)) {
-            if let Some(shorter) = span.level.checked_sub(1) {
-                for first in &span.parts {
-                    let part = within(all, *first, last_of(*first, LENGTHS[shorter]));
-                    assert!(is_valid(&part, shorter), "{span:?} has parts that are not valid");
+        loop {
+            let spans = outdated(&within(all, FIRST_DAY, day(today - 1)), day(today));
+            if spans.is_empty() {
+                return done;
+            }
+            for span in spans {
+                if let Some(shorter) = span.level.checked_sub(1) {
+                    for first in &span.parts {
+                        let part = within(all, *first, last_of(*first, LENGTHS[shorter]));
+                        assert!(is_valid(&part, shorter), "{span:?} has parts that are not valid");
+                    }
                 }
+                for of in all.iter_mut().filter(|of| (span.first..=span.last).contains(&of.day)) {
+                    of.counts[span.level] = span.count;
+                }
+                done.push((LENGTHS[span.level], (span.first - FIRST_DAY).num_days()));
+                assert!(done.len() < 1_000, "the end is never reached: {span:?}");
             }
-            for of in all.iter_mut().filter(|of| (span.first..=span.last).contains(&of.day)) {
-                of.counts[span.level] = span.count;
-            }
-            done.push((LENGTHS[span.level], (span.first - FIRST_DAY).num_days()));
-            assert!(done.len() < 1_000, "the end is never reached: {span:?}");
         }
-        done
     }
 
     /// Returns what a report over `from..=to` reads, in order.
@@ -212,9 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn a_stretch_has_whole_spans_of_every_length() {
+        let DayRange { from, to } = stretch(day(130));
+        assert_eq!((from, to), (day(128), day(128 + READ_AT_ONCE * LONGEST - 1)));
+        let next = to.succ_opt().unwrap();
+        for length in LENGTHS {
+            assert_eq!((first_of(from, length), first_of(next, length)), (from, next), "{length}");
+        }
+        assert_eq!(stretch(next).from, next);
+        assert_eq!(stretch(NaiveDate::MAX).to, NaiveDate::MAX, "it ends with the last day that there is");
+    }
+
+    #[test]
     fn spans_without_sales_are_neither_read_nor_rolled_up() {
         let mut all = days([5, 70]);
-        assert_eq!(roll_up(&mut all, 1_000), [(4, 4), (4, 68), (16, 0), (16, 64), (64, 0), (64, 64)]);
+        assert_eq!(roll_up(&mut all, 1_000), [(4, 4), (16, 0), (64, 0), (4, 68), (16, 64), (64, 64)]);
         assert_eq!(read(&all, 0, 900), [(64, 0), (64, 64)]);
         assert_eq!(read(&all, 10, 60).len(), 0);
         assert_eq!(roll_up(&mut [], 1_000).len(), 0);

@@ -30,6 +30,7 @@ suite! {
         the_state_is_stored_whole_and_its_version_is_claimed_once,
         r46_the_figures_of_a_day_are_replaced_as_a_whole,
         r46_top_products_have_the_figures_of_the_range_whatever_was_rolled_up,
+        r46_days_that_are_years_apart_are_rolled_up,
         r46_top_products_are_sorted_by_what_is_left_and_page_both_ways,
         r46_figures_are_computed_from_the_orders_of_a_time,
         r46_views_and_carts_add_up,
@@ -201,16 +202,16 @@ pub async fn r46_the_figures_of_a_day_are_replaced_as_a_whole(storage: &Arc<dyn 
     same(next(second).await, Some(last), "`next_day` leaves out days without figures.", "the second of three days");
 }
 
-/// Compares the list with the sum of the days, over ranges across the ends of months.
-async fn compare(storage: &Arc<dyn Storage>, all: &Figures, products: &[Product], about: &str) {
+/// Compares the list with the sum of the days of each range.
+async fn compare(
+    storage: &Arc<dyn Storage>,
+    all: &Figures,
+    products: &[Product],
+    ranges: &[(&str, &str)],
+    about: &str,
+) {
     let contract = "The list has the sums of the figures of the days of its range.";
-    for (from, to) in [
-        ("2026-01-25", "2026-04-04"),
-        ("2026-01-27", "2026-03-31"),
-        ("2026-01-28", "2026-04-01"),
-        ("2026-02-10", "2026-03-03"),
-        ("2026-02-14", "2026-02-14"),
-    ] {
+    for (from, to) in ranges {
         let range = range(from, to);
         let about = format!("{about}, {from} to {to}");
         let expected = expected(all, products, &range, REVENUE);
@@ -222,21 +223,36 @@ async fn compare(storage: &Arc<dyn Storage>, all: &Figures, products: &[Product]
 
 /// Rolls up all days before `today`.
 async fn roll_up(storage: &Arc<dyn Storage>, today: NaiveDate) {
+    let mut next = Some(day("1970-01-01"));
     for _ in 0..1_000 {
+        let Some(from) = next else { return };
         let mut tx = storage.begin().await.unwrap();
         tx.analytics().lock().await.unwrap();
-        let has_rolled_up = tx.analytics().roll_up(today).await.unwrap();
+        next = tx.analytics().roll_up(from, today).await.unwrap();
         tx.commit().await.unwrap();
-        if !has_rolled_up {
-            return;
-        }
     }
-    panic!("`roll_up` must return false once there is nothing more to do, but has returned true 1,000 times");
+    panic!("`roll_up` must return `None` once there is nothing more to do, but has returned a day 1,000 times");
+}
+
+/// Stores the figures of days.
+async fn store(storage: &Arc<dyn Storage>, all: &Figures) {
+    let mut tx = storage.begin().await.unwrap();
+    for (on, rows) in all {
+        tx.analytics().replace(*on, &figures(rows)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
 }
 
 /// Covers more than two months. After they were rolled up, some days get other figures, their first sales, or lose all
 /// sales.
 pub async fn r46_top_products_have_the_figures_of_the_range_whatever_was_rolled_up(storage: &Arc<dyn Storage>) {
+    const RANGES: [(&str, &str); 5] = [
+        ("2026-01-25", "2026-04-04"),
+        ("2026-01-27", "2026-03-31"),
+        ("2026-01-28", "2026-04-01"),
+        ("2026-02-10", "2026-03-03"),
+        ("2026-02-14", "2026-02-14"),
+    ];
     let shelf = products(storage, 3).await;
     let [first, today] = ["2026-01-25", "2026-04-02"].map(day);
     let mut all = Figures::new();
@@ -245,14 +261,10 @@ pub async fn r46_top_products_have_the_figures_of_the_range_whatever_was_rolled_
         let rows = on_sale.map(|(of, i)| sold(of, (n + i + 1, 100 * n + i), (n % 3, 7 * (n % 3)))).collect();
         all.insert(first + Days::new(n.unsigned_abs()), rows);
     }
-    let mut tx = storage.begin().await.unwrap();
-    for (on, rows) in &all {
-        tx.analytics().replace(*on, &figures(rows)).await.unwrap();
-    }
-    tx.commit().await.unwrap();
-    compare(storage, &all, &shelf, "nothing is rolled up").await;
+    store(storage, &all).await;
+    compare(storage, &all, &shelf, &RANGES, "nothing is rolled up").await;
     roll_up(storage, today).await;
-    compare(storage, &all, &shelf, "rolled up").await;
+    compare(storage, &all, &shelf, &RANGES, "rolled up").await;
     let changes = [
         ("2026-02-14", vec![sold(&shelf[2], (1_000, 5), (0, 0))]),
         ("2026-02-02", vec![sold(&shelf[1], (3, 90_000), (1, 2))]),
@@ -263,13 +275,40 @@ pub async fn r46_top_products_have_the_figures_of_the_range_whatever_was_rolled_
         replace(storage, day(on), &figures(&rows)).await;
         all.insert(day(on), rows);
     }
-    compare(storage, &all, &shelf, "changed after it was rolled up").await;
+    compare(storage, &all, &shelf, &RANGES, "changed after it was rolled up").await;
     roll_up(storage, today).await;
-    compare(storage, &all, &shelf, "rolled up again").await;
+    compare(storage, &all, &shelf, &RANGES, "rolled up again").await;
     attempt!(storage, analytics.discard_rollups()).unwrap();
-    compare(storage, &all, &shelf, "discarded").await;
+    compare(storage, &all, &shelf, &RANGES, "discarded").await;
     roll_up(storage, day("2026-06-01")).await;
-    compare(storage, &all, &shelf, "rolled up once more").await;
+    compare(storage, &all, &shelf, &RANGES, "rolled up once more").await;
+}
+
+/// There are years without sales in between. Then a day of each time with sales changes, the last one first.
+pub async fn r46_days_that_are_years_apart_are_rolled_up(storage: &Arc<dyn Storage>) {
+    const RANGES: [(&str, &str); 3] =
+        [("2009-12-20", "2021-05-31"), ("2009-12-23", "2012-02-27"), ("2012-02-26", "2020-08-01")];
+    let shelf = products(storage, 2).await;
+    let today = day("2026-04-02");
+    let mut all = Figures::new();
+    for (first, days) in [("2009-12-20", 9_u64), ("2012-02-25", 9), ("2020-06-01", 70)] {
+        for n in 0..days {
+            let units = i64::try_from(n).unwrap() + 1;
+            let rows = shelf.iter().map(|of| sold(of, (units, 100 * units), (0, 0))).collect();
+            all.insert(day(first) + Days::new(n), rows);
+        }
+    }
+    store(storage, &all).await;
+    roll_up(storage, today).await;
+    compare(storage, &all, &shelf, &RANGES, "rolled up").await;
+    for on in ["2020-07-01", "2012-02-26", "2009-12-24"].map(day) {
+        let rows = vec![sold(&shelf[1], (500, 7), (2, 3))];
+        replace(storage, on, &figures(&rows)).await;
+        all.insert(on, rows);
+        compare(storage, &all, &shelf, &RANGES, "changed after it was rolled up").await;
+        roll_up(storage, today).await;
+        compare(storage, &all, &shelf, &RANGES, "rolled up again").await;
+    }
 }
 
 /// Pages by offset and by cursor, through equal figures and a net below zero.
