@@ -32,7 +32,7 @@ async fn roll_up(s: &SqlStorage) -> ecom_core::Result<u32> {
 async fn units(s: &SqlStorage) -> ecom_core::Result<i64> {
     let range = DayRange { from: day(3), to: day(10) };
     let paging = Paging::first(10);
-    let page = s.connect().await?.analytics().top_products(&range, ProductSalesSort::Units, &paging).await?;
+    let (page, _) = s.connect().await?.analytics().top_products(&range, ProductSalesSort::Units, &paging, 10).await?;
     assert_eq!(page.items.len(), 1);
     Ok(page.items[0].units)
 }

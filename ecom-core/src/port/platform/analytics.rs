@@ -76,7 +76,8 @@ port! {
         async fn traffic(&mut self, range: &DayRange) -> Result<Vec<(NaiveDate, Funnel)>>;
 
         /// Returns a page of the products that were sold or canceled on these days, in the order of `sort` and, with
-        /// equal figures, by ascending id. It takes two statements, whatever the limit is.
+        /// equal figures, by ascending id. With [`Paging::Offset`], it also returns their number, counted up to
+        /// `bound`. It takes at most three statements, whatever the limit is.
         ///
         /// # Errors
         /// `Validation` for a cursor of another list.
@@ -85,10 +86,8 @@ port! {
             range: &DayRange,
             sort: ProductSalesSort,
             paging: &Paging,
-        ) -> Result<Page<ProductSales>>;
-
-        /// Counts the products that were sold or canceled on these days, up to `bound`.
-        async fn count_products(&mut self, range: &DayRange, bound: u64) -> Result<Total>;
+            bound: u64,
+        ) -> Result<(Page<ProductSales>, Option<Total>)>;
 
         /// Returns a page of the SKUs that are low in stock: those of active products that track their stock, of which
         /// at most the low-stock threshold is available. The ones with the fewest available pieces come first, equal

@@ -170,12 +170,7 @@ impl<'a> AnalyticsService<'a> {
         range.check()?;
         paging.check()?;
         let mut db = self.cx.storage.connect().await?;
-        let page = db.analytics().top_products(range, sort, paging).await?;
-        let total = match paging {
-            Paging::Offset { .. } => Some(db.analytics().count_products(range, self.cx.config.total_bound).await?),
-            Paging::Keyset { .. } => None,
-        };
-        Ok((page, total))
+        db.analytics().top_products(range, sort, paging, self.cx.config.total_bound).await
     }
 
     /// Returns a page of the SKUs that are low in stock now, those with the fewest available pieces first, and their

@@ -267,6 +267,16 @@ impl SqlAnalytics<'_> {
         Ok((!days.is_empty()).then(|| rollup::cover(range, &days)))
     }
 
+    /// Counts the products that a report reads.
+    async fn count_products(&mut self, cover: &Cover, bound: u64) -> Result<Total> {
+        let currency = self.0.currency()?;
+        count(&mut self.0, bound, |b| {
+            from_cover(b, "product_id", cover, currency);
+            b.push(" GROUP BY product_id");
+        })
+        .await
+    }
+
     /// Replaces the rollups of these spans, in their order, as far as a short transaction may.
     async fn replace_rollups(&mut self, spans: &[Span]) -> Result<()> {
         let mut rows = 0;
@@ -529,7 +539,8 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
         range: &DayRange,
         sort: ProductSalesSort,
         paging: &Paging,
-    ) -> Result<Page<ProductSales>> {
+        bound: u64,
+    ) -> Result<(Page<ProductSales>, Option<Total>)> {
         let after = match paging {
             Paging::Keyset { after: Some(k), .. } => {
                 let SortKey::Int(n) = k.key else { return Err(bad_cursor()) };
@@ -537,7 +548,11 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
             }
             _ => None,
         };
-        let Some(cover) = self.cover(range).await? else { return Ok(Page { items: Vec::new(), next: None }) };
+        let is_counted = matches!(paging, Paging::Offset { .. });
+        let Some(cover) = self.cover(range).await? else {
+            let none = Total { count: 0, exact: true };
+            return Ok((Page { items: Vec::new(), next: None }, is_counted.then_some(none)));
+        };
         let (currency, dialect) = (self.0.currency()?, self.0.dialect());
         let mut b = Builder::new(dialect.render(
             "SELECT t.product_id, p.title, t.all_units, t.all_revenue, t.all_canceled_units, t.all_canceled, \
@@ -573,21 +588,13 @@ impl AnalyticsRepository for SqlAnalytics<'_> {
             })
         };
         let products = self.0.fetch_all(text, args).await?.iter().map(read).collect::<Result<Vec<_>>>()?;
-        Ok(Page::from_overfetch(products, paging.limit(), |p| Keyset {
+        let page = Page::from_overfetch(products, paging.limit(), |p| Keyset {
             sort: sort.as_str().to_owned(),
             key: SortKey::Int(sort.figure(p)),
             id: p.product_id.0,
-        }))
-    }
-
-    async fn count_products(&mut self, range: &DayRange, bound: u64) -> Result<Total> {
-        let currency = self.0.currency()?;
-        let Some(cover) = self.cover(range).await? else { return Ok(Total { count: 0, exact: true }) };
-        count(&mut self.0, bound, |b| {
-            from_cover(b, "product_id", &cover, currency);
-            b.push(" GROUP BY product_id");
-        })
-        .await
+        });
+        let total = if is_counted { Some(self.count_products(&cover, bound).await?) } else { None };
+        Ok((page, total))
     }
 
     async fn low_stock(&mut self, paging: &Paging) -> Result<Page<LowStockSku>> {
