@@ -13,7 +13,6 @@ use deadpool::managed::{
 };
 use ecom_core::clock::SharedClock;
 use ecom_core::id::IdSource;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 use ecom_core::port::PoolStatus;
 use ecom_core::{Dependency, Error, FieldCode, Result};
 use tokio::sync::OwnedSemaphorePermit;
@@ -597,9 +596,7 @@ impl ServerPool {
 
     /// Returns the state of the pool.
     pub fn status(&self) -> PoolStatus {
-        let s = self.pool.status();
-        let idle = s.available + self.idle.len();
-        PoolStatus::default().max(s.max_size).size(s.size).idle(idle).waiting(s.waiting)
+        status(&self.pool, self.idle.len())
     }
 
     /// Closes the idle connections, and the others when they are returned. Later calls of the storages fail.
@@ -664,6 +661,13 @@ fn pool(opens: Opens, size: usize, wait: Duration) -> Result<Pool<Opens>> {
         .runtime(deadpool::Runtime::Tokio1)
         .build()
         .map_err(|e| Error::internal("creating a connection pool", e))
+}
+
+/// Returns the state of a pool. For deadpool, the connections that storages share are in use while they are idle:
+/// `idle` is the number of those.
+fn status(pool: &Pool<Opens>, idle: usize) -> PoolStatus {
+    let s = pool.status();
+    PoolStatus::default().max(s.max_size).size(s.size).idle(s.available + idle).waiting(s.waiting)
 }
 
 /// Returns the error for a URL of a database that is not compiled in.
@@ -898,8 +902,8 @@ impl SqlStorage {
                 #[cfg(any(feature = "postgres", feature = "mysql"))]
                 if !self.shared.dialect.is_file {
                     let status = self.status(pool);
-                    let in_use = status.size.saturating_sub(status.available);
-                    self.shared.fullness.note(in_use, status.max_size, status.waiting);
+                    let in_use = status.size.saturating_sub(status.idle);
+                    self.shared.fullness.note(in_use, status.max, status.waiting);
                 }
                 let mut lent = Lent {
                     object: Some(object),
@@ -930,15 +934,14 @@ impl SqlStorage {
     }
 
     /// Returns the state of a pool.
-    pub(super) fn status(&self, pool: &Pool<Opens>) -> deadpool::Status {
-        let status = pool.status();
+    pub(super) fn status(&self, pool: &Pool<Opens>) -> PoolStatus {
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         if let Some(part) = &self.part {
-            return deadpool::Status { available: status.available + part.idle.len(), ..status };
+            return status(pool, part.idle.len());
         }
         #[cfg(not(any(feature = "postgres", feature = "mysql")))]
         let _ = self;
-        status
+        status(pool, 0)
     }
 
     /// Returns the error for a caller who waited in vain for a connection of the pool.
@@ -953,29 +956,26 @@ impl SqlStorage {
             return Error::unavailable(Dependency::Database, message);
         }
         // If not all connections are lent, opening one took too long.
-        let message = if status.size.saturating_sub(status.available) < status.max_size {
+        let message = if status.size.saturating_sub(status.idle) < status.max {
             format!("no connection could be opened within {wait:?}")
         } else if !self.shared.dialect.is_file {
             format!(
                 "all {} connections of the pool were in use for {wait:?}: end transactions that are still open, or raise \
                  `max_connections` (`ECOM_DATABASE_POOL`)",
-                status.max_size
+                status.max
             )
         } else if self.one_pool {
             format!(
                 "the one connection of the database in memory was in use for {wait:?}: commit or drop the transaction \
                  of this process that is still open, or raise `SqliteOptions::acquire_timeout`"
             )
-        } else if status.max_size == 1 {
+        } else if status.max == 1 {
             format!(
                 "another transaction of this process was open for {wait:?} and is the one writer of the SQLite \
                  database: commit or drop it before the next write, or raise `SqliteOptions::acquire_timeout`"
             )
         } else {
-            format!(
-                "all {} connections for reads were in use for {wait:?}: raise `SqliteOptions::readers`",
-                status.max_size
-            )
+            format!("all {} connections for reads were in use for {wait:?}: raise `SqliteOptions::readers`", status.max)
         };
         Error::unavailable(Dependency::Database, message)
     }

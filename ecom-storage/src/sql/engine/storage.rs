@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool::managed::Pool;
 use ecom_core::money::Currency;
 use ecom_core::port::{Connection, PoolStatus, SchemaStatus, Storage, UnitOfWork};
 use ecom_core::{Dependency, Error, Result, WithCauses};
@@ -15,7 +14,7 @@ use super::dialect::Sql;
 use super::error::{DbError, Kind};
 use super::executor::Shared;
 use super::migrate;
-use super::pool::{Conn, Lent, OPEN_LIMIT, Opener, Opens, SqlStorage};
+use super::pool::{Conn, Lent, OPEN_LIMIT, Opener, SqlStorage};
 use super::unit_of_work::{PooledConnection, Transaction};
 
 /// The pause between two indexes that are restored. It is longer than those between the tries of other processes, so
@@ -108,11 +107,7 @@ impl Storage for SqlStorage {
     }
 
     fn pool_status(&self) -> PoolStatus {
-        let one = |p: &Pool<Opens>| {
-            let s = self.status(p);
-            PoolStatus::default().max(s.max_size).size(s.size).idle(s.available).waiting(s.waiting)
-        };
-        let (r, w) = (one(&self.readers), one(&self.writer));
+        let (r, w) = (self.status(&self.readers), self.status(&self.writer));
         if self.one_pool {
             return w;
         }
