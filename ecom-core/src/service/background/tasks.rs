@@ -46,20 +46,29 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// The most idempotency keys, or rows of the search log, that one transaction removes.
 const SWEPT_AT_ONCE: u32 = 1_000;
 
+/// The work under a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leased {
+    /// A consumer of the log, which has its position in the row of the lease.
+    Consumer,
+    /// Work without a position in that row.
+    Other,
+}
+
 /// The names of the library's own leases.
-const RESERVED: [&str; 12] = [
-    Invalidate::NAME,
-    Follower::NAME,
-    FollowSales::NAME,
-    Trim::NAME,
-    Sweep::NAME,
-    Abandoned::NAME,
-    Carts::NAME,
-    Reminders::NAME,
-    TrimSearches::NAME,
-    Mails::NAME,
-    Enqueue::NAME,
-    IMPORT,
+const OWN: [(&str, Leased); 12] = [
+    (Invalidate::NAME, Leased::Consumer),
+    (FollowSales::NAME, Leased::Consumer),
+    (Mails::NAME, Leased::Consumer),
+    (Enqueue::NAME, Leased::Consumer),
+    (Follower::NAME, Leased::Other),
+    (Trim::NAME, Leased::Other),
+    (Sweep::NAME, Leased::Other),
+    (Abandoned::NAME, Leased::Other),
+    (Carts::NAME, Leased::Other),
+    (Reminders::NAME, Leased::Other),
+    (TrimSearches::NAME, Leased::Other),
+    (IMPORT, Leased::Other),
 ];
 /// The lease under which one import of categories at a time plans over the current tree.
 pub(crate) const IMPORT: &str = "import-categories";
@@ -67,9 +76,14 @@ pub(crate) const IMPORT: &str = "import-categories";
 /// The beginning of the names of the leases under which feeds are polled.
 pub(super) const FEED: &str = "feed-";
 
+/// Returns the work under a lease of the library's own, or `None` if it has none of this name.
+fn own(name: &str) -> Option<Leased> {
+    OWN.iter().find(|(own, _)| *own == name).map(|(_, leased)| *leased)
+}
+
 /// Returns whether a name is one of the library's own, or may be that of an index or a feed.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name)
+    own(name).is_some()
         || name.strip_prefix(Follower::NAME).is_some_and(|rest| rest.starts_with('-'))
         || name.starts_with(FEED)
 }
@@ -77,8 +91,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 /// Returns whether a lease of this name belongs to a consumer of the log: one of the library, or one that this process
 /// runs. The other leases are those of work without a position.
 pub(crate) fn is_consumer(cx: &Context, name: &str) -> bool {
-    const OWN: [&str; 4] = [FollowSales::NAME, Mails::NAME, Enqueue::NAME, Invalidate::NAME];
-    OWN.contains(&name) || cx.consumers.lock().contains(name)
+    own(name) == Some(Leased::Consumer) || cx.consumers.lock().contains(name)
 }
 
 /// When and where a task runs.
