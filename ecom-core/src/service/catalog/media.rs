@@ -188,52 +188,56 @@ impl<'a> MediaService<'a> {
         let media = self.media()?;
         let Some(kept) = self.cx.config.media_retention else { return Ok(0) };
         let before = self.cx.now() - kept;
-        let (mut walk, mut removed, mut marked) = (Walk::default(), 0, 0);
-        while !walk.is_over && removed + marked < CHANGED_AT_MOST {
+        let (mut walk, mut changed) = (Walk::default(), Changed::default());
+        while !walk.is_over && !changed.is_enough() {
             let begun = EventLog::new(self.cx, Principal::system()).head().await?;
-            let mut found = Candidates::default();
-            while !walk.is_over && found.unused.len() < COMPARED_AT_ONCE {
-                let page = media.store.list(walk.after, LISTED_AT_ONCE).await?;
-                progress.add("files", page.len() as u64);
-                walk.is_over = page.len() < LISTED_AT_ONCE;
-                walk.after = page.last().map(|last| last.file).or(walk.after);
-                for file in &page {
-                    found.add(file, before, &mut walk.young);
-                }
+            let mut found = walk.candidates(media, before, progress).await?;
+            // If it is unknown what has changed meanwhile, the next run compares these again.
+            if self.spare_named(&mut found.unused, begun).await? {
+                self.mark_and_remove(media, &found, before, &mut changed, progress).await?;
             }
-            if !self.spare_named(&mut found.unused, begun).await? {
-                // The next run compares these again.
-                continue;
+        }
+        Ok(changed.removed)
+    }
+
+    /// Removes the marks of the images that the catalog names. Of the unused images, it removes those whose mark is
+    /// older than `before`, and marks those without a mark, until the run has changed enough.
+    async fn mark_and_remove(
+        &self,
+        media: &Media,
+        found: &Candidates,
+        before: Timestamp,
+        changed: &mut Changed,
+        progress: &Progress,
+    ) -> Result<()> {
+        for image in found.marks.keys() {
+            if !found.unused.contains_key(image) {
+                self.unmark(media, *image).await?;
             }
-            let is_named = |image: &&ImageDigest| !found.unused.contains_key(*image);
-            let named: Vec<ImageDigest> = found.marks.keys().filter(is_named).copied().collect();
-            for image in named {
-                self.unmark(media, image).await?;
+        }
+        for (image, files) in &found.unused {
+            if changed.is_enough() {
+                break;
             }
-            for (image, files) in found.unused {
-                if removed + marked >= CHANGED_AT_MOST {
-                    break;
-                }
-                match found.marks.get(&image) {
-                    Some(since) if *since < before => {
-                        for file in &files {
-                            // The store itself compares the times: an upload may have stored it again meanwhile.
-                            media.store.remove(file, before).await?;
-                        }
-                        self.unmark(media, image).await?;
-                        progress.add("removed", 1);
-                        removed += 1;
+            match found.marks.get(image) {
+                Some(since) if *since < before => {
+                    for file in files {
+                        // The store itself compares the times: an upload may have stored it again meanwhile.
+                        media.store.remove(file, before).await?;
                     }
-                    Some(_) => {}
-                    None => {
-                        media.store.put(&MediaFile::mark(image), Bytes::new()).await?;
-                        progress.add("marked", 1);
-                        marked += 1;
-                    }
+                    self.unmark(media, *image).await?;
+                    progress.add("removed", 1);
+                    changed.removed += 1;
+                }
+                Some(_) => {}
+                None => {
+                    media.store.put(&MediaFile::mark(*image), Bytes::new()).await?;
+                    progress.add("marked", 1);
+                    changed.marked += 1;
                 }
             }
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// Removes those images from `unused` that the catalog names. `begun` is the end of the log before the call, so
@@ -302,6 +306,37 @@ struct Walk {
     /// The last image with a young file.
     young: Option<ImageDigest>,
     is_over: bool,
+}
+
+impl Walk {
+    /// Lists the next files, and returns the images among them that may be unused.
+    async fn candidates(&mut self, media: &Media, before: Timestamp, progress: &Progress) -> Result<Candidates> {
+        let mut found = Candidates::default();
+        while !self.is_over && found.unused.len() < COMPARED_AT_ONCE {
+            let page = media.store.list(self.after, LISTED_AT_ONCE).await?;
+            progress.add("files", page.len() as u64);
+            self.is_over = page.len() < LISTED_AT_ONCE;
+            self.after = page.last().map(|last| last.file).or(self.after);
+            for file in &page {
+                found.add(file, before, &mut self.young);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// How many images a run has changed.
+#[derive(Debug, Default)]
+struct Changed {
+    marked: u64,
+    removed: u64,
+}
+
+impl Changed {
+    /// Returns whether the run leaves further images to the next one.
+    const fn is_enough(&self) -> bool {
+        self.marked + self.removed >= CHANGED_AT_MOST
+    }
 }
 
 /// The images of a part of a store that may be unused.
