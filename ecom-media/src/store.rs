@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ecom_core::catalog::{MediaFile, StoredFile};
+use ecom_core::catalog::{ImageFormat, MediaFile, StoredFile};
 use ecom_core::clock::Timestamp;
 use ecom_core::port::MediaStore;
 use ecom_core::{BoxError, Dependency, Error, FieldCode, RefusedServer, Result};
@@ -17,6 +17,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, GetOptions, ObjectStore, PutOptions};
+use parking_lot::Mutex;
 
 /// The field of errors.
 const FIELD: &str = "media";
@@ -45,6 +46,8 @@ pub struct ObjectMediaStore {
     has_attributes: bool,
     /// The directory, if the files are in one.
     directory: Option<PathBuf>,
+    /// The last walk through the directory, until it is over.
+    walk: Arc<Mutex<Option<Walk>>>,
 }
 
 impl ObjectMediaStore {
@@ -65,7 +68,8 @@ impl ObjectMediaStore {
         #[cfg(feature = "s3")]
         if url.starts_with("s3:") {
             let (store, prefix) = crate::s3::open(url)?;
-            return Ok(Self { name: "s3", store: Arc::new(store), prefix, has_attributes: true, directory: None });
+            let (store, walk) = (Arc::new(store), Arc::default());
+            return Ok(Self { name: "s3", store, prefix, has_attributes: true, directory: None, walk });
         }
         Self::directory(&directory_of(url)?)
     }
@@ -102,13 +106,13 @@ impl ObjectMediaStore {
         // A removal also removes the directory of an image without files.
         let store = Arc::new(store.with_fsync(true).with_automatic_cleanup(true));
         let (prefix, directory) = (Path::default(), Some(directory));
-        Ok(Self { name: "file", store, prefix, has_attributes: false, directory })
+        Ok(Self { name: "file", store, prefix, has_attributes: false, directory, walk: Arc::default() })
     }
 
     /// Returns an empty store in the memory of this process, for tests.
     pub fn in_memory() -> Self {
-        let store = Arc::new(InMemory::new());
-        Self { name: "memory", store, prefix: Path::default(), has_attributes: true, directory: None }
+        let (store, walk) = (Arc::new(InMemory::new()), Arc::default());
+        Self { name: "memory", store, prefix: Path::default(), has_attributes: true, directory: None, walk }
     }
 
     fn place(&self, file: &MediaFile) -> Path {
@@ -162,43 +166,73 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(call).await.map_err(|e| Error::internal("reading the directory of images", e))
 }
 
-/// Lists files of a directory. It reads the names of all images, which takes some milliseconds for 10,000 of them, and
-/// then the files of as many images as the page needs. The lists of `object_store` have no order.
-fn files_in(directory: &Directory, after: Option<MediaFile>, limit: usize) -> io::Result<Vec<StoredFile>> {
-    let mut images = names_in(directory)?;
-    // Other directories are skipped. A `lost+found`, for example, can be read by root only.
-    images.retain(|image| MediaFile::parse(&format!("{image}/1.jpg")).is_some());
-    images.sort_unstable();
-    let last = after.map(|file| file.to_string());
-    let last = last.as_deref().and_then(|name| name.split_once('/')).map_or("", |(image, _)| image);
-    let begin = images.partition_point(|image| image.as_str() < last);
-    let mut files = Vec::new();
-    for image in &images[begin..] {
-        let place = directory.join(image);
-        let names = match names_in(&place) {
-            Ok(names) => names,
-            // It was removed meanwhile, or is not a directory and so not an image.
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
-            Err(e) => return Err(e),
-        };
-        let mut of_image: Vec<(MediaFile, String)> = Vec::new();
-        for name in names {
-            // Other files are being written, or are none of ours.
-            let file = MediaFile::parse(&format!("{image}/{name}")).filter(|file| Some(*file) > after);
-            of_image.extend(file.map(|file| (file, name)));
+/// A walk through the files of a directory. It reads the names of all images once, because a directory has no order,
+/// and the files of an image when their turn comes.
+#[derive(Debug)]
+struct Walk {
+    /// The file after which the walk goes on.
+    after: Option<MediaFile>,
+    /// The digests of the images whose files it has not listed yet, or not all of them, in reverse order.
+    images: Vec<[u8; 32]>,
+}
+
+impl Walk {
+    /// Begins a walk after a file.
+    fn begin(directory: &Directory, after: Option<MediaFile>) -> io::Result<Self> {
+        let mut images = Vec::new();
+        for name in names_in(directory)? {
+            // Other directories are skipped. A `lost+found`, for example, can be read by root only.
+            let image = MediaFile::parse(&format!("{name}/1.jpg")).map(|file| file.digest());
+            images.extend(image.filter(|image| after.is_none_or(|file| *image >= file.digest())));
         }
-        of_image.sort_unstable_by_key(|(file, _)| *file);
-        for (file, name) in of_image {
-            if files.len() == limit {
-                return Ok(files);
-            }
-            match place.join(name).metadata().and_then(|found| found.modified()) {
-                Ok(modified) => files.push(StoredFile::new(file, modified.into())),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
+        images.sort_unstable();
+        images.reverse();
+        Ok(Self { after, images })
     }
+
+    /// Lists the next files, at most `limit`.
+    fn page(&mut self, directory: &Directory, limit: usize) -> io::Result<Vec<StoredFile>> {
+        let mut files = Vec::new();
+        while files.len() < limit
+            && let Some(image) = self.images.last()
+        {
+            let rest = files_of(directory, *image, self.after)?;
+            let left = limit - files.len();
+            let is_whole = rest.len() <= left;
+            for (file, place) in rest.into_iter().take(left) {
+                self.after = Some(file);
+                match place.metadata().and_then(|found| found.modified()) {
+                    Ok(modified) => files.push(StoredFile::new(file, modified.into())),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            if is_whole {
+                self.images.pop();
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Returns the files of an image after a file, in the order of their names, and their places.
+fn files_of(directory: &Directory, image: [u8; 32], after: Option<MediaFile>) -> io::Result<Vec<(MediaFile, PathBuf)>> {
+    let any = MediaFile::new(image, 1, ImageFormat::Jpeg).to_string();
+    let image = any.split_once('/').map_or("", |(image, _)| image);
+    let place = directory.join(image);
+    let names = match names_in(&place) {
+        Ok(names) => names,
+        // It was removed meanwhile, or is not a directory and so not an image.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    let mut files = Vec::new();
+    for name in names {
+        // Other files are being written, or are none of ours.
+        let file = MediaFile::parse(&format!("{image}/{name}")).filter(|file| Some(*file) > after);
+        files.extend(file.map(|file| (file, place.join(name))));
+    }
+    files.sort_unstable_by_key(|(file, _)| *file);
     Ok(files)
 }
 
@@ -238,7 +272,16 @@ impl MediaStore for ObjectMediaStore {
 
     async fn list(&self, after: Option<MediaFile>, limit: usize) -> Result<Vec<StoredFile>> {
         if let Some(directory) = self.directory.clone() {
-            return blocking(move || files_in(&directory, after, limit)).await?.map_err(unavailable);
+            // The next page of a walk goes on with the names that the page before has read.
+            let walk = self.walk.lock().take().filter(|walk| after.is_some() && walk.after == after);
+            let list = move || {
+                let mut walk = walk.map_or_else(|| Walk::begin(&directory, after), Ok)?;
+                let files = walk.page(&directory, limit)?;
+                Ok::<_, io::Error>((files, walk))
+            };
+            let (files, walk) = blocking(list).await?.map_err(unavailable)?;
+            *self.walk.lock() = Some(walk).filter(|walk| !walk.images.is_empty());
+            return Ok(files);
         }
         let prefix = Some(&self.prefix).filter(|prefix| !prefix.as_ref().is_empty());
         let mut objects = match &after {

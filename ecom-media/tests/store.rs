@@ -123,6 +123,31 @@ async fn a_file_that_is_stored_again_is_young_and_other_files_stay() {
     assert!(!place.parent().unwrap().exists() && directory.path().join("README").exists());
 }
 
+/// A walk through many images must not read the names of all of them for each page.
+#[tokio::test]
+async fn a_walk_reads_the_names_of_the_images_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = ObjectMediaStore::directory(directory.path()).unwrap();
+    let file = |image| MediaFile::new([image; 32], 320, ImageFormat::Png);
+    for image in [1, 2, 4] {
+        store.put(&file(image), "content".into()).await.unwrap();
+    }
+    let page = async |after, limit| {
+        let files = store.list(after, limit).await.unwrap();
+        files.iter().map(|found| found.file).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 1).await, [file(1)]);
+    // The walk has read the names already, but finds that this image is gone.
+    store.put(&file(3), "content".into()).await.unwrap();
+    std::fs::remove_dir_all(directory.path().join("04".repeat(32))).unwrap();
+    assert_eq!(page(Some(file(1)), 10).await, [file(2)]);
+    // Other walks read them again.
+    assert_eq!(page(Some(file(1)), 10).await, [file(2), file(3)]);
+    assert_eq!(page(None, 1).await, [file(1)]);
+    assert_eq!(page(Some(file(2)), 10).await, [file(3)]);
+    assert_eq!(page(None, 10).await, [file(1), file(2), file(3)]);
+}
+
 #[tokio::test]
 async fn a_url_names_a_directory_that_another_store_opens_again() {
     let directory = tempfile::tempdir().unwrap();
