@@ -32,6 +32,9 @@ port! {
         /// Returns the SKUs of a product by position; soft-deleted ones only if `deleted` asks for them.
         async fn of_product(&mut self, product: ProductId, deleted: IncludeDeleted) -> Result<Vec<Sku>>;
 
+        /// Returns the soft-deleted SKUs of these products, in any order.
+        async fn deleted_of(&mut self, products: &[ProductId]) -> Result<Vec<Sku>>;
+
         /// Inserts SKUs with their on hand, and the rows of the ledger in `opening` that explain it (R11).
         ///
         /// # Errors

@@ -171,10 +171,10 @@ impl<'a> MediaService<'a> {
     /// [`media_retention`](ShopConfig::media_retention); if something names the image again, the call removes the mark
     /// instead. Without that setting, a call does nothing and returns 0. A call changes at most 10,000 images.
     ///
-    /// An image is named if the name of one of its files is anywhere in a product or in its live SKUs, or in a
-    /// category: in its images, its description or its attributes. Soft-deleted categories and soft-deleted products
-    /// with all their SKUs count, because they can be restored. Several processes can make this call at the same time.
-    /// It reads all products, so a shop makes it once a day: in a job of the kind [`JobKind::MEDIA_CLEANUP`].
+    /// An image is named if the name of one of its files is anywhere in a product, a SKU or a category: in its images,
+    /// its description or its attributes. Soft-deleted ones count, because they can be restored. Several processes can
+    /// make this call at the same time. It reads all products, so a shop makes it once a day: in a job of the kind
+    /// [`JobKind::MEDIA_CLEANUP`].
     ///
     /// # Errors
     /// `Forbidden` without `products:write`. `Unsupported` if the shop has no store of images; `Unavailable`. Images
@@ -384,16 +384,12 @@ fn spare<T: Serialize>(unused: &mut Unused, rows: &[T]) -> Result<()> {
     Ok(())
 }
 
-/// Removes those images from `unused` that products name, or SKUs that the restore of a soft-deleted product brings
-/// back.
+/// Removes those images from `unused` that these products name, or their SKUs. Soft-deleted ones count, because they
+/// can be restored.
 async fn spare_products(db: &mut dyn Connection, unused: &mut Unused, ids: &[ProductId]) -> Result<()> {
-    let products = db.products().get_many(ids, IncludeDeleted::Yes).await?;
-    spare(unused, &products)?;
-    // The SKUs of a product are soft-deleted with it, so it has no live ones.
-    for gone in products.iter().filter(|product| !product.audit.is_live()) {
-        spare(unused, &db.skus().of_product(gone.id, IncludeDeleted::Yes).await?)?;
-    }
-    Ok(())
+    // A product has its live SKUs.
+    spare(unused, &db.products().get_many(ids, IncludeDeleted::Yes).await?)?;
+    spare(unused, &db.skus().deleted_of(ids).await?)
 }
 
 /// Returns the queue of the job that removes unused images, with its schedule if the shop removes any.

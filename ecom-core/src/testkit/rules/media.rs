@@ -133,8 +133,8 @@ async fn is_there(media: MediaService<'_>, image: &StoredImage) -> bool {
     media.read(&file).await.unwrap().is_some()
 }
 
-/// An image is named by a product, a soft-deleted product, a SKU of one, a text or a category; another one is young;
-/// one is old but was uploaded again; and one is named again after it was marked.
+/// An image is named by a product, a soft-deleted product, a SKU of one, a soft-deleted SKU of a live product, a text
+/// or a category; another one is young; one is old but was uploaded again; and one is named again after it was marked.
 pub async fn files_that_nothing_names_are_removed(f: &ShopFixture) {
     let shelf = Shelf::at(f.clock.clone());
     let day = Duration::from_secs(86_400);
@@ -146,6 +146,7 @@ pub async fn files_that_nothing_names_are_removed(f: &ShopFixture) {
     let in_text = uploaded(media, "3x3").await;
     let in_category = uploaded(media, "4x4").await;
     let in_sku = uploaded(media, "9x9").await;
+    let in_deleted_sku = uploaded(media, "10x10").await;
     let again = uploaded(media, "5x5").await;
     let unused = uploaded(media, "6x6").await;
     let returning = uploaded(media, "7x7").await;
@@ -156,6 +157,9 @@ pub async fn files_that_nothing_names_are_removed(f: &ShopFixture) {
     let skus = json!([{ "code": "OLD", "price": 1, "attributes": { "image": in_sku.url } }]);
     let gone = f.product(json!({ "title": "Gone, too", "skus": skus })).await;
     shop.products().delete(gone.id, v(1), DeleteMode::Soft).await.unwrap();
+    let skus = json!([{ "price": 1 }, { "price": 1, "attributes": { "image": in_deleted_sku.url } }]);
+    let changed = f.product(json!({ "title": "Changed", "skus": skus })).await;
+    shop.skus().delete(changed.skus[1].id, v(1), DeleteMode::Soft).await.unwrap();
     let description = format!("<img src=\"{}\">", in_text.url.replace("/1280.", "/320."));
     f.product(json!({ "title": "Text", "price": 1, "description": description })).await;
     let mut category = category_input("Lamps", None);
@@ -163,29 +167,29 @@ pub async fn files_that_nothing_names_are_removed(f: &ShopFixture) {
     shop.categories().create(&category).await.unwrap();
 
     f.clock.advance(day);
-    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (0, 16), "none is older than a day");
+    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (0, 18), "none is older than a day");
     f.clock.advance(day);
     assert_eq!(uploaded(media, "5x5").await, again);
     let young = uploaded(media, "8x8").await;
     // Two images are marked, by a file each.
-    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (0, 20));
+    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (0, 22));
     let mark = unused.url.replace("/media/", "").replace("/1280.png", "/0.jpg");
     assert_eq!(media.read(&MediaFile::parse(&mark).unwrap()).await.unwrap(), None, "a mark is not served");
     f.product(json!({ "title": "Again", "price": 1, "images": [{ "url": returning.url }] })).await;
     f.clock.advance(day);
-    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (0, 19), "the marks are a day old");
+    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (0, 21), "the marks are a day old");
     f.clock.advance(Duration::from_secs(1));
     assert_eq!(media.remove_unused().await.unwrap(), 1);
     assert!(!is_there(media, &unused).await);
-    for kept in [&shown, &hidden, &in_text, &in_category, &in_sku, &again, &young, &returning] {
+    for kept in [&shown, &hidden, &in_text, &in_category, &in_sku, &in_deleted_sku, &again, &young, &returning] {
         assert!(is_there(media, kept).await, "{kept:?}");
     }
     // Two other images are marked now.
-    assert_eq!(shelf.files(), 18);
+    assert_eq!(shelf.files(), 20);
     f.clock.advance(day * 2);
     let keeping = Shop::new(ShopParts { media: Some(shelf.media()), ..f.parts() }).unwrap();
     assert_eq!(keeping.media().remove_unused().await.unwrap(), 0, "by default, nothing is removed");
-    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (2, 12));
+    assert_eq!((media.remove_unused().await.unwrap(), shelf.files()), (2, 14));
 }
 
 /// The error says what is missing.

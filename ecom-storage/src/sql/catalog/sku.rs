@@ -66,6 +66,7 @@ static BY_BARCODE: Sql =
 static OF_PRODUCT: Sql = Sql::of(&SKUS, "SELECT {*} FROM skus WHERE product_id = $1 ORDER BY position, id");
 static LIVE_OF_PRODUCT: Sql =
     Sql::of(&SKUS, "SELECT {*} FROM skus WHERE product_id = $1 AND deleted_at IS NULL ORDER BY position, id");
+static DELETED_OF: Sql = Sql::of(&SKUS, "SELECT {*} FROM skus WHERE deleted_at IS NOT NULL AND product_id IN ");
 static DELETE_MOVEMENTS: Sql = Sql::new("DELETE FROM stock_movements WHERE sku_id = $1");
 static DELETE_CART_LINES: Sql = Sql::new("DELETE FROM cart_lines WHERE sku_id = $1");
 static DELETE: Sql = Sql::new("DELETE FROM skus WHERE id = $1");
@@ -147,6 +148,17 @@ impl SkuRepository for SqlSkus<'_> {
     async fn of_product(&mut self, product: ProductId, deleted: IncludeDeleted) -> Result<Vec<Sku>> {
         let sql = if deleted == IncludeDeleted::Yes { &OF_PRODUCT } else { &LIVE_OF_PRODUCT };
         self.many(sql, vec![product.into()]).await
+    }
+
+    async fn deleted_of(&mut self, products: &[ProductId]) -> Result<Vec<Sku>> {
+        let mut skus = Vec::new();
+        for chunk in products.chunks(MAX_LIST) {
+            let mut b = Builder::on(&DELETED_OF, self.0.dialect());
+            b.list(chunk);
+            let (text, args) = b.done();
+            skus.extend(self.many(text, args).await?);
+        }
+        Ok(skus)
     }
 
     async fn insert(&mut self, skus: &[Sku], opening: &[StockMovement]) -> Result<()> {

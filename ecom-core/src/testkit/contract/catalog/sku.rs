@@ -29,6 +29,7 @@ suite! {
         taken_codes_are_the_bases_and_their_numbers_and_nothing_else,
         r01_an_update_from_an_old_version_changes_nothing,
         r02_soft_deleted_skus_are_hidden_unless_asked_for,
+        r02_the_soft_deleted_skus_of_products_are_read_at_once,
         r02_a_code_is_free_again_after_soft_delete,
         r02_a_restore_into_a_taken_code_is_refused,
         r05_purge_removes_the_sku_and_its_ledger,
@@ -303,6 +304,29 @@ pub async fn r02_soft_deleted_skus_are_hidden_unless_asked_for(storage: &Arc<dyn
         [live],
         "a product must contain only its live SKUs"
     );
+}
+
+/// Of several products, one has no soft-deleted SKU, and one is not asked for.
+pub async fn r02_the_soft_deleted_skus_of_products_are_read_at_once(storage: &Arc<dyn Storage>) {
+    let env = Env::default();
+    let first = product_with(&env, storage, "First", &["a", "b", "c"]).await;
+    let second = product_with(&env, storage, "Second", &["d", "e"]).await;
+    let whole = product_with(&env, storage, "Whole", &["f"]).await;
+    let other = product_with(&env, storage, "Other", &["g", "h"]).await;
+    let mut gone = Vec::new();
+    for sku in [&first.skus[0], &first.skus[2], &second.skus[1]] {
+        gone.push(soft_delete(&env, storage, sku).await);
+    }
+    soft_delete(&env, storage, &other.skus[0]).await;
+    let before = storage.statements();
+    let mut found = read!(storage, skus.deleted_of(&[second.id, whole.id, first.id]));
+    assert_eq!(storage.statements() - before, 1, "the SKUs of several products are read in one statement");
+    for skus in [&mut found, &mut gone] {
+        skus.sort_unstable_by_key(|sku| sku.id);
+    }
+    assert_eq!(found, gone, "`deleted_of` returns the soft-deleted SKUs of these products");
+    assert_eq!(read!(storage, skus.deleted_of(&[whole.id])), []);
+    assert_eq!(read!(storage, skus.deleted_of(&[])), []);
 }
 
 /// Other SKUs can use the code of a deleted SKU.
