@@ -40,26 +40,29 @@ export function Icon({ name }) {
   return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${ICONS[name]} /></svg>`;
 }
 
-/** A button. While the promise that `onClick` returns is pending, it cannot be pressed again. */
+/**
+ * A button. While the promise that `onClick` returns is pending, it cannot be pressed again. It keeps the focus, which a
+ * disabled button would lose. Buttons that take turns at one place need a `key` if they do different things: otherwise
+ * the second one is still busy with the first, and a press that begins on one ends on the other.
+ */
 export function Button({ children, icon, kind = "", small, onClick, disabled, ...rest }) {
   const [busy, setBusy] = useState(false);
-  const isShown = useRef(true);
-  useEffect(() => () => (isShown.current = false), []);
+  const isBusy = useRef(false);
   const press = async (event) => {
+    if (isBusy.current) return event.preventDefault();
     const result = onClick?.(event);
     if (!result?.then) return;
+    isBusy.current = true;
     setBusy(true);
-    try {
-      await result;
-    } finally {
-      if (isShown.current) setBusy(false);
-    }
+    await attempt(() => result);
+    isBusy.current = false;
+    setBusy(false);
   };
   const classes = `button ${kind} ${small ? "small" : ""} ${children ? "" : "bare"}`;
   // A button that shows only an icon has its name as a tooltip.
   const title = children ? undefined : rest["aria-label"];
-  return html`<button type="button" title=${title} ...${rest} class=${classes} disabled=${disabled || busy} aria-busy=${busy ? "true" : undefined}
-    onClick=${press}>${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
+  return html`<button type="button" title=${title} ...${rest} class=${classes} disabled=${disabled} aria-disabled=${busy ? "true" : undefined}
+    aria-busy=${busy ? "true" : undefined} onClick=${press}>${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
 }
 
 /** A form whose submit button cannot be pressed twice. `onSubmit` may return a promise. */

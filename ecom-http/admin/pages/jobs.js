@@ -92,8 +92,8 @@ function Actions({ job, onDone, small }) {
     await post(`/admin/jobs/${job.id}/${verb}`);
     await onDone();
   }, done);
-  if (job.state === "failed" || job.state === "canceled") return html`<${Button} small=${small} kind=${small ? "" : "main"} icon="refresh" onClick=${() => act("retry", "The job runs again.")}>Retry<//>`;
-  if (!isOver(job)) return html`<${Button} small=${small} kind=${small ? "quiet" : "danger"} onClick=${() => act("cancel", "The job is canceled.")}>Cancel<//>`;
+  if (job.state === "failed" || job.state === "canceled") return html`<${Button} key="retry" small=${small} kind=${small ? "" : "main"} icon="refresh" onClick=${() => act("retry", "The job runs again.")}>Retry<//>`;
+  if (!isOver(job)) return html`<${Button} key="cancel" small=${small} kind=${small ? "quiet" : "danger"} onClick=${() => act("cancel", "The job is canceled.")}>Cancel<//>`;
   return null;
 }
 
