@@ -3,7 +3,7 @@
 import { html, signal, useEffect, useId, useLayoutEffect, useRef, useState } from "./html.js";
 import { dateTime, precise, relative, words } from "./format.js";
 import { useDebounced, useRoute } from "./data.js";
-import { href, setParams } from "./router.js";
+import { filters, href, params, setParams } from "./router.js";
 
 const ICONS = {
   overview: "M3 13h8V3H3zM13 21h8V11h-8zM3 21h8v-6H3zM13 3v6h8V3z",
@@ -189,11 +189,13 @@ export function PageHead({ title, trail = [], children, badge, note }) {
   </header>`;
 }
 
+const byId = (row) => row.id;
+
 /**
  * A table. A column is `{key, label, cell, align, narrow}`; one with `narrow: false` is left out on small screens. If the
  * rows could not be read (`error`), the table shows nothing, because there may be some.
  */
-export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = (row) => row.id, rowClass }) {
+export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = byId, rowClass }) {
   if (rows.length === 0 && error && !busy) return null;
   if (rows.length === 0 && !busy) return html`<p class="empty">${empty}</p>`;
   const name = (column) => `${column.align ?? ""} ${column.narrow === false ? "wide" : ""} ${column.class ?? ""}`;
@@ -214,6 +216,33 @@ export function Table({ columns, rows, label, busy, error, empty = "Nothing here
       </tbody>
     </table>
   </div>`;
+}
+
+/**
+ * The list of a page: its error, its table, and the links to its other pages. `list` is what `useList` returns, `what`
+ * names the rows, `empty` is shown if there are none at all, and `hint` if none match the filters.
+ */
+export function Listing({ list, what, label, empty, hint, ...rest }) {
+  return html`
+    <${Problem} error=${list.error} retry=${list.reload} />
+    <${Card} class="plain">
+      <${Table} label=${label} rows=${list.rows} error=${list.error} busy=${list.busy && (list.isStale || !list.data)}
+        empty=${filters().length > 0 ? html`<${NoMatch} what=${what} hint=${hint} />` : empty} ...${rest} />
+      <${Pager} list=${list} what=${what} />
+    <//>`;
+}
+
+/** Says that no row matches the filters of the place, and offers to clear them. The searched text is cleared last. */
+function NoMatch({ what, hint }) {
+  const { q } = params();
+  const others = filters().filter((name) => name !== "q");
+  const clear = () => {
+    setParams(Object.fromEntries((others.length > 0 ? others : ["q"]).map((name) => [name, undefined])));
+    // The button disappears.
+    document.querySelector("main h1")?.focus({ preventScroll: true });
+  };
+  const wanted = [q && `“${q}”`, others.length > 0 && "the filters"].filter(Boolean).join(" and ");
+  return html`No ${what} match ${wanted}. ${hint}<span class="block"><${Button} small onClick=${clear}>${others.length > 0 ? "Clear the filters" : "Clear the search"}<//></span>`;
 }
 
 /** Stands in for a list that is being read. */

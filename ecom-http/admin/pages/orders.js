@@ -5,7 +5,7 @@ import { useDebounced, useList, useOnce, useRead, useRoute } from "../lib/data.j
 import { useLive } from "../lib/live.js";
 import { href, setParams } from "../lib/router.js";
 import { buyer, country, list as listed, money, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Listing, Loading, PageHead, ParamField, Problem, Segments, Table, When, attempt, note } from "../lib/ui.js";
 
 export default function Orders({ id }) {
   return id ? html`<${Order} id=${id} />` : html`<${List} />`;
@@ -27,7 +27,6 @@ function List() {
   const orders = isNumber
     ? { ...found, rows: found.data && !found.isStale ? [found.data] : [], error: found.error?.status === 404 ? undefined : found.error, isFirst: true }
     : listing;
-  const isFiltered = [...query.keys()].length > 0;
   const refresh = useDebounced(orders.reload, 250);
   const [fresh, setFresh] = useState(new Set());
   const [waiting, setWaiting] = useState(0);
@@ -54,18 +53,14 @@ function List() {
     </div>
     ${waiting > 0 && html`<div class="banner" role="status"><${Icon} name="orders" /><p class="grow">${waiting === 1 ? "A new order came in." : `${number(waiting)} new orders came in.`}</p>
       <${Button} small onClick=${() => { setWaiting(0); setParams({}); }}>Show<//></div>`}
-    <${Problem} error=${orders.error} retry=${orders.reload} />
-    <${Card} class="plain">
-      <${Table} label="Orders" rows=${orders.rows} error=${orders.error} busy=${orders.busy && (orders.isStale || !orders.data)} empty=${isFiltered ? "No orders match. Numbers and email addresses must be complete." : "No orders yet. New orders appear here at once."} rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
-        columns=${[
-          { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
-          { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },
-          { key: "items", label: "Items", narrow: false, cell: (order) => html`<span class="sub">${listed(order.lines.slice(0, 2).map((line) => `${number(line.quantity)} × ${line.title}`))}${order.lines.length > 2 ? ` and ${order.lines.length - 2} more` : ""}</span>` },
-          { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },
-          { key: "total", label: "Total", align: "end", cell: (order) => html`<b>${money(order.total, order.currency)}</b><span class="narrow"><${Badge} of=${order.status} /></span>` },
-        ]} />
-      <${Pager} list=${orders} what="orders" />
-    <//>`;
+    <${Listing} list=${orders} what="orders" label="Orders" empty="No orders yet. New orders appear here at once." hint="Numbers and email addresses must be complete." rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
+      columns=${[
+        { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
+        { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },
+        { key: "items", label: "Items", narrow: false, cell: (order) => html`<span class="sub">${listed(order.lines.slice(0, 2).map((line) => `${number(line.quantity)} × ${line.title}`))}${order.lines.length > 2 ? ` and ${order.lines.length - 2} more` : ""}</span>` },
+        { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },
+        { key: "total", label: "Total", align: "end", cell: (order) => html`<b>${money(order.total, order.currency)}</b><span class="narrow"><${Badge} of=${order.status} /></span>` },
+      ]} />`;
 }
 
 const VERBS = {

@@ -6,7 +6,7 @@ import { useLive } from "../lib/live.js";
 import { go } from "../lib/router.js";
 import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
 import { count, date, list, money, number, signed, symbol, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Picture, Problem, When, Table, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Picture, Problem, Table, When, attempt, confirm, note } from "../lib/ui.js";
 
 const STATUSES = [["active", "Active: on sale"], ["draft", "Draft: not visible"], ["archived", "Archived: no longer sold"]];
 
