@@ -2,16 +2,16 @@
 // not offer what the API would refuse.
 
 import { signal } from "./html.js";
-
-/** The path at which the application serves the router: empty at the root. */
-export const base = location.pathname.replace(/\/admin\/.*$/, "");
+import { base, root } from "./root.js";
 
 /** The shop: its `currency`, the `version` of the server, and the `links` of its API. */
 export const shop = signal(null);
 
 /** Reads the links of the API, which also tell its path. */
 export async function connect() {
-  const response = await fetch(`${base}/`, { headers: { accept: "application/json" } });
+  const response = await root.catch(() => {
+    throw new ApiError(0);
+  });
   if (!response.ok) throw new ApiError(response.status, await body(response));
   const { data, links } = await response.json();
   shop.value = { ...data, links, api: links.products.replace(/\/products$/, "") };
@@ -74,8 +74,8 @@ export function url(path, query = {}) {
   // An empty cursor is the first page of a list that pages by cursor.
   if (query.cursor === "") q.append("cursor", "");
   const text = q.toString();
-  const root = path.startsWith("/health") ? base : shop.value.api;
-  return `${root}${path}${text ? `?${text}` : ""}`;
+  const at = path.startsWith("/health") ? base : shop.value.api;
+  return `${at}${path}${text ? `?${text}` : ""}`;
 }
 
 /** For how many seconds a call waits by itself if the server asks for it; a longer time is shown with the error. */

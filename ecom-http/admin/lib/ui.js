@@ -1,8 +1,9 @@
 // The parts of which the pages consist.
 
-import { html, signal, useEffect, useId, useLayoutEffect, useRef, useState } from "./html.js";
+import { html, signal, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { dateTime, precise, relative, words } from "./format.js";
 import { useDebounced, useRoute } from "./data.js";
+import { base } from "./root.js";
 import { filters, href, params, setParams } from "./router.js";
 
 const ICONS = {
@@ -196,9 +197,13 @@ const byId = (row) => row.id;
  * rows could not be read (`error`), the table shows nothing, because there may be some.
  */
 export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = byId, rowClass }) {
+  const name = (column) => `${column.align ?? ""} ${column.narrow === false ? "wide" : ""} ${column.class ?? ""}`;
+  // Rows are rendered again only if they differ, or if the page makes other columns.
+  const body = useMemo(() => rows.map((row) => html`<tr key=${rowKey(row)} class=${rowClass?.(row) ?? ""}>
+    ${columns.map((column) => html`<td key=${column.key} class=${name(column)}>${column.cell(row)}</td>`)}
+  </tr>`), [rows, columns, rowKey, rowClass]);
   if (rows.length === 0 && error && !busy) return null;
   if (rows.length === 0 && !busy) return html`<p class="empty">${empty}</p>`;
-  const name = (column) => `${column.align ?? ""} ${column.narrow === false ? "wide" : ""} ${column.class ?? ""}`;
   return html`<div class="table-frame" aria-busy=${busy ? "true" : "false"}>
     <table>
       <caption class="hidden">${label}</caption>
@@ -207,9 +212,7 @@ export function Table({ columns, rows, label, busy, error, empty = "Nothing here
           ${column.hideLabel ? html`<span class="hidden">${column.label}</span>` : column.label}</th>`)}
       </tr></thead>
       <tbody>
-        ${rows.map((row) => html`<tr key=${rowKey(row)} class=${rowClass?.(row) ?? ""}>
-          ${columns.map((column) => html`<td key=${column.key} class=${name(column)}>${column.cell(row)}</td>`)}
-        </tr>`)}
+        ${body}
         ${rows.length === 0 && Array.from({ length: 6 }, (_, i) => html`<tr key=${i} class="ghost" aria-hidden="true">
           ${columns.map((column) => html`<td key=${column.key} class=${name(column)}><span class="bone"></span></td>`)}
         </tr>`)}
@@ -387,4 +390,4 @@ export function Picture({ image, size = "small" }) {
 }
 
 /** Returns where the picture of a product is: a path begins at the place of the API. */
-export const picture = (url) => (url.startsWith("/") ? `${location.pathname.replace(/\/admin\/.*$/, "")}${url}` : url);
+export const picture = (url) => (url.startsWith("/") ? `${base}${url}` : url);
