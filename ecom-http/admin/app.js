@@ -1,6 +1,6 @@
 // The frame of the page: navigation, the page of the current place, and the login in front of it.
 
-import { html, render, useEffect, useRef, useState } from "./lib/html.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./lib/html.js";
 import { connect, shop } from "./lib/api.js";
 import { logout, may, me, resume } from "./lib/session.js";
 import { live, start, stop } from "./lib/live.js";
@@ -36,17 +36,26 @@ const isOffered = (page) => may(...page.needs) && (!page.any || page.any.some((o
 
 const loaded = new Map();
 
-/** Loads the file of a page once. */
+/** Loads the file of a page. */
+const load = (file) => import(`./pages/${file}.js`).then(
+  (module) => loaded.set(file, module.default),
+  (error) => loaded.set(file, () => html`<${Problem} error=${error} retry=${() => location.reload()} />`),
+);
+
+/** Returns the page of a file, once it is loaded. */
 function usePage(file) {
   const [, again] = useState(0);
-  useEffect(() => {
-    if (loaded.has(file)) return;
-    import(`./pages/${file}.js`).then(
-      (module) => (loaded.set(file, module.default), again((n) => n + 1)),
-      (error) => (loaded.set(file, () => html`<${Problem} error=${error} />`), again((n) => n + 1)),
-    );
+  useLayoutEffect(() => {
+    if (!loaded.has(file)) load(file).then(() => again((n) => n + 1));
   }, [file]);
   return loaded.get(file);
+}
+
+/** Returns the page and the id of the current place. */
+function place() {
+  const [, first = "", id] = route.value.path.split("/");
+  const page = PAGES.find((one) => one.at === first);
+  return { first, id, page };
 }
 
 function Navigation({ current, onGo }) {
@@ -63,8 +72,7 @@ const LIVE = { on: "Live", connecting: "Connecting…", off: "Not live" };
 
 function Frame() {
   const { path } = route.value;
-  const [, first = "", id] = path.split("/");
-  const page = PAGES.find((one) => one.at === first);
+  const { first, id, page } = place();
   const Page = usePage(page && isOffered(page) && isId(page, id) ? page.file : "missing");
   const [isOpen, setOpen] = useState(false);
   const main = useRef(null);
@@ -129,6 +137,8 @@ function App({ error }) {
 
 async function begin() {
   let error;
+  // The page of the place is loaded while the API is asked who uses it.
+  load(place().page?.file ?? "missing");
   try {
     await connect();
     await resume();

@@ -14,6 +14,8 @@ const HIT: HeaderValue = HeaderValue::from_static("HIT");
 const MISS: HeaderValue = HeaderValue::from_static("MISS");
 /// Shared caches may store the response, but they must revalidate it, so that it is never older than the shop's data.
 pub(crate) const PUBLIC: HeaderValue = HeaderValue::from_static("public, no-cache");
+/// The file at a path never changes, so browsers and shared caches need not revalidate it.
+pub(crate) const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 
 /// Returns whether a request wants to begin a WebSocket. A client can name other protocols in `Upgrade`, such as `h2c`.

@@ -2,16 +2,16 @@
 // not offer what the API would refuse.
 
 import { signal } from "./html.js";
-
-/** The path at which the application serves the router: empty at the root. */
-export const base = location.pathname.replace(/\/admin\/.*$/, "");
+import { base, root } from "./root.js";
 
 /** The shop: its `currency`, the `version` of the server, and the `links` of its API. */
 export const shop = signal(null);
 
 /** Reads the links of the API, which also tell its path. */
 export async function connect() {
-  const response = await fetch(`${base}/`, { headers: { accept: "application/json" } });
+  const response = await root.catch(() => {
+    throw new ApiError(0);
+  });
   if (!response.ok) throw new ApiError(response.status, await body(response));
   const { data, links } = await response.json();
   shop.value = { ...data, links, api: links.products.replace(/\/products$/, "") };
@@ -74,8 +74,8 @@ export function url(path, query = {}) {
   // An empty cursor is the first page of a list that pages by cursor.
   if (query.cursor === "") q.append("cursor", "");
   const text = q.toString();
-  const root = path.startsWith("/health") ? base : shop.value.api;
-  return `${root}${path}${text ? `?${text}` : ""}`;
+  const at = path.startsWith("/health") ? base : shop.value.api;
+  return `${at}${path}${text ? `?${text}` : ""}`;
 }
 
 /** For how many seconds a call waits by itself if the server asks for it; a longer time is shown with the error. */
@@ -94,14 +94,63 @@ function keyOf(once, request) {
 }
 
 /**
+ * The rows that this page has written, by path. `last` ends with the last write that was begun, and `became` has the
+ * version that a write of this page has made of another version.
+ */
+const rows = new Map();
+const rowAt = (path) => {
+  if (!rows.has(path)) rows.set(path, { last: Promise.resolve(), became: new Map() });
+  return rows.get(path);
+};
+
+/** Returns the path of the row to which a path belongs, such as `/orders/…` for `/orders/…/start`. */
+const rowOf = (path) => path.split("/", 3).join("/");
+
+/** Returns the version that the writes of this page have made of a version of a row. */
+export function currentVersion(path, version) {
+  const { became } = rowAt(path);
+  let current = version;
+  while (became.has(current)) current = became.get(current);
+  return current;
+}
+
+/**
+ * Begins a write of a row that the page shows with `version`, after the writes of this page that are under way. `send`
+ * gets the version that they have made of it, and returns `{data}` with the row after the write.
+ *
+ * So a button that is pressed just after another edit, before the page shows what that edit has done, is not refused as
+ * if somebody else had changed the row. If somebody else has changed it, `send` gets a version that the API refuses.
+ */
+export function write(path, version, send) {
+  const row = rowAt(path);
+  const done = row.last.then(async () => {
+    const before = currentVersion(path, version);
+    const answer = await send(before);
+    const after = answer?.data?.version;
+    if (after > before) row.became.set(before, after);
+    return answer;
+  });
+  row.last = done.catch(() => {});
+  return done;
+}
+
+/** Returns a promise that ends with the writes of a row that are under way. */
+export const written = (path) => rowAt(path).last;
+
+/**
  * Calls the API and returns `{data, meta, links, headers}`.
  *
- * `version` is sent as `If-Match`. `once` is for a POST that must not happen twice: it gets an idempotency key and is
+ * `version` is sent as `If-Match`, as `write` describes. `once` is for a POST that must not happen twice: it gets an idempotency key and is
  * sent again if the connection breaks. `once` is an object that the form keeps (`useOnce`), and which remembers the key
  * until the request succeeds, so that somebody who presses the button again repeats the same request. Requests whose
  * responses have a secret (users, API keys, webhooks) take no key.
  */
-export async function call(method, path, { query, json, text, type, version, once, signal: stop } = {}) {
+export function call(method, path, options = {}) {
+  if (options.version === undefined) return send(method, path, options);
+  return write(rowOf(path), options.version, (version) => send(method, path, { ...options, version }));
+}
+
+async function send(method, path, { query, json, text, type, version, once, signal: stop }) {
   const headers = { accept: "application/json" };
   let content = text;
   if (json !== undefined) {

@@ -1,16 +1,16 @@
 // Reading from the API in components.
 
-import { useEffect, useRef, useState, useCallback } from "./html.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { get } from "./api.js";
 import { params, route, setParams } from "./router.js";
 
 /**
- * Reads a path and returns `{data, meta, error, busy, reload, set}`. While another path is read, the old data stays, so
- * that the page does not flicker. A path that is null is not read. `reload` returns a promise of the new data, or of
- * undefined if they could not be read.
+ * Reads a path and returns `{data, meta, error, busy, isStale, reload, set}`. While another path is read, the old data
+ * stays, so that the page does not flicker: they are stale, and `busy` is true. A path that is null is not read. `reload`
+ * returns a promise of the new data, or of undefined if they could not be read.
  */
 export function useRead(path, query) {
-  const [state, setState] = useState({ busy: path !== null });
+  const [state, setState] = useState({});
   const key = path === null ? null : JSON.stringify([path, query]);
   const running = useRef(null);
   const load = useCallback(() => {
@@ -32,23 +32,24 @@ export function useRead(path, query) {
     }
 
     async function send(signal) {
-      setState((old) => ({ ...old, busy: true }));
       try {
         const { data, meta } = await get(path, query, { signal });
-        if (!signal.aborted) setState({ data, meta, busy: false, key });
+        if (!signal.aborted) setState({ data, meta, key });
         return data;
       } catch (error) {
-        if (error.name !== "AbortError") setState((old) => ({ ...(old.key === key ? old : {}), error, busy: false, key }));
+        if (error.name !== "AbortError") setState((old) => ({ ...(old.key === key ? old : {}), error, key }));
         return undefined;
       }
     }
   }, [key]);
-  useEffect(() => {
+  // An effect that waits for the next frame would send the request of each key of a search a frame later.
+  useLayoutEffect(() => {
     load();
     return () => running.current?.stop.abort();
   }, [load]);
   const set = useCallback((change) => setState((old) => ({ ...old, data: typeof change === "function" ? change(old.data) : change })), []);
-  return { ...state, isStale: state.key !== key, reload: load, set };
+  const isStale = state.key !== key;
+  return { ...state, isStale, busy: isStale && key !== null, reload: load, set };
 }
 
 /**

@@ -43,6 +43,12 @@ export function params() {
   return all;
 }
 
+/** The parameters of a page that filter no list. */
+const OTHERS = ["sort", "cursor", "page", "tab", "days", "open"];
+
+/** Returns the names of the parameters of the current place that filter its list. */
+export const filters = () => [...new Set(route.value.query.keys())].filter((name) => !OTHERS.includes(name));
+
 /** Changes some parameters of the current place. A list that they change starts at its first page. */
 export function setParams(changes, { replace = false, keepCursor = false } = {}) {
   const next = { ...params(), ...changes };

@@ -1,9 +1,10 @@
 // The parts of which the pages consist.
 
-import { html, signal, useEffect, useId, useLayoutEffect, useRef, useState } from "./html.js";
+import { html, signal, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { dateTime, precise, relative, words } from "./format.js";
 import { useDebounced, useRoute } from "./data.js";
-import { href, setParams } from "./router.js";
+import { base } from "./root.js";
+import { filters, href, params, setParams } from "./router.js";
 
 const ICONS = {
   overview: "M3 13h8V3H3zM13 21h8V11h-8zM3 21h8v-6H3zM13 3v6h8V3z",
@@ -40,26 +41,29 @@ export function Icon({ name }) {
   return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${ICONS[name]} /></svg>`;
 }
 
-/** A button. While the promise that `onClick` returns is pending, it cannot be pressed again. */
+/**
+ * A button. While the promise that `onClick` returns is pending, it cannot be pressed again. It keeps the focus, which a
+ * disabled button would lose. Buttons that take turns at one place need a `key` if they do different things: otherwise
+ * the second one is still busy with the first, and a press that begins on one ends on the other.
+ */
 export function Button({ children, icon, kind = "", small, onClick, disabled, ...rest }) {
   const [busy, setBusy] = useState(false);
-  const isShown = useRef(true);
-  useEffect(() => () => (isShown.current = false), []);
+  const isBusy = useRef(false);
   const press = async (event) => {
+    if (isBusy.current) return event.preventDefault();
     const result = onClick?.(event);
     if (!result?.then) return;
+    isBusy.current = true;
     setBusy(true);
-    try {
-      await result;
-    } finally {
-      if (isShown.current) setBusy(false);
-    }
+    await attempt(() => result);
+    isBusy.current = false;
+    setBusy(false);
   };
   const classes = `button ${kind} ${small ? "small" : ""} ${children ? "" : "bare"}`;
   // A button that shows only an icon has its name as a tooltip.
   const title = children ? undefined : rest["aria-label"];
-  return html`<button type="button" title=${title} ...${rest} class=${classes} disabled=${disabled || busy} aria-busy=${busy ? "true" : undefined}
-    onClick=${press}>${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
+  return html`<button type="button" title=${title} ...${rest} class=${classes} disabled=${disabled} aria-disabled=${busy ? "true" : undefined}
+    aria-busy=${busy ? "true" : undefined} onClick=${press}>${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
 }
 
 /** A form whose submit button cannot be pressed twice. `onSubmit` may return a promise. */
@@ -186,14 +190,20 @@ export function PageHead({ title, trail = [], children, badge, note }) {
   </header>`;
 }
 
+const byId = (row) => row.id;
+
 /**
  * A table. A column is `{key, label, cell, align, narrow}`; one with `narrow: false` is left out on small screens. If the
  * rows could not be read (`error`), the table shows nothing, because there may be some.
  */
-export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = (row) => row.id, rowClass }) {
+export function Table({ columns, rows, label, busy, error, empty = "Nothing here.", rowKey = byId, rowClass }) {
+  const name = (column) => `${column.align ?? ""} ${column.narrow === false ? "wide" : ""} ${column.class ?? ""}`;
+  // Rows are rendered again only if they differ, or if the page makes other columns.
+  const body = useMemo(() => rows.map((row) => html`<tr key=${rowKey(row)} class=${rowClass?.(row) ?? ""}>
+    ${columns.map((column) => html`<td key=${column.key} class=${name(column)}>${column.cell(row)}</td>`)}
+  </tr>`), [rows, columns, rowKey, rowClass]);
   if (rows.length === 0 && error && !busy) return null;
   if (rows.length === 0 && !busy) return html`<p class="empty">${empty}</p>`;
-  const name = (column) => `${column.align ?? ""} ${column.narrow === false ? "wide" : ""} ${column.class ?? ""}`;
   return html`<div class="table-frame" aria-busy=${busy ? "true" : "false"}>
     <table>
       <caption class="hidden">${label}</caption>
@@ -202,15 +212,40 @@ export function Table({ columns, rows, label, busy, error, empty = "Nothing here
           ${column.hideLabel ? html`<span class="hidden">${column.label}</span>` : column.label}</th>`)}
       </tr></thead>
       <tbody>
-        ${rows.map((row) => html`<tr key=${rowKey(row)} class=${rowClass?.(row) ?? ""}>
-          ${columns.map((column) => html`<td key=${column.key} class=${name(column)}>${column.cell(row)}</td>`)}
-        </tr>`)}
+        ${body}
         ${rows.length === 0 && Array.from({ length: 6 }, (_, i) => html`<tr key=${i} class="ghost" aria-hidden="true">
           ${columns.map((column) => html`<td key=${column.key} class=${name(column)}><span class="bone"></span></td>`)}
         </tr>`)}
       </tbody>
     </table>
   </div>`;
+}
+
+/**
+ * The list of a page: its error, its table, and the links to its other pages. `list` is what `useList` returns, `what`
+ * names the rows, `empty` is shown if there are none at all, and `hint` if none match the filters.
+ */
+export function Listing({ list, what, label, empty, hint, ...rest }) {
+  return html`
+    <${Problem} error=${list.error} retry=${list.reload} />
+    <${Card} class="plain">
+      <${Table} label=${label} rows=${list.rows} error=${list.error} busy=${list.busy && (list.isStale || !list.data)}
+        empty=${filters().length > 0 ? html`<${NoMatch} what=${what} hint=${hint} />` : empty} ...${rest} />
+      <${Pager} list=${list} what=${what} />
+    <//>`;
+}
+
+/** Says that no row matches the filters of the place, and offers to clear them. The searched text is cleared last. */
+function NoMatch({ what, hint }) {
+  const { q } = params();
+  const others = filters().filter((name) => name !== "q");
+  const clear = () => {
+    setParams(Object.fromEntries((others.length > 0 ? others : ["q"]).map((name) => [name, undefined])));
+    // The button disappears.
+    document.querySelector("main h1")?.focus({ preventScroll: true });
+  };
+  const wanted = [q && `“${q}”`, others.length > 0 && "the filters"].filter(Boolean).join(" and ");
+  return html`No ${what} match ${wanted}. ${hint}<span class="block"><${Button} small onClick=${clear}>${others.length > 0 ? "Clear the filters" : "Clear the search"}<//></span>`;
 }
 
 /** Stands in for a list that is being read. */
@@ -355,4 +390,4 @@ export function Picture({ image, size = "small" }) {
 }
 
 /** Returns where the picture of a product is: a path begins at the place of the API. */
-export const picture = (url) => (url.startsWith("/") ? `${location.pathname.replace(/\/admin\/.*$/, "")}${url}` : url);
+export const picture = (url) => (url.startsWith("/") ? `${base}${url}` : url);

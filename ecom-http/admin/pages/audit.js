@@ -4,7 +4,7 @@ import { may, who } from "../lib/session.js";
 import { useList, useRoute } from "../lib/data.js";
 import { href, setParams } from "../lib/router.js";
 import { count, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Field, Icon, PageHead, Pager, ParamField, Problem, Table, When } from "../lib/ui.js";
+import { Badge, Button, Card, Field, Icon, Listing, PageHead, ParamField, Problem, Table, When } from "../lib/ui.js";
 
 const ENTITIES = ["product", "category", "review", "customer", "address", "user", "role", "api_key", "setting", "import"];
 const PLACES = { product: "/catalog", customer: "/customers" };
@@ -64,16 +64,13 @@ function Log() {
       <${Field} label="From" type="date" value=${filters.from} onInput=${set("from")} />
       <${Field} label="Before" type="date" value=${filters.until} onInput=${set("until")} />
     </div>
-    <${Problem} error=${log.error} retry=${log.reload} />
-    <${Card} class="plain">
-      <${Table} label="Edits" rows=${log.rows} error=${log.error} busy=${log.busy && !log.data} empty="No edits here." columns=${[
+    <${Listing} list=${log} what="edits" label="Edits" empty="No edits yet."
+      columns=${[
         { key: "action", label: "Edit", cell: (one) => html`${PLACES[one.entity] ? html`<a href=${href(`${PLACES[one.entity]}/${one.entity_id}`)}><b>${action(one)}</b></a>` : html`<b>${action(one)}</b>`}<span class="sub narrow">by ${who(one.actor)}</span>` },
         { key: "by", label: "By", narrow: false, cell: (one) => html`<a href=${href("/audit", { ...filters, actor: one.actor })} title=${`Only edits of ${one.actor}`}>${who(one.actor)}</a>` },
         { key: "change", label: "Change", narrow: false, cell: (one) => html`<${Change} entry=${one} />` },
         { key: "at", label: "When", align: "end", cell: (one) => html`<${When} at=${one.occurred_at} />` },
       ]} />
-      <${Pager} list=${log} what="edits" />
-    <//>
   </div>`;
 }
 

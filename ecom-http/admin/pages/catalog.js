@@ -5,7 +5,7 @@ import { useList, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, params, setParams } from "../lib/router.js";
 import { duration, list as listed, money, number, words } from "../lib/format.js";
-import { Badge, Card, Field, Icon, PageHead, Pager, Picture, Problem, Segments, Table } from "../lib/ui.js";
+import { Badge, Field, Icon, Listing, PageHead, Picture, Segments } from "../lib/ui.js";
 import { Product } from "./product.js";
 
 export default function Catalog({ id }) {
@@ -58,6 +58,7 @@ function Facets({ facets, chosen }) {
     }
     return value.label;
   };
+  const current = params();
   return html`<aside class="facets" aria-label="Filters">
     ${FACETS.filter(([name]) => facets?.[name]?.length > 0).map(([name, title]) => html`<details key=${name} open=${name !== "tags" && name !== "rating"}>
       <summary>${title}</summary>
@@ -65,7 +66,7 @@ function Facets({ facets, chosen }) {
         const filter = Object.fromEntries(new URLSearchParams(value.filter));
         const isChosen = Object.entries(filter).every(([key, one]) => chosen.getAll(key).includes(one));
         const next = isChosen ? Object.fromEntries(Object.keys(filter).map((key) => [key, undefined])) : filter;
-        return html`<li key=${value.value}><a href=${href("/catalog", { ...params(), cursor: undefined, page: undefined, ...next })} aria-current=${isChosen ? "true" : undefined}>
+        return html`<li key=${value.value}><a href=${href("/catalog", { ...current, cursor: undefined, page: undefined, ...next })} aria-current=${isChosen ? "true" : undefined}>
           <span>${label(name, value)}</span><small>${number(value.count)}</small></a></li>`;
       })}</ul>
     </details>`)}
@@ -127,19 +128,33 @@ function Browse() {
           return { ...sku, available: level.available, stock: level.on_hand, availability_status: state };
         }),
       })));
-      setFresh({ ...fresh, [event.aggregate_id]: event.id });
+      setFresh((old) => ({ ...old, [event.aggregate_id]: event.id }));
     } else if (event.kind === "reset" || (event.kind.startsWith("product.") && rows.some((product) => product.id === event.aggregate_id))) read.reload();
   });
 
   const isFiltered = status !== "active" || Object.keys(filters).length > 0;
-  const paging = isSearch
+  const list = isSearch
     ? {
+        ...found,
+        rows,
         next: found.meta?.pagination?.has_next ? () => setParams({ page: page + 1 }, { keepCursor: true }) : undefined,
         back: page > 1 ? () => setParams({ page: page > 2 ? page - 1 : undefined }, { keepCursor: true }) : undefined,
         first: page > 1 ? () => setParams({}) : undefined,
       }
     : listing;
   const facets = search?.facets ?? facetsOf(counts.meta?.filters);
+  // The rows stay as they are while the text of the search changes, until its result is there.
+  const columns = useMemo(() => [
+    { key: "title", label: "Product", class: "main", cell: (p) => html`<span class="with-picture">
+        <${Picture} image=${p.images.find((image) => image.primary)} />
+        <span><a class="row-link" href=${href(`/catalog/${p.id}`)}>${search?.highlights?.[p.id]?.title ? html`<${Marked} text=${search.highlights[p.id].title} />` : p.title}</a>
+        <span class="sub">${[p.brand, p.categories[0]?.name, p.skus.length > 1 ? `${number(p.skus.length)} variants` : p.sku].filter(Boolean).join(" · ")}</span>
+        <span class="sub narrow">${stockOf(p)} available</span></span></span>` },
+    { key: "stock", label: "Available", align: "end", narrow: false, cell: (p) => html`<span key=${fresh[p.id]} class=${fresh[p.id] ? "flash" : ""} data-stock=${p.id}>${stockOf(p)}</span>` },
+    { key: "state", label: "State", narrow: false, cell: (p) => (p.status === "active" ? html`<${Badge} of=${best(p)} />` : html`<${Badge} of=${p.status} />`) },
+    { key: "price", label: "Price", align: "end", cell: (p) => html`${p.price_range && p.price_range.min !== p.price_range.max ? html`<small>from </small>` : ""}${money(p.lowest_price, p.currency)}
+        ${Number(p.discount_percentage) > 0 && html`<span class="sub">−${number(p.discount_percentage)} %</span>`}` },
+  ], [search, fresh]);
   const lastFacets = useRef(null);
   if (facets) lastFacets.current = facets;
 
@@ -154,7 +169,6 @@ function Browse() {
       <span class="grow"></span>
       <${Field} label="Sort" hideLabel value=${sort} options=${isSearch ? FOUND_SORTS : SORTS} onInput=${(next) => setParams({ sort: next })} />
     </div>
-    <${Problem} error=${read.error} retry=${read.reload} />
     <div class=${`browse ${rows.length === 0 && !isFiltered && !isSearch && !read.busy ? "bare" : ""}`}>
       <${FacetsFrame}><${Facets} facets=${facets ?? lastFacets.current} chosen=${query} /><//>
       <div>
@@ -165,22 +179,10 @@ function Browse() {
             <span>${duration(search.took_ms)}</span>`}
           <${Chips} filters=${filters} facets=${facets ?? lastFacets.current} />
         </div>
-        <${Card} class="plain">
-          <${Table} label="Products" error=${read.error} busy=${read.busy && (read.isStale || !read.data)} rows=${rows}
-            empty=${q ? html`Nothing is called “${q}”. ${may("search:write") && html`<a href="#/search">A synonym</a> can lead to the right products.`}` : isFiltered ? "No products here." : html`No products yet. ${may("products:write") && html`<a href="#/catalog/new">Create one</a>, or <a href="#/imports">import a file</a>.`}`}
-            columns=${[
-              { key: "title", label: "Product", class: "main", cell: (p) => html`<span class="with-picture">
-                  <${Picture} image=${p.images.find((image) => image.primary)} />
-                  <span><a class="row-link" href=${href(`/catalog/${p.id}`)}>${search?.highlights?.[p.id]?.title ? html`<${Marked} text=${search.highlights[p.id].title} />` : p.title}</a>
-                  <span class="sub">${[p.brand, p.categories[0]?.name, p.skus.length > 1 ? `${number(p.skus.length)} variants` : p.sku].filter(Boolean).join(" · ")}</span>
-                  <span class="sub narrow">${stockOf(p)} available</span></span></span>` },
-              { key: "stock", label: "Available", align: "end", narrow: false, cell: (p) => html`<span key=${fresh[p.id]} class=${fresh[p.id] ? "flash" : ""} data-stock=${p.id}>${stockOf(p)}</span>` },
-              { key: "state", label: "State", narrow: false, cell: (p) => (p.status === "active" ? html`<${Badge} of=${best(p)} />` : html`<${Badge} of=${p.status} />`) },
-              { key: "price", label: "Price", align: "end", cell: (p) => html`${p.price_range && p.price_range.min !== p.price_range.max ? html`<small>from </small>` : ""}${money(p.lowest_price, p.currency)}
-                  ${Number(p.discount_percentage) > 0 && html`<span class="sub">−${number(p.discount_percentage)} %</span>`}` },
-            ]} />
-          <${Pager} list=${paging} what="products" />
-        <//>
+        <${Listing} list=${list} what="products" label="Products"
+          empty=${html`No products yet. ${may("products:write") && html`<a href="#/catalog/new">Create one</a>, or <a href="#/imports">import a file</a>.`}`}
+          hint=${q && may("search:write") && html`<a href="#/search">A synonym</a> can lead to the right products.`}
+          columns=${columns} />
       </div>
     </div>`;
 }

@@ -5,7 +5,7 @@ import { useList, useRead, useRoute } from "../lib/data.js";
 import { useForm } from "../lib/form.js";
 import { go, href, setParams } from "../lib/router.js";
 import { country, money } from "../lib/format.js";
-import { Badge, Button, Card, Dialog, Form, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
+import { Badge, Button, Card, Dialog, Form, Listing, Loading, PageHead, ParamField, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
 
 export default function Customers({ id }) {
   return id ? html`<${Customer} id=${id} />` : html`<${List} />`;
@@ -29,16 +29,13 @@ function List() {
       <${ParamField} label="Beginning of a name, or an email address" name="q" type="search" class="wide-field" />
       <${Segments} label="Sort" value=${sort} options=${SORTS} onChange=${(next) => setParams({ sort: next })} />
     </div>
-    <${Problem} error=${customers.error} retry=${customers.reload} />
-    <${Card} class="plain">
-      <${Table} label="Customers" rows=${customers.rows} error=${customers.error} busy=${customers.busy && (customers.isStale || !customers.data)} empty=${text ? "No customer matches." : "No customers yet. Guests who order without an account are in the orders."} columns=${[
+    <${Listing} list=${customers} what="customers" label="Customers" empty="No customers yet. Guests who order without an account are in the orders."
+      columns=${[
         { key: "name", label: "Name", cell: (one) => html`<a class="row-link" href=${href(`/customers/${one.id}`)}>${one.last_name}, ${one.first_name}</a><span class="sub narrow">${one.email}</span>` },
         { key: "email", label: "Email address", narrow: false, cell: (one) => one.email },
         { key: "telephone", label: "Telephone", narrow: false, cell: (one) => one.telephone ?? "–" },
         { key: "since", label: "Since", align: "end", narrow: false, cell: (one) => html`<${When} at=${one.created_at} />` },
       ]} />
-      <${Pager} list=${customers} what="customers" />
-    <//>
     ${isNew && html`<${Edit} onClose=${() => setNew(false)} onDone=${(made) => go(`/customers/${made.id}`)} />`}`;
 }
 

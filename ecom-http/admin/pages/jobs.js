@@ -4,7 +4,7 @@ import { may, who } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { go, href, setParams } from "../lib/router.js";
 import { duration, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
+import { Badge, Button, Card, Listing, Loading, PageHead, ParamField, Problem, Segments, Table, When, attempt, confirm } from "../lib/ui.js";
 
 export default function Jobs({ id }) {
   return id ? html`<${Job} id=${id} />` : html`<${List} />`;
@@ -70,9 +70,8 @@ function List() {
           <span class="grow"></span>
           <${ParamField} label="Kind" name="kind" placeholder="import, mail, reindex …" class="wide-field" />
         </div>
-        <${Problem} error=${jobs.error} retry=${jobs.reload} />
-        <${Card} class="plain">
-          <${Table} label="Jobs" rows=${jobs.rows} error=${jobs.error} busy=${jobs.busy && !jobs.data} empty="No jobs here." columns=${[
+        <${Listing} list=${jobs} what="jobs" label="Jobs" empty="No jobs yet."
+          columns=${[
             { key: "kind", label: "Job", cell: (job) => html`<a class="row-link" href=${href(`/jobs/${job.id}`)}>${words(job.kind)}</a><span class="sub">${job.last_error && job.state !== "succeeded" ? job.last_error : counters(job)}</span>` },
             { key: "state", label: "State", cell: (job) => html`<${Badge} of=${job.state} />` },
             { key: "attempts", label: "Attempts", align: "end", narrow: false, cell: (job) => number(job.attempts) },
@@ -80,8 +79,6 @@ function List() {
             { key: "at", label: "Created", align: "end", narrow: false, cell: (job) => html`<${When} at=${job.created_at} />` },
             { key: "do", label: "Actions", hideLabel: true, align: "end", cell: (job) => html`<${Actions} job=${job} onDone=${jobs.reload} small />` },
           ]} />
-          <${Pager} list=${jobs} what="jobs" />
-        <//>
       </div>
     </div>`;
 }
@@ -92,8 +89,8 @@ function Actions({ job, onDone, small }) {
     await post(`/admin/jobs/${job.id}/${verb}`);
     await onDone();
   }, done);
-  if (job.state === "failed" || job.state === "canceled") return html`<${Button} small=${small} kind=${small ? "" : "main"} icon="refresh" onClick=${() => act("retry", "The job runs again.")}>Retry<//>`;
-  if (!isOver(job)) return html`<${Button} small=${small} kind=${small ? "quiet" : "danger"} onClick=${() => act("cancel", "The job is canceled.")}>Cancel<//>`;
+  if (job.state === "failed" || job.state === "canceled") return html`<${Button} key="retry" small=${small} kind=${small ? "" : "main"} icon="refresh" onClick=${() => act("retry", "The job runs again.")}>Retry<//>`;
+  if (!isOver(job)) return html`<${Button} key="cancel" small=${small} kind=${small ? "quiet" : "danger"} onClick=${() => act("cancel", "The job is canceled.")}>Cancel<//>`;
   return null;
 }
 

@@ -1,11 +1,11 @@
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
-import { patch, post } from "../lib/api.js";
+import { currentVersion, patch, post, write } from "../lib/api.js";
 import { may, who } from "../lib/session.js";
 import { useDebounced, useList, useOnce, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { href, setParams } from "../lib/router.js";
 import { buyer, country, list as listed, money, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Pager, ParamField, Problem, Segments, Table, When, attempt, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Listing, Loading, PageHead, ParamField, Problem, Segments, Table, When, attempt, note } from "../lib/ui.js";
 
 export default function Orders({ id }) {
   return id ? html`<${Order} id=${id} />` : html`<${List} />`;
@@ -27,7 +27,6 @@ function List() {
   const orders = isNumber
     ? { ...found, rows: found.data && !found.isStale ? [found.data] : [], error: found.error?.status === 404 ? undefined : found.error, isFirst: true }
     : listing;
-  const isFiltered = [...query.keys()].length > 0;
   const refresh = useDebounced(orders.reload, 250);
   const [fresh, setFresh] = useState(new Set());
   const [waiting, setWaiting] = useState(0);
@@ -54,18 +53,14 @@ function List() {
     </div>
     ${waiting > 0 && html`<div class="banner" role="status"><${Icon} name="orders" /><p class="grow">${waiting === 1 ? "A new order came in." : `${number(waiting)} new orders came in.`}</p>
       <${Button} small onClick=${() => { setWaiting(0); setParams({}); }}>Show<//></div>`}
-    <${Problem} error=${orders.error} retry=${orders.reload} />
-    <${Card} class="plain">
-      <${Table} label="Orders" rows=${orders.rows} error=${orders.error} busy=${orders.busy && (orders.isStale || !orders.data)} empty=${isFiltered ? "No orders match. Numbers and email addresses must be complete." : "No orders yet. New orders appear here at once."} rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
-        columns=${[
-          { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
-          { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },
-          { key: "items", label: "Items", narrow: false, cell: (order) => html`<span class="sub">${listed(order.lines.slice(0, 2).map((line) => `${number(line.quantity)} × ${line.title}`))}${order.lines.length > 2 ? ` and ${order.lines.length - 2} more` : ""}</span>` },
-          { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },
-          { key: "total", label: "Total", align: "end", cell: (order) => html`<b>${money(order.total, order.currency)}</b><span class="narrow"><${Badge} of=${order.status} /></span>` },
-        ]} />
-      <${Pager} list=${orders} what="orders" />
-    <//>`;
+    <${Listing} list=${orders} what="orders" label="Orders" empty="No orders yet. New orders appear here at once." hint="Numbers and email addresses must be complete." rowClass=${(order) => (fresh.has(order.id) ? "new" : "")}
+      columns=${[
+        { key: "number", label: "Order", cell: (order) => html`<a class="row-link nowrap" href=${href(`/orders/${order.id}`)}>${order.number}</a><span class="sub">${buyer(order)}</span>` },
+        { key: "status", label: "Status", narrow: false, cell: (order) => html`<${Badge} of=${order.status} />` },
+        { key: "items", label: "Items", narrow: false, cell: (order) => html`<span class="sub">${listed(order.lines.slice(0, 2).map((line) => `${number(line.quantity)} × ${line.title}`))}${order.lines.length > 2 ? ` and ${order.lines.length - 2} more` : ""}</span>` },
+        { key: "placed", label: "Placed", align: "end", narrow: false, cell: (order) => html`<${When} at=${order.placed_at} />` },
+        { key: "total", label: "Total", align: "end", cell: (order) => html`<b>${money(order.total, order.currency)}</b><span class="narrow"><${Badge} of=${order.status} /></span>` },
+      ]} />`;
 }
 
 const VERBS = {
@@ -107,10 +102,10 @@ function Order({ id }) {
   return html`
     <${PageHead} title=${order.number} trail=${[["Orders", "/orders"]]} badge=${html`<${Badge} of=${order.status} />${order.deleted_at && html` <${Badge} tone="bad">Deleted<//>`}`}
       note=${html`Placed <${When} at=${order.placed_at} /> by ${buyer(order)}`}>
-      ${may("bills:read") && html`<${Button} onClick=${() => setDialog("explain")}>Explain the amounts<//>`}
-      ${canCancel && html`<${Button} kind="danger" onClick=${() => setDialog("cancel")}>Cancel…<//>`}
-      ${canWrite && order.status === "pending" && html`<${Button} kind="main" onClick=${() => move("start", "Work on the order has started.")}>Start the work<//>`}
-      ${canWrite && order.status === "in_progress" && html`<${Button} kind="main" onClick=${() => move("deliver", "The order is delivered.")}>Mark as delivered<//>`}
+      ${may("bills:read") && html`<${Button} key="explain" onClick=${() => setDialog("explain")}>Explain the amounts<//>`}
+      ${canCancel && html`<${Button} key="cancel" kind="danger" onClick=${() => setDialog("cancel")}>Cancel…<//>`}
+      ${canWrite && order.status === "pending" && html`<${Button} key="start" kind="main" onClick=${() => move("start", "Work on the order has started.")}>Start the work<//>`}
+      ${canWrite && order.status === "in_progress" && html`<${Button} key="deliver" kind="main" onClick=${() => move("deliver", "The order is delivered.")}>Mark as delivered<//>`}
     <//>
     <div class="split">
       <div class="stack">
@@ -133,7 +128,7 @@ function Order({ id }) {
             ${Number(order.tax_included) !== 0 && html`<dt>Includes tax</dt><dd>${money(order.tax_included, currency)}</dd>`}
           </dl>
         <//>
-        ${may("bills:read") && html`<${Bills} bills=${bills} onDone=${reload} />`}
+        ${may("bills:read") && html`<${Bills} order=${order} bills=${bills} onDone=${reload} />`}
       </div>
       <div class="stack">
         <${Delivery} order=${order} canWrite=${canCancel} onDone=${reload} />
@@ -186,11 +181,18 @@ function Delivery({ order, canWrite, onDone }) {
   <//>`;
 }
 
-function Bills({ bills, onDone }) {
-  const pay = (bill) => attempt(async () => {
-    await patch(`/bills/${bill.id}`, { paid: true }, bill.version);
-    await onDone();
-  }, bill.kind === "bill" ? "The bill is paid." : "The refund is recorded.");
+function Bills({ order, bills, onDone }) {
+  // The payment is a change of the order, too. It increases the version of the order by one; anything more is an edit of
+  // somebody else.
+  const pay = (bill) => attempt(() => write(`/orders/${order.id}`, order.version, async (version) => {
+    let latest;
+    try {
+      await patch(`/bills/${bill.id}`, { paid: true }, bill.version);
+    } finally {
+      [latest] = await onDone();
+    }
+    return { data: latest?.version === version + 1 ? latest : undefined };
+  }), bill.kind === "bill" ? "The bill is paid." : "The refund is recorded.");
   const name = (bill) => (bill.kind === "bill" ? "Bill" : "Credit note");
   return html`<${Card} title="Bills">
     <${Problem} error=${bills.error} retry=${bills.reload} />
@@ -219,16 +221,19 @@ function Cancel({ order, onClose, onDone }) {
   const total = chosen.reduce((sum, one) => sum + one.quantity, 0);
   const choice = JSON.stringify([isWhole, units]);
   const isRepeated = unanswered?.choice === choice;
-  const isChanged = order.version !== seen && !isSending && !isRepeated;
+  const isChanged = order.version !== currentVersion(`/orders/${order.id}`, seen) && !isSending && !isRepeated;
   const submit = async () => {
     setError(null);
     if (isChanged) return setSeen(order.version);
     // The API cancels a whole order without a version, and so also the lines that somebody has added in the meantime. If
     // all units that are left are named, it does the same, but checks the version. An order without units has none to name.
-    const input = isRepeated ? unanswered.input : { lines: chosen, version: seen };
+    let input;
     setSending(true);
     try {
-      await post(`/orders/${order.id}/cancel`, input, { once });
+      await write(`/orders/${order.id}`, seen, (version) => {
+        input = isRepeated ? unanswered.input : { lines: chosen, version };
+        return post(`/orders/${order.id}/cancel`, input, { once });
+      });
       note(isWhole ? "The order is canceled, and its stock is back." : `${number(total)} ${total === 1 ? "unit is" : "units are"} canceled, and the stock is back.`);
       await onDone();
       onClose();

@@ -1,12 +1,12 @@
 import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
-import { call, get, patch, post, remove, shop } from "../lib/api.js";
+import { call, get, patch, post, remove, shop, written } from "../lib/api.js";
 import { may, who } from "../lib/session.js";
 import { useOnce, useRead } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { go } from "../lib/router.js";
 import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
 import { count, date, list, money, number, signed, symbol, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Picture, Problem, When, Table, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Picture, Problem, Table, When, attempt, confirm, note } from "../lib/ui.js";
 
 const STATUSES = [["active", "Active: on sale"], ["draft", "Draft: not visible"], ["archived", "Archived: no longer sold"]];
 
@@ -107,6 +107,7 @@ function ExistingProduct({ id }) {
   const canEdit = may("products:write");
   const state = useRef({});
   state.current = { product, base, draft };
+  const uploading = useRef(null);
 
   const pending = base && draft ? changes(base, draft) : [];
   const isDirty = pending.length > 0;
@@ -163,6 +164,8 @@ function ExistingProduct({ id }) {
         }) }));
         return;
       }
+      // The event can be that of a write of this page whose answer has not come yet.
+      await written(`/products/${id}`);
       const { data } = await get(`/products/${id}`).catch(() => ({}));
       const current = state.current;
       if (!data || data.version <= current.product.version) return;
@@ -173,13 +176,17 @@ function ExistingProduct({ id }) {
     }
   });
 
-  const save = async (wanted = draft, from = base, version = product.version) => {
+  const save = async (wanted, from, version) => {
     setError(null);
+    const before = state.current.draft;
     try {
       const { data } = await patch(`/products/${id}`, patchOf(from, wanted), version);
       setMerging(null);
       setRestored(false);
+      const now = state.current.draft;
       show(data);
+      // What was typed while the product was saved stays.
+      if (changes(before, now).length > 0) setDraft(merge(before, now, draftOf(data)).merged);
       note("Saved.");
     } catch (reason) {
       if (!reason.isConflict) {
@@ -197,12 +204,27 @@ function ExistingProduct({ id }) {
     }
   };
 
+  /** Saves what the form has after the uploads that are under way, which change the form. */
+  const saveForm = async () => {
+    await uploading.current;
+    const current = state.current;
+    await save(current.draft, current.base, current.product.version);
+  };
+
   /** Stores files as images of the product, which adds them at once; other edits stay in the form. */
   const upload = async (files) => {
+    const before = uploading.current;
+    uploading.current = (async () => {
+      await before;
+      await addImages(files);
+    })();
+    await uploading.current;
+  };
+  const addImages = async (files) => {
     for (const file of files) {
-      const current = state.current;
-      const saved = await addImage(current.product, file, current.draft.title);
+      const saved = await addImage(state.current.product, file, state.current.draft.title);
       if (!saved) return;
+      const current = state.current;
       const latest = draftOf(saved);
       const merged = mergeImage(current.base, current.draft, latest);
       setProduct(saved);
@@ -213,7 +235,7 @@ function ExistingProduct({ id }) {
   };
 
   /** Merges the draft with the product as somebody else has saved it. Asks only about fields that both have changed. */
-  const begin = (data, wanted = draft, from = base) => {
+  const begin = (data, wanted, from) => {
     const latest = draftOf(data);
     const result = merge(from, wanted, latest);
     setTheirs(data);
@@ -242,8 +264,8 @@ function ExistingProduct({ id }) {
       <${Button} small onClick=${() => { setRestored(false); show(theirs ?? product); }}>Discard them<//></div>`}
     ${theirs && isDirty && html`<div class="banner warn" role="status"><${Icon} name="alert" />
       <p class="grow"><b>Somebody else has saved this product</b> while you edit it: ${list(changes(base, draftOf(theirs)).slice(0, 4)) || "no field that you see here"}.</p>
-      <${Button} small onClick=${() => begin(theirs)}>Merge<//></div>`}
-    <${Form} onSubmit=${() => save()}>
+      <${Button} small onClick=${() => begin(theirs, draft, base)}>Merge<//></div>`}
+    <${Form} onSubmit=${saveForm}>
       <${General} error=${error} />
       <${Editor} draft=${draft} change=${setDraft} base=${base} error=${error} categories=${categories} product=${product} upload=${upload} readOnly=${!canEdit || product.deleted_at} />
       ${isDirty && html`<div class="savebar" role="status"><p><b>Not saved:</b> ${list(pending.slice(0, 4))}${pending.length > 4 ? ` and ${pending.length - 4} more` : ""}</p>

@@ -1,7 +1,7 @@
 import { html, useEffect, useState } from "../lib/html.js";
 import { get, put } from "../lib/api.js";
 import { may } from "../lib/session.js";
-import { useDebounced, useRead, useRoute } from "../lib/data.js";
+import { useRead, useRoute } from "../lib/data.js";
 import { href } from "../lib/router.js";
 import { count, money, number } from "../lib/format.js";
 import { Button, Card, Check, Dialog, Field, Icon, PageHead, Picture, Problem, Tabs, When, note } from "../lib/ui.js";
@@ -172,11 +172,9 @@ function Rules({ onSaved }) {
 /** Finds a product. */
 function Pick({ onPick, onClose }) {
   const [text, setText] = useState("");
-  const [q, setQ] = useState("");
-  const later = useDebounced(setQ, 80);
-  const found = useRead("/products/search", { per_page: 8, q, analytics: false });
+  const found = useRead("/products/search", { per_page: 8, q: text.trim(), analytics: false });
   return html`<${Dialog} title="Choose a product" onClose=${onClose}>
-    <${Field} label="Search" type="search" value=${text} onInput=${(value) => { setText(value); later(value.trim()); }} />
+    <${Field} label="Search" type="search" value=${text} onInput=${setText} />
     <${Problem} error=${found.error} />
     <ul class="ranked">${found.data?.map((p) => html`<li key=${p.id}><span class="with-picture"><${Picture} image=${p.images.find((image) => image.primary)} /><span>${p.title}</span></span>
       <${Button} small onClick=${() => onPick(p)} aria-label=${`Choose ${p.title}`}>Choose<//></li>`)}</ul>

@@ -5,7 +5,7 @@ import { useList, useRead, useRoute } from "../lib/data.js";
 import { href } from "../lib/router.js";
 import { useForm } from "../lib/form.js";
 import { date, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, ParamField, Problem, Table, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Check, Dialog, Field, Form, Listing, PageHead, ParamField, Problem, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
 
 export default function Team() {
   const { query } = useRoute();
@@ -37,9 +37,8 @@ function Users() {
   return html`
     <div class="filters"><${ParamField} label="Email address" name="email" type="search" class="wide-field" />
       ${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setEditing({})}>New user<//>`}</div>
-    <${Problem} error=${users.error} retry=${users.reload} />
-    <${Card} class="plain">
-      <${Table} label="Users" rows=${users.rows} error=${users.error} busy=${users.busy && !users.data} empty="Nobody has this address." columns=${[
+    <${Listing} list=${users} what="users" label="Users" empty="No users yet."
+      columns=${[
         { key: "name", label: "User", cell: (user) => html`<b>${user.name ?? user.email}</b><span class="sub">${user.email}</span>` },
         { key: "roles", label: "Roles", cell: (user) => html`<span class="chips">${user.roles.map((role) => html`<${Badge} key=${role} tone=${role === "admin" ? "info" : "plain"}>${role}<//>`)}${user.blocked_at && html`<${Badge} tone="bad">blocked<//>`}</span>` },
         { key: "since", label: "Since", align: "end", narrow: false, cell: (user) => html`<${When} at=${user.created_at} />` },
@@ -47,8 +46,6 @@ function Users() {
           <${Button} small onClick=${() => setEditing(user)} aria-label=${`Edit ${user.email}`}>Edit<//>
           <${Button} small kind="quiet" onClick=${() => block(user)} aria-label=${`${user.blocked_at ? "Unblock" : "Block"} ${user.email}`}>${user.blocked_at ? "Unblock" : "Block"}<//></div>` },
       ]} />
-      <${Pager} list=${users} what="users" />
-    <//>
     ${editing && html`<${User} user=${editing} roles=${names} onClose=${() => setEditing(null)} onDone=${() => { setEditing(null); users.reload(); }} />`}`;
 }
 
@@ -88,17 +85,14 @@ function Keys() {
   };
   return html`
     <div class="filters"><span class="grow"></span>${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setNew(true)}>New key<//>`}</div>
-    <${Problem} error=${keys.error} retry=${keys.reload} />
-    <${Card} class="plain">
-      <${Table} label="API keys" rows=${keys.rows} error=${keys.error} busy=${keys.busy && !keys.data} empty="No keys." columns=${[
+    <${Listing} list=${keys} what="keys" label="API keys" empty="No keys yet."
+      columns=${[
         { key: "name", label: "Key", cell: (key) => html`<b>${key.name}</b><span class="sub"><code>${key.prefix}…</code></span>` },
         { key: "may", label: "May", narrow: false, cell: (key) => (key.is_admin ? html`<${Badge} tone="info">everything<//>` : html`<span class="sub">${key.permissions.join(", ")}</span>`) },
         { key: "used", label: "Last used", align: "end", cell: (key) => html`<${When} at=${key.last_used_at} />` },
         { key: "until", label: "Expires", align: "end", narrow: false, cell: (key) => (key.expires_at ? date(key.expires_at) : "never") },
         { key: "do", label: "Actions", hideLabel: true, align: "end", cell: (key) => canWrite && html`<${Button} small kind="quiet" icon="trash" aria-label=${`Delete ${key.name}`} onClick=${() => removeIt(key)} />` },
       ]} />
-      <${Pager} list=${keys} what="keys" />
-    <//>
     ${isNew && html`<${Key} onClose=${() => setNew(false)} onDone=${(key) => { setNew(false); setMade(key); keys.reload(); }} onUnknown=${keys.reload} />`}
     ${made && html`<${Dialog} title="The new key" onClose=${() => setMade(null)}>
       <p>Nobody can read it again.</p><pre tabindex="0">${made.secret}</pre>

@@ -4,7 +4,7 @@ import { may } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { href, setParams } from "../lib/router.js";
 import { count, duration, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, PageHead, Pager, Problem, Segments, Table, When, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Listing, PageHead, Problem, Segments, Table, When, attempt, confirm, note } from "../lib/ui.js";
 import { usePolling } from "./jobs.js";
 
 /** The kinds of events that receivers ask for most often; others can be typed. */
@@ -71,9 +71,8 @@ export default function Webhooks() {
           <span class="grow"></span>
           <${Field} label="Receiver" value=${filters.webhook_id} onInput=${(webhook_id) => setParams({ webhook_id })} options=${[["", "All receivers"], ...urls]} class="wide-field" />
         </div>
-        <${Problem} error=${deliveries.error} retry=${deliveries.reload} />
-        <${Card} class="plain">
-          <${Table} label="Deliveries" rows=${deliveries.rows} error=${deliveries.error} busy=${deliveries.busy && !deliveries.data} empty="No deliveries here." columns=${[
+        <${Listing} list=${deliveries} what="deliveries" label="Deliveries" empty="No deliveries yet."
+          columns=${[
             { key: "kind", label: "Event", cell: (one) => html`<a class="row-link" href=${href("/webhooks", {})} onClick=${(event) => { event.preventDefault(); setShown(one); }}>${one.kind}</a><span class="sub">${one.error ?? urls.get(one.webhook_id) ?? ""}</span>` },
             { key: "state", label: "State", cell: (one) => html`<${Badge} of=${one.state} />` },
             { key: "status", label: "Answer", align: "end", narrow: false, cell: (one) => (one.status ? html`${one.status}<span class="sub">${one.duration_ms != null ? duration(one.duration_ms) : ""}</span>` : "–") },
@@ -81,8 +80,6 @@ export default function Webhooks() {
             { key: "at", label: "Event at", align: "end", narrow: false, cell: (one) => html`<${When} at=${one.created_at} />` },
             { key: "do", label: "Actions", hideLabel: true, align: "end", cell: (one) => canWrite && html`<${Button} small icon="refresh" onClick=${() => act(() => post(`/webhooks/deliveries/${one.id}/replay`), "It is delivered again.")}>Replay<//>` },
           ]} />
-          <${Pager} list=${deliveries} what="deliveries" />
-        <//>
       </div>
     </div>
     ${isNew && html`<${Create} onClose=${() => setNew(false)} onDone=${(made) => { setNew(false); setSecret(made); hooks.reload(); }} onUnknown=${hooks.reload} />`}

@@ -1,4 +1,5 @@
-//! The admin page: the files of the folder `admin` of this crate, as they are.
+//! The admin page: the files of the folder `admin` of this crate. `index.html` loads the others from a folder that is
+//! named after a hash of all of them, so that browsers need not ask whether they have changed.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -6,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, IF_NONE_MATCH};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -17,7 +18,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::etag::is_known;
 use crate::extract::RequestTarget;
-use crate::headers::{not_modified, public};
+use crate::headers::{FOR_EVER, not_modified, public};
 
 /// The page loads and runs its own files only. Images of products may be on other hosts.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -59,6 +60,7 @@ const FILES: &[File] = files! {
     "lib/html.js": JS,
     "lib/live.js": JS,
     "lib/merge.js": JS,
+    "lib/root.js": JS,
     "lib/router.js": JS,
     "lib/session.js": JS,
     "lib/theme.js": JS,
@@ -87,6 +89,25 @@ const FILES: &[File] = files! {
     "vendor/uplot.js": JS,
 };
 
+/// The beginning of the name of the folder that is named after a hash.
+const FOLDER: &str = "v-";
+
+/// The files of the page, ready to be sent.
+struct Page {
+    /// The files by path.
+    files: HashMap<&'static str, Ready>,
+    /// The folder from which `index.html` loads the other files.
+    folder: String,
+}
+
+impl Page {
+    fn new() -> Self {
+        let folder = format!("{FOLDER}{:016x}", hash(FILES.iter().map(|file| (file.path, file.content))));
+        let files = FILES.iter().map(|file| (file.path, ready(file, &folder))).collect();
+        Self { files, folder }
+    }
+}
+
 /// A file that is ready to be sent.
 struct Ready {
     kind: HeaderValue,
@@ -97,37 +118,59 @@ struct Ready {
 /// Returns true if a path leads to a file of the page. `path` is that of the request below the path at which the router
 /// is nested.
 pub(crate) fn is_file(path: &str) -> bool {
-    path.strip_prefix("/admin/").is_some_and(|name| name.is_empty() || FILES.iter().any(|file| file.path == name))
+    path.strip_prefix("/admin/").is_some_and(|below| {
+        let (_, name) = split(below);
+        below.is_empty() || FILES.iter().any(|file| file.path == name)
+    })
+}
+
+/// Splits a path below `/admin/` into the folder that is named after a hash, if there is one, and the path of the file.
+fn split(path: &str) -> (Option<&str>, &str) {
+    match path.split_once('/') {
+        Some((folder, name)) if folder.starts_with(FOLDER) => (Some(folder), name),
+        _ => (None, path),
+    }
 }
 
 /// Returns the routes of the page.
 pub(crate) fn pages() -> Router<Arc<App>> {
-    let files: HashMap<&'static str, Ready> = FILES.iter().map(|file| (file.path, ready(file))).collect();
-    let files = Arc::new(files);
-    let at_root = files.clone();
+    let page = Arc::new(Page::new());
+    let at_root = page.clone();
     Router::new()
         .route("/admin", get(|here: RequestTarget| async move { moved(&format!("{}/admin/", here.base())) }))
         .route("/admin/", get(move |headers: HeaderMap| async move { respond(&at_root, "index.html", &headers) }))
         .route(
             "/admin/{*file}",
-            get(move |Path(path): Path<String>, headers: HeaderMap| async move { respond(&files, &path, &headers) }),
+            get(move |Path(path): Path<String>, headers: HeaderMap| async move { respond(&page, &path, &headers) }),
         )
 }
 
-fn ready(file: &File) -> Ready {
-    // The keys of this hasher are fixed, so that all processes with the same file have the same tag.
+/// Returns a hash. The keys of this hasher are fixed, so that all processes with the same files have the same tags.
+fn hash<T: std::hash::Hash>(parts: impl Iterator<Item = T>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    file.content.hash(&mut hasher);
-    let etag = HeaderValue::from_str(&format!("\"{:016x}\"", hasher.finish()));
+    parts.for_each(|part| part.hash(&mut hasher));
+    hasher.finish()
+}
+
+/// Prepares a file. Its links to other files of the page lead to those in `folder`.
+fn ready(file: &File, folder: &str) -> Ready {
+    let content = match std::str::from_utf8(file.content) {
+        Ok(text) if file.kind == HTML => Bytes::from(
+            text.replace("href=\"", &format!("href=\"{folder}/")).replace("src=\"", &format!("src=\"{folder}/")),
+        ),
+        _ => Bytes::from_static(file.content),
+    };
+    let etag = HeaderValue::from_str(&format!("\"{:016x}\"", hash(std::iter::once(&content))));
     Ready {
         kind: HeaderValue::from_static(file.kind),
-        content: Bytes::from_static(file.content),
+        content,
         etag: etag.unwrap_or_else(|_| HeaderValue::from_static("\"0\"")),
     }
 }
 
-fn respond(files: &HashMap<&'static str, Ready>, path: &str, headers: &HeaderMap) -> Response {
-    let Some(file) = files.get(path) else { return ApiError::of_status(StatusCode::NOT_FOUND).into_response() };
+fn respond(page: &Page, path: &str, headers: &HeaderMap) -> Response {
+    let (folder, name) = split(path);
+    let Some(file) = page.files.get(name) else { return ApiError::of_status(StatusCode::NOT_FOUND).into_response() };
     let mut response = if is_known(headers.get(IF_NONE_MATCH), &file.etag) {
         not_modified(&file.etag, None)
     } else {
@@ -136,6 +179,10 @@ fn respond(files: &HashMap<&'static str, Ready>, path: &str, headers: &HeaderMap
     };
     // Also with a 304, whose headers replace those that the browser has stored.
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    // The folder of another release can lead here while a cluster is upgraded. Its files must not be kept.
+    if folder == Some(page.folder.as_str()) {
+        response.headers_mut().insert(CACHE_CONTROL, FOR_EVER);
+    }
     response
 }
 
@@ -170,7 +217,9 @@ mod tests {
 
     #[test]
     fn a_path_of_the_api_is_no_file() {
-        for (path, is) in [("/admin/", true), ("/admin/admin.css", true), ("/admin", false), ("/admin/jobs", false)] {
+        let files = ["/admin/", "/admin/admin.css", "/admin/v-0/admin.css", "/admin/v-0/lib/ui.js"];
+        let others = ["/admin", "/admin/jobs", "/admin/v-0", "/admin/v-0/", "/admin/v-0/jobs"];
+        for (path, is) in files.map(|path| (path, true)).into_iter().chain(others.map(|path| (path, false))) {
             assert_eq!(is_file(path), is, "{path}");
         }
     }

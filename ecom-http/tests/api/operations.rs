@@ -383,8 +383,15 @@ async fn the_admin_page_consists_of_its_own_files() {
     let files: Vec<&str> = html.split('"').filter(|part| part.contains(".js") || part.contains(".css")).collect();
     assert!(files.len() > 2, "{html}");
     for file in files {
-        api.call("GET", &format!("/admin/{file}"), &[], None).await.ok(200);
+        let loaded = api.call("GET", &format!("/admin/{file}"), &[], None).await.ok(200);
+        assert!(loaded.header("cache-control").ends_with("immutable"), "{file}");
     }
+    // A browser keeps neither the page itself nor the files of another release.
+    for path in ["/admin/", "/admin/app.js", "/admin/v-0/app.js"] {
+        let loaded = api.call("GET", path, &[], None).await.ok(200);
+        assert_eq!(loaded.header("cache-control"), "public, no-cache", "{path}");
+    }
+    api.call("GET", "/admin/v-0/nothing.js", &[], None).await.refused(404, "NOT_FOUND", "");
     api.call("GET", "/admin/nothing.js", &[], None).await.refused(404, "NOT_FOUND", "");
     let without = Api::with(open().admin_page(false)).await;
     without.call("GET", "/admin/", &[], None).await.refused(404, "NOT_FOUND", "");

@@ -22,13 +22,12 @@ use crate::dto::{Item, ProductView};
 use crate::error::{ApiError, ApiResult};
 use crate::etag::is_known;
 use crate::extract::{ById, IfMatchHeader, Numbers, Query, Received, Version};
+use crate::headers::FOR_EVER;
 use crate::idempotency::Post;
 use crate::resource::{Write, principal};
 
 /// The path of the files, which does not begin with the prefix of the API.
 pub(crate) const FILES: &str = "/media";
-/// The content of a file never changes.
-const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// Pages of any host may show the files.
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
