@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use ecom::catalog::{AvailabilityStatus, ImportFormat, ImportKind, ImportOptions, ProductStatus};
+use ecom::catalog::{AvailabilityStatus, ImportFormat, ImportKind, ImportOptions, Product, ProductStatus};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -14,6 +14,8 @@ on_each_database! {
     shopify_images_prices_stock_and_drafts_keep_their_meaning,
     a_woocommerce_export_becomes_products_with_their_variations,
     a_woocommerce_export_is_read_as_its_exporter_writes_it,
+    a_variation_of_woocommerce_that_is_not_published_is_not_for_sale,
+    variations_of_woocommerce_share_the_stock_of_their_product,
     a_shopify_export_has_columns_that_no_shop_shows,
     a_table_with_our_own_names_needs_no_map,
     a_column_map_names_fields_constants_defaults_and_the_encoding,
@@ -259,6 +261,104 @@ async fn a_woocommerce_export_is_read_as_its_exporter_writes_it() {
         (active, false, 0, true),
     ];
     assert_eq!(things, expected);
+}
+
+/// A variation that is private, a draft or waiting for a review is no SKU. A product without a published variation is a
+/// draft that keeps them all, because the exporter calls all variations of a draft drafts.
+async fn a_variation_of_woocommerce_that_is_not_published_is_not_for_sale() {
+    const SIZES: [&str; 4] = ["S", "M", "L", "XL"];
+    let header = "ID,Type,SKU,Name,Published,Regular price,Parent,Attribute 1 name,Attribute 1 value(s)\n";
+    let rows = |id: u32, published: &str, variations: [&str; 4]| {
+        let parent = format!("{id},variable,,Tee {id},{published},,,Size,\"S, M, L, XL\"\n");
+        let variation = |(size, published): (&str, &str)| {
+            format!("{id}0{size},variation,{id}-{size},Tee {id} - {size},{published},7,id:{id},Size,{size}\n")
+        };
+        SIZES.into_iter().zip(variations).map(variation).fold(parent, |text, row| text + &row)
+    };
+    let sizes =
+        |product: &Product| product.skus.iter().map(|sku| sku.option_values["Size"].clone()).collect::<Vec<_>>();
+    let shop = shop().await;
+    let text = [
+        header.to_owned(),
+        rows(1, "1", ["1", "-1", "2", "0"]),
+        rows(2, "-1", ["-1"; 4]),
+        rows(3, "1", ["-1", "'-1", "2", "0"]),
+        rows(4, "0", ["1", "true", "false", "0"]),
+    ]
+    .concat();
+    for expected in [[4, 4, 0, 0, 0], [4, 0, 0, 4, 0]] {
+        let (report, letters) = import(&shop, text.clone()).await;
+        assert_eq!((counts(&report), report.ended_early.clone()), (expected, None), "{letters:#?}");
+    }
+    let all = all_products(&shop).await;
+    let shown = ["1", "2", "3", "4"].map(|id| (find(&all, id).status, sizes(find(&all, id)).join(" ")));
+    let expected = [
+        (ProductStatus::Active, "S"),
+        (ProductStatus::Draft, "S M L XL"),
+        (ProductStatus::Draft, "S M L XL"),
+        (ProductStatus::Draft, "S M"),
+    ];
+    assert_eq!(shown, expected.map(|(status, sizes)| (status, sizes.to_owned())));
+
+    // A variation that has become a draft is not for sale any more.
+    let text = [header.to_owned(), rows(1, "1", ["-1", "1", "2", "0"])].concat();
+    let (report, letters) = import(&shop, text).await;
+    assert_eq!((counts(&report), report.ended_early.clone()), ([1, 0, 1, 0, 0], None), "{letters:#?}");
+    let all = all_products(&shop).await;
+    assert_eq!((find(&all, "1").status, sizes(find(&all, "1"))), (ProductStatus::Active, vec!["M".to_owned()]));
+    assert_balanced(&shop).await;
+}
+
+/// Variations that take their stock from their product have as many pieces together as the product, so that the shop
+/// sells no more than there are.
+async fn variations_of_woocommerce_share_the_stock_of_their_product() {
+    let header = "ID,Type,SKU,Name,Published,In stock?,Stock,Backorders allowed?,Regular price,Parent,\
+                  Attribute 1 name,Attribute 1 value(s)\n";
+    // Whether each variation is published and in stock, and its own stock. The third and the fourth one take nothing
+    // from the product.
+    let variations = [
+        ("S", "1", "1", ""),
+        ("M", "1", "1", "parent"),
+        ("L", "1", "1", "4"),
+        ("XL", "1", "0", ""),
+        ("XXL", "-1", "1", ""),
+    ];
+    let rows = |id: u32, stock: &str, backorders: &str| {
+        let parent = format!("{id},variable,,Tea {id},1,1,{stock},{backorders},,,Size,\"S, M, L, XL, XXL\"\n");
+        let variation = |(size, published, in_stock, stock): (&str, &str, &str, &str)| {
+            format!("{id}0{size},variation,{id}-{size},Tea,{published},{in_stock},{stock},0,7,id:{id},Size,{size}\n")
+        };
+        variations.into_iter().map(variation).fold(parent, |text, row| text + &row)
+    };
+    let stock =
+        |product: &Product| -> Vec<_> { product.skus.iter().map(|sku| (sku.track_stock, sku.on_hand)).collect() };
+    let shop = shop().await;
+    let text = [
+        header.to_owned(),
+        rows(1, "7", "0"),
+        rows(2, "-2", "0"),
+        rows(3, "7", "notify"),
+        rows(4, "", "0"),
+        rows(5, "many", "0"),
+    ]
+    .concat();
+    for expected in [[5, 4, 0, 0, 1], [5, 0, 0, 4, 1]] {
+        let (report, letters) = import(&shop, text.clone()).await;
+        assert_eq!((counts(&report), report.ended_early.clone()), (expected, None), "{letters:#?}");
+    }
+    let all = all_products(&shop).await;
+    let own = [(true, 4), (true, 0)];
+    for (id, shared) in
+        [("1", [(true, 4), (true, 3)]), ("2", [(true, 0); 2]), ("3", [(false, 0); 2]), ("4", [(false, 0); 2])]
+    {
+        assert_eq!(stock(find(&all, id)), [shared, own].concat(), "{id}");
+    }
+
+    let (report, letters) = import(&shop, [header.to_owned(), rows(1, "8", "0")].concat()).await;
+    assert_eq!((counts(&report), report.ended_early.clone()), ([1, 0, 1, 0, 0], None), "{letters:#?}");
+    let all = all_products(&shop).await;
+    assert_eq!(stock(find(&all, "1")), [(true, 4), (true, 4), (true, 4), (true, 0)]);
+    assert_balanced(&shop).await;
 }
 
 /// Metafields that options are linked to, weights with many digits, and an image in a row of its own.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
-use super::cells::{boolean, integer, plain, read_boolean};
+use super::cells::{integer, plain, read_boolean};
 use super::columns::ColumnMap;
 use super::csv::{Layout, document};
 use super::price::{Prices, attribute, category_path, measure, set_codes, set_prices, snake, text_of_html};
@@ -372,21 +372,28 @@ impl Products {
                 attribute(&mut sku, &name, value);
             }
         }
-        let stock = self.cell(row, "Stock");
-        let backorders = cell("Backorders allowed?").is_some_and(|b| read_boolean(b) != Some(false));
-        match stock.filter(|s| !s.eq_ignore_ascii_case("parent")) {
+        let stock = self.cell(row, "Stock").filter(|stock| !stock.eq_ignore_ascii_case("parent"));
+        // The export leaves `Stock` empty for a variation that takes its stock from its parent. `Backorders allowed?` of
+        // the variation then means nothing.
+        let sharing = parent.filter(|parent| stock.is_none() && self.cell(parent, "Stock").is_some());
+        let backorders = match sharing {
+            Some(parent) => self.cell(parent, "Backorders allowed?"),
+            None => cell("Backorders allowed?"),
+        };
+        let backorders = backorders.is_some_and(|b| read_boolean(b) != Some(false));
+        match stock {
             Some(stock) if !backorders => {
                 sku.insert("track_stock".to_owned(), true.into());
-                let stock = match integer(stock) {
-                    Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => 0.into(),
-                    stock => stock,
-                };
-                sku.insert("stock".to_owned(), stock);
+                sku.insert("stock".to_owned(), pieces(stock));
             }
             // Nobody counts the pieces: either there are always some or there are none.
             None if cell("In stock?").and_then(read_boolean) == Some(false) => {
                 sku.insert("track_stock".to_owned(), true.into());
                 sku.insert("stock".to_owned(), 0.into());
+            }
+            // `share_stock` adds the pieces.
+            None if sharing.is_some() && !backorders => {
+                sku.insert("track_stock".to_owned(), true.into());
             }
             _ => {
                 sku.insert("track_stock".to_owned(), false.into());
@@ -416,6 +423,34 @@ impl Products {
             }
         };
         (sku, prices)
+    }
+
+    /// Divides the stock of a product among the SKUs that are tracked and have no stock of their own. Each gets the
+    /// same number of pieces, and the first ones get one more if a remainder is left, so that the sum is the stock of
+    /// the product.
+    fn share_stock(&self, product: &Row, skus: &mut [Map<String, Value>]) {
+        let is_tracked = |sku: &Map<String, Value>| sku.get("track_stock").and_then(Value::as_bool) == Some(true);
+        let sharing: Vec<_> = skus.iter_mut().filter(|sku| is_tracked(sku) && !sku.contains_key("stock")).collect();
+        let Some(stock) = self.cell(product, "Stock").map(pieces) else { return };
+        let parts = i64::try_from(sharing.len()).unwrap_or(i64::MAX);
+        for (i, sku) in (0..).zip(sharing) {
+            // The checks of the record refuse what is no number.
+            let part = stock.as_i64().map_or_else(|| stock.clone(), |n| (n / parts + i64::from(i < n % parts)).into());
+            sku.insert("stock".to_owned(), part);
+        }
+    }
+
+    /// Returns whether a product or a variation is published: 0 is private, -1 is a draft, and 2 waits for a review.
+    fn is_published(&self, row: &Row) -> bool {
+        self.cell(row, "Published").is_none_or(|p| p == "1" || p.eq_ignore_ascii_case("true"))
+    }
+}
+
+/// Returns the number of pieces, which is 0 if the shop has sold more than it had, or the text if it is no number.
+fn pieces(stock: &str) -> Value {
+    match integer(stock) {
+        Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => 0.into(),
+        stock => stock,
     }
 }
 
@@ -506,9 +541,13 @@ impl Layout for Products {
         if let Some(html) = html {
             product.insert("description".to_owned(), text_of_html(&lines(html)).into());
         }
-        // 0 is private, -1 is a draft, and 2 waits for a review.
-        let active = self.cell(first, "Published").is_none_or(|p| p == "1" || p.eq_ignore_ascii_case("true"));
-        product.insert("status".to_owned(), if active { "active" } else { "draft" }.into());
+        // A variation that is not published is not for sale, so it is left out. A product without a published variation
+        // is not for sale either, but it keeps its variations: the export calls all variations of a draft drafts.
+        let variations = rows.get(1..).unwrap_or_default();
+        let published: Vec<&Row> = variations.iter().filter(|row| self.is_published(row)).collect();
+        let is_variable = self.is_variable(first);
+        let is_active = self.is_published(first) && !(is_variable && published.is_empty());
+        product.insert("status".to_owned(), if is_active { "active" } else { "draft" }.into());
         let categories = self.cell(first, "Categories").map(list).unwrap_or_default();
         let categories: Vec<String> = categories.iter().filter_map(|c| category_path(c, ">")).collect();
         product.insert("categories".to_owned(), categories.into());
@@ -527,7 +566,6 @@ impl Layout for Products {
                 attribute(&mut product, name, value.into());
             }
         }
-        let variations = rows.get(1..).unwrap_or_default();
         let options: HashSet<&str> = variations.iter().flat_map(|row| self.attributes(row)).map(|(n, _)| n).collect();
         for (name, values) in self.attributes(first).filter(|(name, _)| !options.contains(name)) {
             let mut values = list(values);
@@ -544,13 +582,13 @@ impl Layout for Products {
             }
         }
 
-        // A variation that is not published is not for sale.
-        let published = |row: &&Row| self.cell(row, "Published").and_then(|p| boolean(p).as_bool()) != Some(false);
-        let (mut skus, prices): (Vec<_>, Vec<_>) = if self.is_variable(first) {
-            variations.iter().filter(published).map(|row| self.sku(row, Some(first))).unzip()
+        let (mut skus, prices): (Vec<_>, Vec<_>) = if is_variable {
+            let sold: Vec<&Row> = if published.is_empty() { variations.iter().collect() } else { published };
+            sold.into_iter().map(|row| self.sku(row, Some(first))).unzip()
         } else {
             [self.sku(first, None)].into_iter().unzip()
         };
+        self.share_stock(first, &mut skus);
         let name = self.cell(first, "SKU").or_else(|| self.cell(first, "ID")).unwrap_or("product");
         set_codes(&mut skus, name);
         set_prices(&mut product, &mut skus, &prices, self.currency);
