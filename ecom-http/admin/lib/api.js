@@ -9,9 +9,7 @@ export const shop = signal(null);
 
 /** Reads the links of the API, which also tell its path. */
 export async function connect() {
-  const response = await root.catch(() => {
-    throw new ApiError(0);
-  });
+  const response = await reached(root);
   if (!response.ok) throw new ApiError(response.status, await body(response));
   const { data, links } = await response.json();
   shop.value = { ...data, links, api: links.products.replace(/\/products$/, "") };
@@ -54,6 +52,12 @@ async function body(response) {
     return null;
   }
 }
+
+/** Returns what a request gets, or fails with an error that says that no answer came. */
+const reached = (request) =>
+  request.catch((error) => {
+    throw error.name === "AbortError" ? error : new ApiError(0);
+  });
 
 /** What authenticates the calls; `session.js` sets it. */
 export const credentials = {
@@ -164,17 +168,18 @@ async function send(method, path, { query, json, text, type, version, once, sign
     if (authorization) headers.authorization = authorization;
     else delete headers.authorization;
     let response;
+    let answer;
     try {
-      response = await fetch(url(path, query), { method, headers, body: content, signal: stop });
+      response = await reached(fetch(url(path, query), { method, headers, body: content, signal: stop }));
+      // The connection can also break while the body arrives.
+      answer = await reached(body(response));
     } catch (error) {
-      if (error.name === "AbortError") throw error;
-      if (attempt < 2 && (method === "GET" || once)) {
+      if (error.name !== "AbortError" && attempt < 2 && (method === "GET" || once)) {
         await new Promise((done) => setTimeout(done, 300 * 2 ** attempt));
         continue;
       }
-      throw new ApiError(0);
+      throw error;
     }
-    const answer = await body(response);
     if (response.ok && once) once.request = undefined;
     // The report of health is the only answer without an envelope.
     if (response.ok) return { ...(answer && !("data" in answer) ? { data: answer } : answer), headers: response.headers };
@@ -197,18 +202,18 @@ export const remove = (path, version) => call("DELETE", path, { version });
 /** Returns the text at one of the links of the API. */
 export async function readText(link) {
   const authorization = await credentials.header();
-  const response = await fetch(link, { headers: authorization ? { authorization } : {} });
+  const response = await reached(fetch(link, { headers: authorization ? { authorization } : {} }));
   if (!response.ok) throw new ApiError(response.status, null);
-  return response.text();
+  return reached(response.text());
 }
 
 /** Saves the response of a path as a file. */
 export async function download(path, name, query) {
   const authorization = await credentials.header();
-  const response = await fetch(url(path, query), { headers: authorization ? { authorization } : {} });
+  const response = await reached(fetch(url(path, query), { headers: authorization ? { authorization } : {} }));
   if (!response.ok) throw new ApiError(response.status, await body(response));
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
+  link.href = URL.createObjectURL(await reached(response.blob()));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
@@ -228,8 +233,13 @@ export async function upload(path, file, { query, type, onSent }) {
     if (authorization) request.setRequestHeader("authorization", authorization);
     request.responseType = "json";
     request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);
-    request.onload = () =>
-      request.status < 300 ? done(request.response.data) : failed(new ApiError(request.status, request.response));
+    request.onload = () => {
+      const { status, response } = request;
+      const wait = Number(request.getResponseHeader("retry-after")) || undefined;
+      // A proxy can answer with something else than the API does.
+      if (status < 300 && response?.data) done(response.data);
+      else failed(new ApiError(status, response, wait));
+    };
     request.onerror = () => failed(new ApiError(0));
     request.send(file);
   });

@@ -66,21 +66,23 @@ export function Button({ children, icon, kind = "", small, onClick, disabled, ..
     aria-busy=${busy ? "true" : undefined} onClick=${press}>${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
 }
 
-/** A form whose submit button cannot be pressed twice. `onSubmit` may return a promise. */
+/**
+ * A form whose submit button cannot be pressed twice. `onSubmit` may return a promise. Then the first field that is not
+ * valid gets the focus.
+ */
 export function Form({ children, onSubmit, ...rest }) {
   const busy = useRef(false);
   const submit = async (event) => {
     event.preventDefault();
     if (busy.current) return;
     busy.current = true;
-    const buttons = event.currentTarget.querySelectorAll("[type=submit]");
+    const form = event.currentTarget;
+    const buttons = form.querySelectorAll("[type=submit]");
     buttons.forEach((button) => button.setAttribute("aria-busy", "true"));
-    try {
-      await onSubmit(event);
-    } finally {
-      busy.current = false;
-      buttons.forEach((button) => button.removeAttribute("aria-busy"));
-    }
+    await attempt(() => onSubmit(event));
+    busy.current = false;
+    buttons.forEach((button) => button.removeAttribute("aria-busy"));
+    setTimeout(() => form.querySelector("[aria-invalid=true]")?.focus());
   };
   return html`<form novalidate ...${rest} onSubmit=${submit}>${children}</form>`;
 }
@@ -299,8 +301,12 @@ export function Tabs({ label, tabs }) {
   </nav>`;
 }
 
-/** A window above the page. It is closed by Escape, by its button, and by a click beside it. */
-export function Dialog({ title, children, onClose, wide }) {
+/**
+ * A window above the page. It is closed by Escape and by its button, and by a click beside it, unless `isKept`.
+ *
+ * It must not be inside a form, whose `onSubmit` would get its events, nor inside a disabled field set.
+ */
+export function Dialog({ title, children, onClose, wide, isKept }) {
   const ref = useRef(null);
   const id = useId();
   useLayoutEffect(() => {
@@ -310,7 +316,7 @@ export function Dialog({ title, children, onClose, wide }) {
     // Closing gives the focus back to where it was.
     return () => dialog.close();
   }, []);
-  const outside = (event) => event.target === ref.current && onClose();
+  const outside = (event) => !isKept && event.target === ref.current && onClose();
   return html`<dialog ref=${ref} class=${wide ? "wide-dialog" : ""} aria-labelledby=${id} onMouseDown=${outside}
     onCancel=${(event) => { event.preventDefault(); onClose(); }}>
     <div class="dialog-body">
@@ -318,6 +324,17 @@ export function Dialog({ title, children, onClose, wide }) {
       ${children}
     </div>
   </dialog>`;
+}
+
+/** Shows a text that nobody can read again. */
+export function Secret({ title, hint, text, onClose }) {
+  // Browsers offer the clipboard to pages with HTTPS only.
+  const copy = () => navigator.clipboard?.writeText(text) ?? Promise.reject(new Error("The browser does not copy on a page without HTTPS. Select the text instead."));
+  return html`<${Dialog} title=${title} isKept onClose=${onClose}>
+    <p>${hint}</p>
+    <pre tabindex="0">${text}</pre>
+    <div class="actions end"><${Button} onClick=${() => attempt(copy, "Copied.")}>Copy<//><${Button} kind="main" onClick=${onClose}>I have stored it<//></div>
+  <//>`;
 }
 
 const question = signal(null);

@@ -41,7 +41,7 @@ function List() {
 
 function Customer({ id }) {
   const read = useRead(`/customers/${id}`);
-  const addresses = useRead(`/customers/${id}/addresses`);
+  const addresses = useRead(`/customers/${id}/addresses`, { cursor: "", per_page: 100 });
   const orders = useRead(may("orders:read") ? `/customers/${id}/orders` : null, { cursor: "", per_page: 10 });
   const [isOpen, setOpen] = useState(false);
   const customer = read.data;
@@ -54,6 +54,7 @@ function Customer({ id }) {
   const removeIt = async () => {
     if (!(await confirm("Delete this customer?", { text: "The customer can be restored.", action: "Delete", danger: true }))) return;
     if (await attempt(() => remove(`/customers/${id}`, customer.version), "The customer was deleted.")) go("/customers");
+    else await read.reload();
   };
   return html`
     <${PageHead} title=${`${customer.first_name} ${customer.last_name}`} trail=${[["Customers", "/customers"]]} note=${html`Customer since <${When} at=${customer.created_at} />`}>

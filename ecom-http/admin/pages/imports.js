@@ -1,10 +1,11 @@
-import { html, useEffect, useState } from "../lib/html.js";
-import { download, get, post, upload } from "../lib/api.js";
+import { html, useRef, useState } from "../lib/html.js";
+import { download, post, upload } from "../lib/api.js";
 import { may, me } from "../lib/session.js";
 import { useRead } from "../lib/data.js";
 import { href } from "../lib/router.js";
 import { bytes, count, number, percent, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Field, Icon, PageHead, Problem, Table, When, attempt, note } from "../lib/ui.js";
+import { usePolling } from "./jobs.js";
 
 const FORMATS = [["", "Detect it from the file"], ["csv", "CSV with our columns"], ["shopify", "Shopify (CSV)"], ["woocommerce", "WooCommerce (CSV)"], ["json", "JSON"], ["ndjson", "NDJSON"], ["dead_letters", "Corrected records that an import rejected"]];
 const typeOf = (name) =>
@@ -87,20 +88,14 @@ export default function Imports() {
 }
 
 function Progress({ run }) {
-  const [counters, setCounters] = useState({});
   const [since] = useState(() => Date.now());
   // The job of the import counts while it runs.
-  useEffect(() => {
-    if (!may("jobs:read")) return undefined;
-    const look = async () => {
-      const { data } = await get("/admin/jobs", { kind: "import", state: "running", cursor: "", per_page: 25 }).catch(() => ({ data: [] }));
-      const isThis = (job) => job.created_by === me.value?.actor && Boolean(job.parameters.dry_run) === run.dryRun && Date.parse(job.created_at) > since - 60_000;
-      const job = data.find(isThis);
-      if (job) setCounters(job.counters);
-    };
-    const timer = setInterval(look, 700);
-    return () => clearInterval(timer);
-  }, []);
+  const jobs = useRead(may("jobs:read") ? "/admin/jobs" : null, { kind: "import", state: "running", cursor: "", per_page: 25 });
+  usePolling(jobs.reload, true, 700);
+  const isThis = (job) => job.created_by === me.value?.actor && Boolean(job.parameters.dry_run) === run.dryRun && Date.parse(job.created_at) > since - 60_000;
+  const last = useRef({});
+  const counters = jobs.data?.find(isThis)?.counters ?? last.current;
+  last.current = counters;
   const isSent = run.sent >= 1;
   return html`<div class="progress" role="status">
     ${isSent ? html`<progress aria-label="Import"></progress>` : html`<progress aria-label="Upload" max="1" value=${run.sent}></progress>`}
@@ -131,6 +126,7 @@ function Result({ result, onLetters, onImport }) {
 
 function Feeds() {
   const feeds = useRead("/admin/feeds");
+  if (feeds.error) return html`<${Card} title="Feeds"><${Problem} error=${feeds.error} retry=${feeds.reload} /><//>`;
   if (!feeds.data?.length) return null;
   const start = (feed) => attempt(async () => {
     await post(`/admin/feeds/${encodeURIComponent(feed.name)}/run`);

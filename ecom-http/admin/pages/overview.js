@@ -79,7 +79,7 @@ function LatestOrders() {
   const refresh = useDebounced(read.reload, 300);
   const [fresh, setFresh] = useState(new Set());
   useLive((event) => {
-    if (event.kind === "order.placed") setFresh(new Set([...fresh, event.aggregate_id]));
+    if (event.kind === "order.placed") setFresh((old) => new Set([...old, event.aggregate_id]));
     if (event.kind.startsWith("order.") || event.kind === "reset") refresh();
   });
   return html`<${Card} title="Latest orders" actions=${html`<a href="#/orders">All orders</a>`}>
@@ -189,7 +189,7 @@ function Lag() {
   const [text, setText] = useState("");
   useEffect(() => {
     if (!shop.value.links.metrics) return undefined;
-    const look = () => document.hidden || readText(shop.value.links.metrics).then(setText, () => {});
+    const look = () => document.hidden || readText(shop.value.links.metrics).then(setText, () => setText(""));
     look();
     const timer = setInterval(look, 10_000);
     return () => clearInterval(timer);

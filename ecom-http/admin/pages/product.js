@@ -20,9 +20,10 @@ export function Product({ id }) {
   return id === "new" ? html`<${NewProduct} />` : html`<${ExistingProduct} id=${id} />`;
 }
 
+/** Returns the names of all categories by id, and what shows that they could not be read. */
 function useCategories() {
-  const { data } = useRead("/categories/tree");
-  return useMemo(() => {
+  const { data, error, reload } = useRead("/categories/tree");
+  const names = useMemo(() => {
     const all = new Map();
     const walk = (nodes, trail) => nodes.forEach((node) => {
       const names = [...trail, node.name];
@@ -32,6 +33,7 @@ function useCategories() {
     walk(data ?? [], []);
     return all;
   }, [data]);
+  return [names, html`<${Problem} error=${error} retry=${reload} />`];
 }
 
 function NewProduct() {
@@ -45,7 +47,7 @@ function NewProduct() {
     addEventListener("beforeunload", warn);
     return () => removeEventListener("beforeunload", warn);
   }, [files]);
-  const categories = useCategories();
+  const [categories, noCategories] = useCategories();
   // The key is kept with the draft, because somebody who gets no answer may reload the page.
   const [once] = useState(() => stored.read("new")?.once ?? {});
   useEffect(() => stored.write("new", { draft, once }), [draft]);
@@ -61,11 +63,11 @@ function NewProduct() {
     } catch (reason) {
       stored.write("new", { draft, once });
       setError(reason);
-      showError();
     }
   };
   return html`
     <${PageHead} title="New product" trail=${[["Catalog", "/catalog"]]} />
+    ${noCategories}
     <${Form} onSubmit=${create}>
       <${General} error=${error} />
       <${Editor} draft=${draft} change=${setDraft} error=${error} categories=${categories} isNew waiting=${files}
@@ -82,9 +84,6 @@ async function addImage(product, file, alt) {
   const answer = await attempt(() => call("POST", `/products/${product.id}/images`, sent), `“${file.name}” was added.`);
   return answer?.data;
 }
-
-/** Moves the focus to the first field that the API has refused. */
-const showError = () => setTimeout(() => document.querySelector("main [aria-invalid=true]")?.focus());
 
 /** An error, as far as it is about no field that the page shows. */
 function General({ error }) {
@@ -103,7 +102,8 @@ function ExistingProduct({ id }) {
   const [merging, setMerging] = useState(null);
   const [theirs, setTheirs] = useState(null);
   const [restored, setRestored] = useState(false);
-  const categories = useCategories();
+  const [ledger, setLedger] = useState(null);
+  const [categories, noCategories] = useCategories();
   const canEdit = may("products:write");
   const state = useRef({});
   state.current = { product, base, draft };
@@ -191,8 +191,7 @@ function ExistingProduct({ id }) {
     } catch (reason) {
       if (!reason.isConflict) {
         setMerging(null);
-        setError(reason);
-        return showError();
+        return setError(reason);
       }
       try {
         const { data } = await get(`/products/${id}`);
@@ -265,13 +264,15 @@ function ExistingProduct({ id }) {
     ${theirs && isDirty && html`<div class="banner warn" role="status"><${Icon} name="alert" />
       <p class="grow"><b>Somebody else has saved this product</b> while you edit it: ${list(changes(base, draftOf(theirs)).slice(0, 4)) || "no field that you see here"}.</p>
       <${Button} small onClick=${() => begin(theirs, draft, base)}>Merge<//></div>`}
+    ${noCategories}
     <${Form} onSubmit=${saveForm}>
       <${General} error=${error} />
-      <${Editor} draft=${draft} change=${setDraft} base=${base} error=${error} categories=${categories} product=${product} upload=${upload} readOnly=${!canEdit || product.deleted_at} />
+      <${Editor} draft=${draft} change=${setDraft} base=${base} error=${error} categories=${categories} product=${product} upload=${upload} openStock=${setLedger} readOnly=${!canEdit || product.deleted_at} />
       ${isDirty && html`<div class="savebar" role="status"><p><b>Not saved:</b> ${list(pending.slice(0, 4))}${pending.length > 4 ? ` and ${pending.length - 4} more` : ""}</p>
         <${Button} onClick=${() => { setError(null); show(theirs ?? product); }}>Discard<//>
         <${Button} type="submit" kind="main">Save<//></div>`}
     <//>
+    ${product.skus.filter((sku) => sku.id === ledger).map((sku) => html`<${StockDialog} key=${sku.id} sku=${sku} onClose=${() => setLedger(null)} />`)}
     ${merging && html`<${Merge} state=${merging} categories=${categories} onClose=${() => setMerging(null)}
       onSave=${(merged) => save(merged, merging.latest, merging.data.version)} />`}`;
 }
@@ -299,7 +300,7 @@ function Merge({ state, categories, onClose, onSave }) {
   <//>`;
 }
 
-function Editor({ draft, change, base, error, categories, product, upload, waiting, dismiss, isNew, readOnly }) {
+function Editor({ draft, change, base, error, categories, product, upload, openStock, waiting, dismiss, isNew, readOnly }) {
   const set = (name) => (value) => change({ ...draft, [name]: value });
   const changed = (name) => (base && JSON.stringify(base[name]) !== JSON.stringify(draft[name]) ? "changed" : "");
   const field = (name, label, more = {}) => html`<${Field} label=${label} value=${draft[name]} onInput=${set(name)} error=${error?.of(name)} class=${changed(name)} name=${name} ...${more} />`;
@@ -309,7 +310,7 @@ function Editor({ draft, change, base, error, categories, product, upload, waiti
         ${field("title", "Title", { maxlength: 255, required: true, autofocus: isNew })}
         ${field("description", "Description", { rows: 5 })}
       </div><//>
-      <${Variants} draft=${draft} change=${change} base=${base} error=${error} product=${product} readOnly=${readOnly} />
+      <${Variants} draft=${draft} change=${change} base=${base} error=${error} product=${product} openStock=${openStock} readOnly=${readOnly} />
       <${Images} images=${draft.images} change=${set("images")} error=${error} title=${draft.title} upload=${!readOnly && upload} waiting=${waiting} dismiss=${dismiss} readOnly=${readOnly} />
     </div>
     <div class="stack">
@@ -356,7 +357,8 @@ function CategoryPicker({ chosen, change, categories, readOnly }) {
     <span class="label">Categories</span>
     ${!readOnly && categories.size > 12 && html`<${Field} hideLabel label="Find a category" type="search" placeholder="Find a category" value=${filter} onInput=${setFilter} />`}
     ${rows.length > 0 ? html`<div class="category-list" tabindex="0" role="group" aria-label="Categories">${rows.slice(0, 60).map(([id, name]) => html`<${Check} key=${id} label=${name} checked=${chosen.includes(id)}
-      onChange=${(on) => change(on ? [...chosen, id] : chosen.filter((one) => one !== id))} />`)}</div>` : html`<p class="hint">${wanted ? "No category matches." : categories.size === 0 && may("categories:write") ? html`The shop has no categories yet. <a href="#/categories">Create some</a>; this form keeps what you have typed.` : "In no category."}</p>`}
+      onChange=${(on) => change(on ? [...chosen, id] : chosen.filter((one) => one !== id))} />`)}
+      ${rows.length > 60 && html`<p class="hint">${count(rows.length - 60, "more category", "more categories")}: type more of the name.</p>`}</div>` : html`<p class="hint">${wanted ? "No category matches." : categories.size === 0 && may("categories:write") ? html`The shop has no categories yet. <a href="#/categories">Create some</a>; this form keeps what you have typed.` : "In no category."}</p>`}
   </div>`;
 }
 
@@ -389,7 +391,7 @@ function Images({ images, change, error, title, upload, waiting = [], dismiss, r
   <//>`;
 }
 
-function Variants({ draft, change, base, error, product, readOnly }) {
+function Variants({ draft, change, base, error, product, openStock, readOnly }) {
   const add = () => {
     const key = `new-${Date.now()}`;
     const last = draft.byKey[draft.variants.at(-1)];
@@ -398,11 +400,11 @@ function Variants({ draft, change, base, error, product, readOnly }) {
   return html`<${Card} title=${draft.variants.length > 1 ? "Variants" : "Price and stock"} actions=${!readOnly && html`<${Button} small icon="plus" onClick=${add}>Add variant<//>`}>
     ${error?.of("skus") && html`<${Problem} error=${{ message: error.of("skus") }} />`}
     <ul class="variants">${draft.variants.map((key, i) => html`<${Variant} key=${key} id=${key} index=${i} draft=${draft} change=${change} base=${base} error=${error}
-      sku=${product?.skus.find((sku) => sku.id === key)} isOnly=${draft.variants.length === 1} readOnly=${readOnly} />`)}</ul>
+      sku=${product?.skus.find((sku) => sku.id === key)} isOnly=${draft.variants.length === 1} openStock=${openStock} readOnly=${readOnly} />`)}</ul>
   <//>`;
 }
 
-function Variant({ id, index, draft, change, base, error, sku, isOnly, readOnly }) {
+function Variant({ id, index, draft, change, base, error, sku, isOnly, openStock, readOnly }) {
   const variant = draft.byKey[id];
   const [options, setOptions] = useState(optionsText(variant.options));
   useEffect(() => {
@@ -415,7 +417,7 @@ function Variant({ id, index, draft, change, base, error, sku, isOnly, readOnly 
   return html`<li class="variant">
     <header hidden=${isOnly && !sku}>
       <h3>${variant.code || Object.values(variant.options).join(", ") || "New variant"} ${sku && html`<${Badge} of=${sku.availability_status} />`}</h3>
-      ${sku ? html`<${Stock} sku=${sku} readOnly=${readOnly} />` : null}
+      ${sku ? html`<${Stock} sku=${sku} onOpen=${() => openStock(sku.id)} />` : null}
     </header>
     <div class="columns">
       ${field("price", `Price in ${symbol(shop.value.currency)}`, { inputmode: "decimal", required: true })}
@@ -437,15 +439,13 @@ function Variant({ id, index, draft, change, base, error, sku, isOnly, readOnly 
   </li>`;
 }
 
-function Stock({ sku }) {
-  const [isOpen, setOpen] = useState(false);
+function Stock({ sku, onOpen }) {
   if (!sku.track_stock) return null;
   return html`<div class="stock">
     <span><span key=${sku.flash} class=${sku.flash ? "flash" : ""} data-level=${sku.id}><b>${number(sku.available)}</b></span> available${sku.reserved > 0 ? `, ${number(sku.reserved)} reserved` : ""}</span>
     ${/* A link to the ledger also works in a form that is read-only. */ ""}
-    ${(may("stock:adjust") || may("stock:read")) && html`<a class="button small" role="button" href="#" onClick=${(event) => { event.preventDefault(); setOpen(true); }}
-      onKeyDown=${(event) => event.key === " " && (event.preventDefault(), setOpen(true))}>${may("stock:adjust") ? "Adjust stock" : "Ledger"}</a>`}
-    ${isOpen && html`<${StockDialog} sku=${sku} onClose=${() => setOpen(false)} />`}
+    ${(may("stock:adjust") || may("stock:read")) && html`<a class="button small" role="button" href="#" onClick=${(event) => { event.preventDefault(); onOpen(); }}
+      onKeyDown=${(event) => event.key === " " && (event.preventDefault(), onOpen())}>${may("stock:adjust") ? "Adjust stock" : "Ledger"}</a>`}
   </div>`;
 }
 

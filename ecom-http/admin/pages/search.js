@@ -1,4 +1,4 @@
-import { html, useEffect, useState } from "../lib/html.js";
+import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { get, put } from "../lib/api.js";
 import { may } from "../lib/session.js";
 import { useRead, useRoute } from "../lib/data.js";
@@ -42,6 +42,8 @@ function Trial() {
 function useSetting(path, name, onSaved) {
   const read = useRead(path);
   const [draft, setDraft] = useState(null);
+  const latest = useRef(draft);
+  latest.current = draft;
   const [version, setVersion] = useState(null);
   const [error, setError] = useState(null);
   const [theirs, setTheirs] = useState(null);
@@ -68,7 +70,11 @@ function useSetting(path, name, onSaved) {
   const save = async (from = version) => {
     setError(null);
     try {
-      show((await put(path, { [name]: draft }, from)).data);
+      const { data } = await put(path, { [name]: draft }, from);
+      const now = latest.current;
+      show(data);
+      // What was typed while the settings were saved stays.
+      if (now !== draft) setDraft(now);
       note("Saved.");
       onSaved();
     } catch (reason) {
@@ -135,8 +141,11 @@ function Rules({ onSaved }) {
   const ids = [...new Set((draft ?? []).flatMap((rule) => [...(rule.pin ?? []), ...(rule.hide ?? [])]))].filter((id) => !titles[id]);
   useEffect(() => {
     ids.forEach(async (id) => {
-      const { data } = await get(`/products/${id}`, { fields: "id,title" }).catch(() => ({ data: { title: "(deleted product)" } }));
-      setTitles((old) => ({ ...old, [id]: data.title }));
+      const name = await get(`/products/${id}`, { fields: "id,title" }).then(
+        ({ data }) => data.title,
+        (reason) => (reason.status === 404 ? "(deleted product)" : id),
+      );
+      setTitles((old) => ({ ...old, [id]: name }));
     });
   }, [ids.join()]);
   if (read.error) return html`<${Problem} error=${read.error} retry=${read.reload} />`;

@@ -5,7 +5,7 @@ import { useList, useRead, useRoute } from "../lib/data.js";
 import { href } from "../lib/router.js";
 import { useForm } from "../lib/form.js";
 import { date, words } from "../lib/format.js";
-import { Badge, Button, Check, Dialog, Field, Form, Listing, PageHead, ParamField, Problem, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Check, Dialog, Field, Form, Listing, PageHead, ParamField, Problem, Secret, Tabs, When, attempt, confirm, note } from "../lib/ui.js";
 
 export default function Team() {
   const { query } = useRoute();
@@ -37,6 +37,7 @@ function Users() {
   return html`
     <div class="filters"><${ParamField} label="Email address" name="email" type="search" class="wide-field" />
       ${canWrite && html`<${Button} kind="main" icon="plus" onClick=${() => setEditing({})}>New user<//>`}</div>
+    <${Problem} error=${roles.error} retry=${roles.reload} />
     <${Listing} list=${users} what="users" label="Users" empty="No users yet."
       columns=${[
         { key: "name", label: "User", cell: (user) => html`<b>${user.name ?? user.email}</b><span class="sub">${user.email}</span>` },
@@ -94,10 +95,7 @@ function Keys() {
         { key: "do", label: "Actions", hideLabel: true, align: "end", cell: (key) => canWrite && html`<${Button} small kind="quiet" icon="trash" aria-label=${`Delete ${key.name}`} onClick=${() => removeIt(key)} />` },
       ]} />
     ${isNew && html`<${Key} onClose=${() => setNew(false)} onDone=${(key) => { setNew(false); setMade(key); keys.reload(); }} onUnknown=${keys.reload} />`}
-    ${made && html`<${Dialog} title="The new key" onClose=${() => setMade(null)}>
-      <p>Nobody can read it again.</p><pre tabindex="0">${made.secret}</pre>
-      <div class="actions end"><${Button} onClick=${() => attempt(() => navigator.clipboard.writeText(made.secret), "Copied.")}>Copy<//><${Button} kind="main" onClick=${() => setMade(null)}>I have stored it<//></div>
-    <//>`}`;
+    ${made && html`<${Secret} title="The new key" hint="Nobody can read it again." text=${made.secret} onClose=${() => setMade(null)} />`}`;
 }
 
 function Key({ onClose, onDone, onUnknown }) {

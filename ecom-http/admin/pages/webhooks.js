@@ -4,7 +4,7 @@ import { may } from "../lib/session.js";
 import { useList, useRead, useRoute } from "../lib/data.js";
 import { href, setParams } from "../lib/router.js";
 import { count, duration, number, words } from "../lib/format.js";
-import { Badge, Button, Card, Check, Dialog, Field, Form, Listing, PageHead, Problem, Segments, Table, When, attempt, confirm, note } from "../lib/ui.js";
+import { Badge, Button, Card, Check, Dialog, Field, Form, Listing, PageHead, Problem, Secret, Segments, Table, When, attempt, confirm, note } from "../lib/ui.js";
 import { usePolling } from "./jobs.js";
 
 /** The kinds of events that receivers ask for most often; others can be typed. */
@@ -40,7 +40,7 @@ export default function Webhooks() {
   };
   const removeIt = async (hook) => {
     if (await confirm("Delete this webhook?", { text: `${hook.url} gets no more events, and its deliveries are deleted.`, action: "Delete", danger: true })) {
-      act(() => remove(`/webhooks/${hook.id}`, hook.version), "The webhook was deleted.");
+      await act(() => remove(`/webhooks/${hook.id}`, hook.version), "The webhook was deleted.");
     }
   };
   return html`
@@ -83,11 +83,7 @@ export default function Webhooks() {
       </div>
     </div>
     ${isNew && html`<${Create} onClose=${() => setNew(false)} onDone=${(made) => { setNew(false); setSecret(made); hooks.reload(); }} onUnknown=${hooks.reload} />`}
-    ${secret && html`<${Dialog} title="The secret of the webhook" onClose=${() => setSecret(null)}>
-      <p>The receiver verifies signatures with it. Nobody can read it again.</p>
-      <pre tabindex="0">${secret.secret}</pre>
-      <div class="actions end"><${Button} onClick=${() => attempt(() => navigator.clipboard.writeText(secret.secret), "Copied.")}>Copy<//><${Button} kind="main" onClick=${() => setSecret(null)}>I have stored it<//></div>
-    <//>`}
+    ${secret && html`<${Secret} title="The secret of the webhook" hint="The receiver verifies signatures with it. Nobody can read it again." text=${secret.secret} onClose=${() => setSecret(null)} />`}
     ${shown && html`<${Dialog} title=${shown.kind} wide onClose=${() => setShown(null)}>
       <dl class="facts"><dt>State</dt><dd><${Badge} of=${shown.state} /></dd><dt>Last attempt</dt><dd><${When} at=${shown.attempted_at} exact /></dd>
         ${shown.next_attempt_at && html`<dt>Next attempt</dt><dd><${When} at=${shown.next_attempt_at} exact /></dd>`}
