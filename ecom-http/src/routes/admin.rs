@@ -2,7 +2,7 @@
 //! named after a hash of all of them, so that browsers need not ask whether they have changed.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 
 use axum::Router;
