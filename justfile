@@ -11,11 +11,14 @@ run *arguments:
 test *arguments:
     tests/run {{ arguments }}
 
-# Formatting, clippy, each feature alone
+# Formatting and clippy
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
-    cargo hack clippy --workspace --each-feature -- -D warnings
+
+# Each crate with each of its features alone
+features:
+    tests/run features
 
 # The documentation of every crate, warnings denied
 doc:

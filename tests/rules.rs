@@ -40,12 +40,18 @@ async fn least() -> ShopFixture {
 }
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-async fn server(database: test_servers::TestDatabase) -> ShopFixture {
-    let mut options = ecom_storage::ServerOptions::from_url(&database.url).unwrap();
+async fn migrated(url: &str) -> SqlStorage {
+    let mut options = ecom_storage::ServerOptions::from_url(url).unwrap();
     // Many tests share the server.
     options.max_connections = 8;
     let storage = SqlStorage::server(options).unwrap();
     storage.migrate(Currency::USD).await.unwrap();
+    storage
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn server(database: test_servers::TestDatabase) -> ShopFixture {
+    let storage = migrated(&database.url).await;
     let caches = |clock| {
         let options = MemoryCacheOptions::default().clock(clock);
         Arc::new(MemoryCache::new(options)) as _
@@ -55,7 +61,7 @@ async fn server(database: test_servers::TestDatabase) -> ShopFixture {
 
 #[cfg(feature = "postgres")]
 async fn on_postgres() -> ShopFixture {
-    server(test_servers::postgres().await).await
+    server(test_servers::postgres_with_tables(async |url| drop(migrated(url).await)).await).await
 }
 
 #[cfg(feature = "mysql")]

@@ -10,13 +10,18 @@ use ecom_core::testkit::StorageFixture;
 use ecom_storage::{ServerOptions, SqlStorage};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-async fn database() -> StorageFixture {
-    let database = test_servers::postgres().await;
-    let mut options = ServerOptions::from_url(&database.url).unwrap();
+async fn migrated(url: &str) -> SqlStorage {
+    let mut options = ServerOptions::from_url(url).unwrap();
     // Many tests share the server.
     options.max_connections = 8;
     let storage = SqlStorage::server(options).unwrap();
     storage.migrate(Currency::USD).await.unwrap();
+    storage
+}
+
+async fn database() -> StorageFixture {
+    let database = test_servers::postgres_with_tables(async |url| drop(migrated(url).await)).await;
+    let storage = migrated(&database.url).await;
     releases::record(&storage);
     StorageFixture::new(storage, database.guard)
 }

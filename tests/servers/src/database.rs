@@ -1,8 +1,10 @@
 //! Gives each test a database of its own on a shared server.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, Row as _};
+use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::{PREFIX, now, required, unique_name};
@@ -59,12 +61,33 @@ impl Drop for DatabaseGuard {
 
 /// Creates an empty database on the server of `TEST_POSTGRES_URL`.
 pub async fn postgres() -> TestDatabase {
-    make(required("TEST_POSTGRES_URL")).await
+    make(required("TEST_POSTGRES_URL"), None).await
+}
+
+/// Creates a database on the server of `TEST_POSTGRES_URL` that has the tables of a shop, but no identity yet, as a copy
+/// of one that `migrate` has migrated. Only the first call of a process runs `migrate`, with the URL: copying a database
+/// takes a fifth of the time of migrating it.
+pub async fn postgres_with_tables(migrate: impl AsyncFnOnce(&str)) -> TestDatabase {
+    static MIGRATED: OnceCell<String> = OnceCell::const_new();
+    let admin = required("TEST_POSTGRES_URL");
+    let migrated = async {
+        // The database is kept for the following tests. `sweep` removes it.
+        let TestDatabase { url, guard } = make(admin.clone(), None).await;
+        let guard = ManuallyDrop::new(guard);
+        migrate(&url).await;
+        execute(&url, "DELETE FROM ecom_meta WHERE name = 'identity'".to_owned()).await.expect("the shop has a table");
+        // A database that has connections cannot be copied.
+        let disconnect = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
+        execute(&admin, format!("{disconnect} = '{}'", guard.name)).await.expect("the connections are closed");
+        guard.name.clone()
+    };
+    let migrated = MIGRATED.get_or_init(|| migrated).await;
+    make(admin.clone(), Some(migrated)).await
 }
 
 /// Creates an empty database on the server of `TEST_MYSQL_URL`, with the defaults of the server.
 pub async fn mysql() -> TestDatabase {
-    make(required("TEST_MYSQL_URL")).await
+    make(required("TEST_MYSQL_URL"), None).await
 }
 
 /// Returns a new prefix on the server of `TEST_REDIS_URL`.
@@ -76,11 +99,13 @@ fn is_mysql(url: &str) -> bool {
     url.starts_with("mysql:") || url.starts_with("mariadb:")
 }
 
-async fn make(admin: String) -> TestDatabase {
+/// Creates a database, empty or as a copy of another one.
+async fn make(admin: String, original: Option<&str>) -> TestDatabase {
     let name = unique_name();
     let mut url = Url::parse(&admin).expect("the variable holds a URL");
     url.set_path(&name);
-    execute(&admin, format!("CREATE DATABASE {name}")).await.expect("the server makes a database");
+    let copy = original.map(|original| format!(" TEMPLATE {original}")).unwrap_or_default();
+    execute(&admin, format!("CREATE DATABASE {name}{copy}")).await.expect("the server makes a database");
     TestDatabase { url: url.into(), guard: DatabaseGuard { admin, name } }
 }
 

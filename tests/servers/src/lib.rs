@@ -26,7 +26,7 @@ mod server;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use database::{DatabaseGuard, TestDatabase, TestRedis, mysql, postgres, redis, sweep};
+pub use database::{DatabaseGuard, TestDatabase, TestRedis, mysql, postgres, postgres_with_tables, redis, sweep};
 pub use search::{TestIndex, TestMeilisearch, elasticsearch, http, meilisearch, opensearch, parse};
 pub use server::{Kind, Server, mails, version};
 
