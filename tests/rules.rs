@@ -61,7 +61,8 @@ async fn server(database: test_servers::TestDatabase) -> ShopFixture {
 
 #[cfg(feature = "postgres")]
 async fn on_postgres() -> ShopFixture {
-    server(test_servers::postgres_with_tables(async |url| drop(migrated(url).await)).await).await
+    let database = test_servers::postgres_with_tables(|url| Box::pin(async move { drop(migrated(url).await) }));
+    server(database.await).await
 }
 
 #[cfg(feature = "mysql")]

@@ -81,7 +81,7 @@ pub async fn postgres_with_tables(migrate: impl AsyncFnOnce(&str)) -> TestDataba
         execute(&admin, format!("{disconnect} = '{}'", guard.name)).await.expect("the connections are closed");
         guard.name.clone()
     };
-    let migrated = MIGRATED.get_or_init(|| migrated).await;
+    let migrated = MIGRATED.get_or_init(|| Box::pin(migrated)).await;
     make(admin.clone(), Some(migrated)).await
 }
 
