@@ -61,8 +61,7 @@ async fn server(database: test_servers::TestDatabase) -> ShopFixture {
 
 #[cfg(feature = "postgres")]
 async fn on_postgres() -> ShopFixture {
-    let database = test_servers::postgres_with_tables(|url| Box::pin(async move { drop(migrated(url).await) }));
-    server(database.await).await
+    server(test_servers::postgres_with_tables(migrated).await).await
 }
 
 #[cfg(feature = "mysql")]

@@ -1,4 +1,4 @@
-//! The rules of the services over caches on Redis, and two shops that share a cache.
+//! The rules of cached reads over caches on Redis, and two shops that share a cache.
 
 #![cfg(all(feature = "sqlite", feature = "memory", feature = "redis", feature = "tantivy"))]
 #![expect(clippy::unwrap_used, reason = "these are tests: a broken expectation panics")]
@@ -51,11 +51,11 @@ async fn in_two_tiers() -> ShopFixture {
 }
 
 mod redis {
-    ecom_core::shop_suite!(crate::on_redis);
+    ecom_core::shop_cache_suite!(crate::on_redis);
 }
 
 mod tiered {
-    ecom_core::shop_suite!(crate::in_two_tiers);
+    ecom_core::shop_cache_suite!(crate::in_two_tiers);
 }
 
 /// Returns the builder of a shop from URLs, as a process of a deployment uses it.

@@ -20,7 +20,7 @@ async fn migrated(url: &str) -> SqlStorage {
 }
 
 async fn database() -> StorageFixture {
-    let database = test_servers::postgres_with_tables(async |url| drop(migrated(url).await)).await;
+    let database = test_servers::postgres_with_tables(migrated).await;
     let storage = migrated(&database.url).await;
     releases::record(&storage);
     StorageFixture::new(storage, database.guard)

@@ -109,7 +109,10 @@ async fn url() -> String {
     match PLACE.with(|place| place.database) {
         Database::Sqlite => "sqlite::memory:".to_owned(),
         #[cfg(feature = "postgres")]
-        Database::Postgres => kept(test_servers::postgres().await),
+        Database::Postgres => {
+            let migrate = async |url: &str| ShopBuilder::new().database(url).migrate().await.unwrap();
+            kept(test_servers::postgres_with_tables(migrate).await)
+        }
         #[cfg(feature = "mysql")]
         Database::MySql => kept(test_servers::mysql().await),
     }

@@ -9,8 +9,8 @@ use url::Url;
 
 use crate::{PREFIX, now, required, unique_name};
 
-/// After this many seconds, the databases of a killed run are removed.
-const LEFTOVER_SECONDS: u64 = 3_600;
+/// After this many seconds, the databases that a run has left are removed.
+const LEFTOVER_SECONDS: u64 = 2 * 3_600;
 
 /// An empty database, for one test.
 #[derive(Debug)]
@@ -67,21 +67,23 @@ pub async fn postgres() -> TestDatabase {
 /// Creates a database on the server of `TEST_POSTGRES_URL` that has the tables of a shop, but no identity yet, as a copy
 /// of one that `migrate` has migrated. Only the first call of a process runs `migrate`, with the URL: copying a database
 /// takes a fifth of the time of migrating it.
-pub async fn postgres_with_tables(migrate: impl AsyncFnOnce(&str)) -> TestDatabase {
+pub async fn postgres_with_tables<T>(migrate: impl AsyncFnOnce(&str) -> T) -> TestDatabase {
     static MIGRATED: OnceCell<String> = OnceCell::const_new();
     let admin = required("TEST_POSTGRES_URL");
-    let migrated = async {
-        // The database is kept for the following tests. `sweep` removes it.
+    let migrated = Box::pin(async {
+        // The databases of runs that have ended.
+        sweep(&admin).await.expect("the server drops old databases");
+        // This one is kept for the following tests.
         let TestDatabase { url, guard } = make(admin.clone(), None).await;
         let guard = ManuallyDrop::new(guard);
-        migrate(&url).await;
+        drop(migrate(&url).await);
         execute(&url, "DELETE FROM ecom_meta WHERE name = 'identity'".to_owned()).await.expect("the shop has a table");
         // A database that has connections cannot be copied.
         let disconnect = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
         execute(&admin, format!("{disconnect} = '{}'", guard.name)).await.expect("the connections are closed");
         guard.name.clone()
-    };
-    let migrated = MIGRATED.get_or_init(|| Box::pin(migrated)).await;
+    });
+    let migrated = MIGRATED.get_or_init(|| migrated).await;
     make(admin.clone(), Some(migrated)).await
 }
 
@@ -140,7 +142,7 @@ async fn drop_database(admin: &str, name: &str) -> sqlx::Result<()> {
     c.close().await
 }
 
-/// Drops the databases that killed runs left on the server at `url` more than an hour ago.
+/// Drops the databases that runs left on the server at `url` more than two hours ago.
 ///
 /// # Errors
 /// Those of the server.

@@ -7,6 +7,7 @@ mod access;
 mod analytics;
 mod audit_log;
 mod cache;
+pub(super) mod caching;
 mod carts;
 mod consumers;
 mod customers;
