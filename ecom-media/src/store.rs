@@ -272,7 +272,8 @@ impl MediaStore for ObjectMediaStore {
 
     async fn list(&self, after: Option<MediaFile>, limit: usize) -> Result<Vec<StoredFile>> {
         if let Some(directory) = self.directory.clone() {
-            // The next page of a walk goes on with the names that the page before has read.
+            // The next page of a walk goes on with the names that the page before has read. A store keeps the names of
+            // one walk: of two at a time, each page reads the directory.
             let walk = self.walk.lock().take().filter(|walk| after.is_some() && walk.after == after);
             let list = move || {
                 let mut walk = walk.map_or_else(|| Walk::begin(&directory, after), Ok)?;
