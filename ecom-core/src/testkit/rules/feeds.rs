@@ -41,8 +41,8 @@ tests! {
     ]
 }
 
-/// The interval of the feeds of these tests. The machine's clock decides how often a process looks whether a feed is due:
-/// ten times in an interval.
+/// The interval of the feeds of these tests. Processes look whether a feed is due ten times in an interval, but by the
+/// clock of the machine, so that a longer interval would take longer.
 const EVERY: Duration = Duration::from_secs(2);
 /// The pause after the first failure.
 const PAUSE: Duration = Duration::from_secs(30);

@@ -250,8 +250,8 @@ pub async fn a_lease_is_renewed_with_counters_while_a_job_runs(f: &ShopFixture) 
     until("the first document is written", async || hold.adding.load(Ordering::SeqCst) == 2).await;
     let second = other.start();
     let first = get(f, job.id).await.lease.expect("a running job has a lease");
-    // The machine's clock decides when the lease is renewed. The clock of the lease goes on only after a renewal, so that
-    // the lease never ends before it, and passes the end of the first lease with the second step.
+    // The machine's clock decides when the lease is renewed. The clock of the lease goes on after a renewal only, so
+    // that no lease ends before it, and passes the end of the first lease with the second step.
     let mut last = first;
     for _ in 0..2 {
         f.clock.advance(ttl * 3 / 5);
