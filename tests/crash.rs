@@ -467,7 +467,7 @@ impl HashOneOf for std::collections::hash_map::RandomState {
 // ---------------------------------------------------------------- jobs
 
 /// The number of products of a reindex that is killed.
-const INDEXED: u64 = 300;
+const INDEXED: u64 = 100;
 
 /// Runs jobs, with a commit of the index for each product, and prints when one has begun.
 async fn work(at: &Place) {

@@ -4,8 +4,8 @@
 //! Each run has a new seed, which it prints. A failure prints the values of `ECOM_MODEL_SEED` and `ECOM_MODEL_OPS` that
 //! replay it.
 //!
-//! `ECOM_MODEL_OPS` sets how many operations each database runs. The default is 10,000 on SQLite in memory and on each
-//! server, enough for every operation to occur, and a tenth of that on SQLite in a file. Before a release, run
+//! `ECOM_MODEL_OPS` sets how many operations each database runs. The default is 10,000 on SQLite in memory, enough for
+//! every operation to occur, and 5,000 on SQLite in a file and on each server. Before a release, run
 //! `ECOM_MODEL_OPS=1000000`. `ECOM_MODEL_DATABASE`, such as `memory`, restricts the run to the databases whose name
 //! contains it.
 
@@ -113,11 +113,8 @@ fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
             let operations = OPERATIONS_PER_SHOP.min(operations - shop * OPERATIONS_PER_SHOP);
             let options = Options { seed: seed + shop, operations, check_every: 500 };
             for (name, make) in backends() {
-                let every = match name {
-                    "sqlite on a file" if said("ECOM_MODEL_OPS").is_none() => 10,
-                    _ => 1,
-                };
-                if shop % every != 0 {
+                // By default, the databases that take longer run the first shop only.
+                if shop > 0 && name != "sqlite in memory" && said("ECOM_MODEL_OPS").is_none() {
                     continue;
                 }
                 let turns = turns.clone();
@@ -160,8 +157,8 @@ fn r01_to_r17_the_same_seed_leaves_the_same_state_on_every_database() {
             compared += digests.len() - 1;
         }
         assert!(compared >= backends().len() - 1, "the databases were not compared");
-        // A history without any of these operations proves nothing.
-        if operations >= 10_000 {
+        // A long history without any of these operations proves nothing.
+        if spent.values().any(|(operations, _)| *operations >= 10_000) {
             let codes: BTreeSet<&str> = refused.keys().map(|(_, code)| *code).collect();
             for code in [
                 "NOT_FOUND",

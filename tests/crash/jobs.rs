@@ -1,6 +1,6 @@
 //! Jobs of an application in several processes that are killed.
 //!
-//! `ECOM_CRASH_JOBS` sets how many jobs each test enqueues: 300 by default, 10,000 for a long proof.
+//! `ECOM_CRASH_JOBS` sets how many jobs each test enqueues: 100 by default, 10,000 for a long proof.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeBounds;
@@ -38,7 +38,7 @@ const PROCESSES: usize = 4;
 /// Returns how many jobs a test enqueues.
 fn jobs() -> usize {
     let given = std::env::var_os("ECOM_CRASH_JOBS").and_then(|n| n.into_string().ok());
-    given.map_or(300, |n| n.parse().unwrap())
+    given.map_or(100, |n| n.parse().unwrap())
 }
 
 /// Adds a piece to the SKU that the job names.

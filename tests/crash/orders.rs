@@ -29,15 +29,16 @@ use tokio::task::JoinSet;
 use super::{HashOneOf as _, Place, Process, engine, input, say, storage};
 
 const PROCESSES: usize = 4;
-/// The shoppers of each process; a thousand in all.
-const SHOPPERS: usize = 250;
+/// The shoppers of each process; four times as many in all as there are pieces.
+const SHOPPERS: usize = 100;
 const STOCK: i64 = 100;
 /// The SKU that every order sells, and the others.
 const CODES: [&str; 4] = ["hot", "pen", "ink", "cap"];
 const SCARCE: [i64; CODES.len()] = [STOCK; CODES.len()];
 /// The calls of a process that run at once.
 const AT_ONCE: usize = 16;
-const CALLERS: usize = 100;
+/// The callers of one key in each process.
+const CALLERS: usize = 40;
 const ANY: ExpectedVersion = ExpectedVersion::Unspecified;
 const STAFF: &CartAccess = &CartAccess::Permission;
 
@@ -347,7 +348,7 @@ fn read_visit((visit, done): (&str, &str)) -> (usize, bool) {
     (visit.parse().unwrap(), done == "done")
 }
 
-/// Makes one call from a hundred tasks for each command, which is the key.
+/// Makes one call from many tasks for each command, which is the key.
 async fn one_key(shop: Shop, mut commands: UnboundedReceiver<String>) {
     let hot = sku(&shop, "hot").await;
     say("ready");
@@ -653,7 +654,7 @@ pub async fn r07_r09_r10_r12_killed_processes_edit_and_cancel_and_lose_nothing(a
     sells(at, true).await;
 }
 
-/// In each round, 4 × 100 callers use one key, and one process is killed and asks again.
+/// In each round, 4 × 40 callers use one key, and one process is killed and asks again.
 pub async fn r12_one_key_of_many_callers_in_killed_processes_makes_one_order(at: &Place) {
     let shop = stocked(at).await;
     let mut crew = Crew::start(at, "orders one key");
@@ -773,7 +774,8 @@ pub async fn r20_merges_of_several_processes_lose_no_line(at: &Place) {
 
 // ---------------------------------------------------------------- the control
 
-const NAIVE_ROUNDS: usize = 8;
+/// Enough to sell more pieces than there are.
+const NAIVE_ROUNDS: usize = 4;
 const NAIVE_AT_ONCE: usize = 8;
 
 /// A shop that reads the stock, checks it and writes it, without a lock. Its tasks read before any of them writes, so

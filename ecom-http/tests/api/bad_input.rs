@@ -335,7 +335,7 @@ async fn r17_a_body_that_is_not_utf8_is_refused() {
 async fn r17_a_compressed_body_is_refused_and_stays_compressed() {
     let api = Api::new().await;
     let before = api.everything().await;
-    let bomb = json!({"title": "a", "price": 1, "description": "x".repeat(50_000_000)});
+    let bomb = json!({"title": "a", "price": 1, "description": "x".repeat(5_000_000)});
     for json in [lamp(), bomb] {
         let mut zipped = GzEncoder::new(Vec::new(), Compression::best());
         zipped.write_all(json.to_string().as_bytes()).unwrap();

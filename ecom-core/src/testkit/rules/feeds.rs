@@ -41,10 +41,13 @@ tests! {
     ]
 }
 
-/// The interval of the feeds of these tests.
-const EVERY: Duration = Duration::from_secs(60);
+/// The interval of the feeds of these tests. Processes look whether a feed is due ten times in an interval, but by the
+/// clock of the machine, so that a longer interval would take longer.
+const EVERY: Duration = Duration::from_secs(2);
 /// The pause after the first failure.
 const PAUSE: Duration = Duration::from_secs(30);
+/// A pause that a source asks for, longer than that after the third failure.
+const ASKED: Duration = Duration::from_secs(300);
 
 /// What follows the text of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,7 +269,7 @@ pub async fn two_processes_import_each_version_once(f: &ShopFixture) {
     source.set(Some("1"), &products(1, "5"));
     let running: Vec<_> = (0..2).map(|_| process(f, vec![feed(&source)], LONG).start()).collect();
     imported(f, "1").await;
-    // Nothing runs while the clock advances, because leases would run out.
+    // Nothing runs while the clock advances.
     for n in 2..=5 {
         source.set(Some(&n.to_string()), &products(n, "5"));
         f.clock.advance(EVERY);
@@ -342,10 +345,10 @@ pub async fn a_version_counts_once_its_import_has_reached_the_end(f: &ShopFixtur
 pub async fn failures_of_a_feed_are_shown_and_the_pauses_grow(f: &ShopFixture) {
     let source = TestFeed::of(1);
     let down = || FeedError::new("the server has answered with the status 503");
-    source.source.lock().errors = vec![down().retry_after(Some(EVERY * 5)), down(), down()];
+    source.source.lock().errors = vec![down().retry_after(Some(ASKED)), down(), down()];
     let shop = process(f, vec![feed(&source)], LONG);
     let background = shop.start();
-    for (failures, pause) in [(1, PAUSE), (2, 2 * PAUSE), (3, 5 * EVERY)] {
+    for (failures, pause) in [(1, PAUSE), (2, 2 * PAUSE), (3, ASKED)] {
         let failed = reaches(f, "it has failed", |state| state.failures == failures).await;
         assert_eq!(failed.last_error.as_deref(), Some("the server has answered with the status 503"));
         assert_eq!((failed.next_poll_at, failed.polled_at), (f.clock.now() + pause, Some(f.clock.now())));

@@ -42,7 +42,7 @@ pub async fn r17_bad_products_name_each_field_and_leave_nothing(f: &ShopFixture)
     let p = f.plain("Lamp").await;
     let before = f.snapshot().await;
     let long = |n: usize| "x".repeat(n);
-    let huge = long(10_000_000);
+    let huge = long(1_000_000);
     let mut attributes = Attributes::default();
     attributes.0.insert("k".to_owned(), Value::String(long(16 * 1024)));
     let many = |n: usize, value: Value| Value::Array(vec![value; n]);

@@ -250,11 +250,21 @@ pub async fn a_lease_is_renewed_with_counters_while_a_job_runs(f: &ShopFixture) 
     until("the first document is written", async || hold.adding.load(Ordering::SeqCst) == 2).await;
     let second = other.start();
     let first = get(f, job.id).await.lease.expect("a running job has a lease");
-    // The clock of the lease moves at half the speed of the machine's clock, which decides when the lease is renewed.
-    for _ in 0..60 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        f.clock.advance(Duration::from_millis(100));
+    // The machine's clock decides when the lease is renewed. The clock of the lease goes on after a renewal only, so
+    // that no lease ends before it, and passes the end of the first lease with the second step.
+    let mut last = first;
+    for _ in 0..2 {
+        f.clock.advance(ttl * 3 / 5);
+        until("the lease is renewed", async || {
+            let lease = get(f, job.id).await.lease;
+            lease.is_some_and(|lease| lease.expires_at > last.expires_at)
+        })
+        .await;
+        last = get(f, job.id).await.lease.expect("a running job has a lease");
     }
+    assert!(f.clock.now() > first.expires_at, "the first lease must have ended");
+    let asked = idle.asked.load(Ordering::SeqCst);
+    until("the other worker looks for jobs", async || idle.asked.load(Ordering::SeqCst) > asked + 1).await;
     until("the row shows the document", async || get(f, job.id).await.counters.get("written") == Some(&1)).await;
     let running = get(f, job.id).await;
     let lease = running.lease.expect("a running job has a lease");

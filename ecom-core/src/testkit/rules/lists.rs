@@ -388,8 +388,10 @@ pub async fn r15_no_list_is_older_than_any_random_write(f: &ShopFixture) {
             queries.push(ProductListQuery { filter: ProductFilter { category, ..filter }, sort, paging });
         }
     }
+    // A server takes longer for each read, so that it gets fewer writes.
+    let (steps, most_refused) = if f.storage.has_one_writer() { (60, 30) } else { (20, 15) };
     let (mut hits, mut reads) = (0, 0);
-    for step in 0..60 {
+    for step in 0..steps {
         for query in &queries {
             let ((shown, hit), (stored, _)) = (read(&f.shop, query).await, read(&truth, query).await);
             assert_eq!(shown, stored, "seed {seed}, step {step}: {query:?} is old");
@@ -405,8 +407,8 @@ pub async fn r15_no_list_is_older_than_any_random_write(f: &ShopFixture) {
         let what = chance.write().await;
         println!("step {step}: {what}");
     }
-    println!("{hits} of {reads} lists came from the cache, and {} of 60 writes were refused", chance.refused);
-    assert!(chance.refused < 30, "the test itself is at fault: most writes were refused");
+    println!("{hits} of {reads} lists came from the cache, and {} of {steps} writes were refused", chance.refused);
+    assert!(chance.refused < most_refused, "the test itself is at fault: most writes were refused");
     if f.cache().name() != "none" {
         assert!(hits > reads / 10, "the test itself is at fault: {hits} of {reads} lists came from the cache");
     }

@@ -204,13 +204,12 @@ pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &Sh
             continue;
         }
         let scene = Scene::new(f, n).await;
+        // Only the writes below change what is stored.
+        let mut stored = scene.documents(&truth).await;
         let mut step = 0;
         loop {
             // The other process has caught up, and its cache contains the documents.
-            until("no document is old before the write", async || {
-                scene.documents(&other).await == scene.documents(&truth).await
-            })
-            .await;
+            until("no document is old before the write", async || scene.documents(&other).await == stored).await;
             let head = f.head().await;
             if !writes(f, &scene, kind, step).await {
                 break;
@@ -219,11 +218,12 @@ pub async fn r15_no_document_stays_old_after_any_write_of_another_process(f: &Sh
                 f.events_after(head).await.iter().any(|e| e.kind == kind),
                 "{kind:?}: write {step} must write an event of this kind"
             );
-            let mut stale = Vec::new();
+            stored = scene.documents(&truth).await;
+            let mut stale: Vec<&String> = Vec::new();
             let start = std::time::Instant::now();
             while start.elapsed() < PATIENCE {
-                let (shown, stored) = (scene.documents(&other).await, scene.documents(&truth).await);
-                stale = stored.into_iter().filter(|(way, text)| shown[way] != *text).map(|(way, _)| way).collect();
+                let shown = scene.documents(&other).await;
+                stale = stored.iter().filter(|(way, text)| shown[*way] != **text).map(|(way, _)| way).collect();
                 if stale.is_empty() {
                     break;
                 }
