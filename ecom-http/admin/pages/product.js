@@ -195,7 +195,8 @@ function ExistingProduct({ id }) {
       }
       try {
         const { data } = await get(`/products/${id}`);
-        begin(data, wanted, from);
+        // What was typed since the save began is merged, too.
+        begin(data, merge(before, state.current.draft, wanted).merged, from);
       } catch (failure) {
         setMerging(null);
         setError(failure);
