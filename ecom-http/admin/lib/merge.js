@@ -34,7 +34,7 @@ export const newVariant = () => ({
   kept: {},
 });
 
-/** Returns the draft of a product as the API has it. */
+/** Returns the draft of a product as the API has it. Edits of the draft are saved as edits of its `version`. */
 export function draftOf(product) {
   const byKey = {};
   for (const sku of product.skus) {
@@ -47,6 +47,7 @@ export function draftOf(product) {
     };
   }
   return {
+    version: product.version,
     title: product.title, slug: product.slug, description: product.description ?? "", brand: product.brand ?? "",
     status: product.status, categories: product.categories.map((c) => c.id), tags: product.tags,
     images: product.images.map((image) => ({ ...image, alt: image.alt ?? "" })),
