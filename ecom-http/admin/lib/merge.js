@@ -156,6 +156,16 @@ export function merge(base, yours, theirs) {
   return { merged, conflicts, taken };
 }
 
+/**
+ * Returns a draft in which the new variants that were saved have their ids. `sent` has the variants in the order in which
+ * they were sent, which is that of `saved`.
+ */
+export function withIds(draft, sent, saved) {
+  const idOf = (key) => (key.startsWith("new-") && saved[sent.indexOf(key)]) || key;
+  const byKey = Object.fromEntries(Object.entries(draft.byKey).map(([key, variant]) => [idOf(key), variant]));
+  return { ...draft, variants: draft.variants.map(idOf), byKey };
+}
+
 /** Merges a draft with the product after an image was added to it. */
 export function mergeImage(base, yours, theirs) {
   const { merged } = merge(base, yours, theirs);

@@ -4,7 +4,7 @@ import { may, who } from "../lib/session.js";
 import { useOnce, useRead } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { go } from "../lib/router.js";
-import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
+import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown, withIds } from "../lib/merge.js";
 import { count, date, list, money, number, signed, symbol, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Picture, Problem, Table, When, attempt, confirm, note } from "../lib/ui.js";
 
@@ -186,10 +186,11 @@ function ExistingProduct({ id }) {
       const { data } = await patch(`/products/${id}`, patchOf(from, wanted), from.version);
       setMerging(null);
       setRestored(false);
-      const now = state.current.draft;
+      const latest = draftOf(data);
+      const [old, now] = [before, state.current.draft].map((one) => withIds(one, wanted.variants, latest.variants));
       show(data);
       // What was typed while the product was saved stays.
-      if (changes(before, now).length > 0) setDraft(merge(before, now, draftOf(data)).merged);
+      if (changes(old, now).length > 0) setDraft(merge(old, now, latest).merged);
       note("Saved.");
     } catch (reason) {
       if (!reason.isConflict) {
