@@ -236,9 +236,9 @@ function Cancel({ order, onClose, onDone }) {
     let input;
     setSending(true);
     try {
-      await write(path, seen, (version) => {
+      await write(path, seen, (version, signal) => {
         input = isRepeated ? unanswered.input : { lines: chosen, version };
-        return post(`${path}/cancel`, input, { once });
+        return post(`${path}/cancel`, input, { once, signal });
       });
       note(isWhole ? "The order is canceled, and its stock is back." : `${number(total)} ${total === 1 ? "unit is" : "units are"} canceled, and the stock is back.`);
       await onDone();

@@ -166,8 +166,8 @@ function ExistingProduct({ id }) {
         }) }));
         return;
       }
-      // The event can be that of a write of this page whose answer has not come yet.
-      await written(`/products/${id}`);
+      // The event can be that of a write of this page whose answer has not come yet, but should come soon.
+      await Promise.race([written(`/products/${id}`), new Promise((done) => setTimeout(done, 10_000))]);
       const { data } = await get(`/products/${id}`).catch(() => ({}));
       const current = state.current;
       if (!data || data.version <= current.product.version) return;
