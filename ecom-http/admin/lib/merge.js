@@ -157,8 +157,8 @@ export function merge(base, yours, theirs) {
 }
 
 /**
- * Returns a draft in which the new variants that were saved have their ids. `sent` has the variants in the order in which
- * they were sent, which is that of `saved`.
+ * Returns a draft in which the new variants that were saved have their ids. `sent` has the keys of the variants that
+ * were sent, and `saved` has their ids in the same order.
  */
 export function withIds(draft, sent, saved) {
   const idOf = (key) => (key.startsWith("new-") && saved[sent.indexOf(key)]) || key;

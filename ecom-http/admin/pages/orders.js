@@ -211,8 +211,8 @@ function Cancel({ order, onClose, onDone }) {
   // The order follows the events of others. After a change, the first press of the button only confirms that it was seen.
   const [seen, setSeen] = useState(order.version);
   const [isSending, setSending] = useState(false);
-  // Only when a write of this page ends is it known which version it has made. `settled` is the last version whose writes
-  // have ended, so that a version that this page has made does not look like that of somebody else.
+  // Which version a write of this page has made is known when the write ends. `settled` is a version of the order that
+  // was shown when no such write was under way any more, so it does not come from one whose version is not known yet.
   const [settled, setSettled] = useState(order.version);
   useEffect(() => void written(path).then(() => setSettled(order.version)), [order.version]);
   // A request without an answer, which may have been done: pressing the button again repeats it as it was.
