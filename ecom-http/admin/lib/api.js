@@ -119,17 +119,45 @@ export function currentVersion(path, version) {
 }
 
 /**
+ * For how many milliseconds a write of a row waits for its answer, because the writes after it wait as well. A server
+ * takes at most half a minute unless it is configured otherwise, but a file may take long to get there.
+ */
+const LONGEST_WRITE = 60_000;
+const LONGEST_UPLOAD = 300_000;
+
+const SILENT = "The server has not answered in time, and may have saved this all the same. Try again, or load the page again to see what was saved.";
+
+/** Returns the result of `send(signal)`. After `limit` milliseconds without one, it fails and aborts the signal. */
+async function within(limit, send) {
+  const stop = new AbortController();
+  let timer;
+  const late = new Promise((_, failed) => {
+    timer = setTimeout(() => {
+      failed(new ApiError(0, { error: { message: SILENT } }));
+      stop.abort();
+    }, limit);
+  });
+  try {
+    return await Promise.race([send(stop.signal), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
  * Begins a write of a row that the page shows with `version`, after the writes of this page that are under way. `send`
- * gets the version that they have made of it, and returns `{data}` with the row after the write.
+ * gets the version that they have made of it, and a signal that is aborted after `limit` milliseconds, and returns
+ * `{data}` with the row after the write.
  *
  * So a button that is pressed just after another edit, before the page shows what that edit has done, is not refused as
- * if somebody else had changed the row. If somebody else has changed it, `send` gets a version that the API refuses.
+ * if somebody else had changed the row. If somebody else has changed it, `send` gets a version that the API refuses. A
+ * write that gets no answer fails after the limit, so that it does not stop those after it.
  */
-export function write(path, version, send) {
+export function write(path, version, send, limit = LONGEST_WRITE) {
   const row = rowAt(path);
   const done = row.last.then(async () => {
     const before = currentVersion(path, version);
-    const answer = await send(before);
+    const answer = await within(limit, (signal) => send(before, signal));
     const after = answer?.data?.version;
     if (after > before) row.became.set(before, after);
     return answer;
@@ -151,7 +179,8 @@ export const written = (path) => rowAt(path).last;
  */
 export function call(method, path, options = {}) {
   if (options.version === undefined) return send(method, path, options);
-  return write(rowOf(path), options.version, (version) => send(method, path, { ...options, version }));
+  const limit = options.text instanceof Blob ? LONGEST_UPLOAD : LONGEST_WRITE;
+  return write(rowOf(path), options.version, (version, signal) => send(method, path, { ...options, version, signal }), limit);
 }
 
 async function send(method, path, { query, json, text, type, version, once, signal: stop }) {

@@ -34,7 +34,7 @@ export const newVariant = () => ({
   kept: {},
 });
 
-/** Returns the draft of a product as the API has it. */
+/** Returns the draft of a product as the API has it. Edits of the draft are saved as edits of its `version`. */
 export function draftOf(product) {
   const byKey = {};
   for (const sku of product.skus) {
@@ -47,6 +47,7 @@ export function draftOf(product) {
     };
   }
   return {
+    version: product.version,
     title: product.title, slug: product.slug, description: product.description ?? "", brand: product.brand ?? "",
     status: product.status, categories: product.categories.map((c) => c.id), tags: product.tags,
     images: product.images.map((image) => ({ ...image, alt: image.alt ?? "" })),
@@ -153,6 +154,16 @@ export function merge(base, yours, theirs) {
     }
   }
   return { merged, conflicts, taken };
+}
+
+/**
+ * Returns a draft in which the new variants that were saved have their ids. `sent` has the keys of the variants that
+ * were sent, and `saved` has their ids in the same order.
+ */
+export function withIds(draft, sent, saved) {
+  const idOf = (key) => (key.startsWith("new-") && saved[sent.indexOf(key)]) || key;
+  const byKey = Object.fromEntries(Object.entries(draft.byKey).map(([key, variant]) => [idOf(key), variant]));
+  return { ...draft, variants: draft.variants.map(idOf), byKey };
 }
 
 /** Merges a draft with the product after an image was added to it. */

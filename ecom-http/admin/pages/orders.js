@@ -1,5 +1,5 @@
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
-import { currentVersion, patch, post, write } from "../lib/api.js";
+import { currentVersion, patch, post, write, written } from "../lib/api.js";
 import { may, who } from "../lib/session.js";
 import { useDebounced, useList, useOnce, useRead, useRoute } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
@@ -206,10 +206,15 @@ function Bills({ order, bills, onDone }) {
 }
 
 function Cancel({ order, onClose, onDone }) {
+  const path = `/orders/${order.id}`;
   const lines = order.lines.filter((line) => line.quantity > line.canceled);
   // The order follows the events of others. After a change, the first press of the button only confirms that it was seen.
   const [seen, setSeen] = useState(order.version);
   const [isSending, setSending] = useState(false);
+  // Which version a write of this page has made is known when the write ends. `settled` is a version of the order that
+  // was shown when no such write was under way any more, so it does not come from one whose version is not known yet.
+  const [settled, setSettled] = useState(order.version);
+  useEffect(() => void written(path).then(() => setSettled(order.version)), [order.version]);
   // A request without an answer, which may have been done: pressing the button again repeats it as it was.
   const [unanswered, setUnanswered] = useState(null);
   const once = useOnce();
@@ -221,7 +226,8 @@ function Cancel({ order, onClose, onDone }) {
   const total = chosen.reduce((sum, one) => sum + one.quantity, 0);
   const choice = JSON.stringify([isWhole, units]);
   const isRepeated = unanswered?.choice === choice;
-  const isChanged = order.version !== currentVersion(`/orders/${order.id}`, seen) && !isSending && !isRepeated;
+  const isOther = settled === order.version && currentVersion(path, order.version) !== currentVersion(path, seen);
+  const isChanged = isOther && !isSending && !isRepeated;
   const submit = async () => {
     setError(null);
     if (isChanged) return setSeen(order.version);
@@ -230,9 +236,9 @@ function Cancel({ order, onClose, onDone }) {
     let input;
     setSending(true);
     try {
-      await write(`/orders/${order.id}`, seen, (version) => {
+      await write(path, seen, (version, signal) => {
         input = isRepeated ? unanswered.input : { lines: chosen, version };
-        return post(`/orders/${order.id}/cancel`, input, { once });
+        return post(`${path}/cancel`, input, { once, signal });
       });
       note(isWhole ? "The order is canceled, and its stock is back." : `${number(total)} ${total === 1 ? "unit is" : "units are"} canceled, and the stock is back.`);
       await onDone();

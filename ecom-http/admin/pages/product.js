@@ -4,7 +4,7 @@ import { may, who } from "../lib/session.js";
 import { useOnce, useRead } from "../lib/data.js";
 import { useLive } from "../lib/live.js";
 import { go } from "../lib/router.js";
-import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown } from "../lib/merge.js";
+import { changes, draftOf, inputOf, merge, mergeImage, newDraft, newVariant, optionsOf, optionsText, patchOf, shown, withIds } from "../lib/merge.js";
 import { count, date, list, money, number, signed, symbol, words } from "../lib/format.js";
 import { Badge, Button, Card, Check, Dialog, Field, Form, Icon, Loading, PageHead, Picture, Problem, Table, When, attempt, confirm, note } from "../lib/ui.js";
 
@@ -78,10 +78,13 @@ function NewProduct() {
     <//>`;
 }
 
-/** Stores a file as an image of a product. Returns the product with the image, or undefined if the file was refused. */
-async function addImage(product, file, alt) {
-  const sent = { query: { alt }, text: file, type: file.type, version: product.version };
-  const answer = await attempt(() => call("POST", `/products/${product.id}/images`, sent), `“${file.name}” was added.`);
+/**
+ * Stores a file as an image of a product that was read with `version`. Returns the product with the image, or undefined
+ * if the file was refused.
+ */
+async function addImage({ id, version }, file, alt) {
+  const sent = { query: { alt }, text: file, type: file.type, version };
+  const answer = await attempt(() => call("POST", `/products/${id}/images`, sent), `“${file.name}” was added.`);
   return answer?.data;
 }
 
@@ -126,13 +129,12 @@ function ExistingProduct({ id }) {
       setFailure(null);
       const kept = stored.read(id);
       if (!kept) return show(data);
-      const latest = draftOf(data);
-      const { merged } = merge(kept.base, kept.draft, latest);
       setProduct(data);
-      // The conflicts with changes since then show when the draft is saved.
-      setBase(data.version === kept.version ? latest : kept.base);
-      setDraft(data.version === kept.version ? kept.draft : merged);
-      setTheirs(data.version === kept.version ? null : data);
+      // The draft stays one of the version that it began with. If somebody else has saved the product since then, the
+      // API refuses to save the draft, and both edits are merged.
+      setBase(kept.base);
+      setDraft(kept.draft);
+      setTheirs(data.version === kept.base.version ? null : data);
       setRestored(true);
     } catch (reason) {
       setFailure(reason);
@@ -142,7 +144,7 @@ function ExistingProduct({ id }) {
 
   // What is edited is kept until it is saved or discarded.
   useEffect(() => {
-    if (isDirty) stored.write(id, { base, draft, version: product.version });
+    if (isDirty) stored.write(id, { base, draft });
     else if (base) stored.write(id, null);
   }, [draft, base]);
   useEffect(() => {
@@ -164,8 +166,8 @@ function ExistingProduct({ id }) {
         }) }));
         return;
       }
-      // The event can be that of a write of this page whose answer has not come yet.
-      await written(`/products/${id}`);
+      // The event can be that of a write of this page whose answer has not come yet, but should come soon.
+      await Promise.race([written(`/products/${id}`), new Promise((done) => setTimeout(done, 10_000))]);
       const { data } = await get(`/products/${id}`).catch(() => ({}));
       const current = state.current;
       if (!data || data.version <= current.product.version) return;
@@ -176,17 +178,19 @@ function ExistingProduct({ id }) {
     }
   });
 
-  const save = async (wanted, from, version) => {
+  /** Saves the edits that turn `from`, the product as it was read, into `wanted`. */
+  const save = async (wanted, from) => {
     setError(null);
     const before = state.current.draft;
     try {
-      const { data } = await patch(`/products/${id}`, patchOf(from, wanted), version);
+      const { data } = await patch(`/products/${id}`, patchOf(from, wanted), from.version);
       setMerging(null);
       setRestored(false);
-      const now = state.current.draft;
+      const latest = draftOf(data);
+      const [old, now] = [before, state.current.draft].map((one) => withIds(one, wanted.variants, latest.variants));
       show(data);
       // What was typed while the product was saved stays.
-      if (changes(before, now).length > 0) setDraft(merge(before, now, draftOf(data)).merged);
+      if (changes(old, now).length > 0) setDraft(merge(old, now, latest).merged);
       note("Saved.");
     } catch (reason) {
       if (!reason.isConflict) {
@@ -195,7 +199,8 @@ function ExistingProduct({ id }) {
       }
       try {
         const { data } = await get(`/products/${id}`);
-        begin(data, wanted, from);
+        // What was typed since the save began is merged, too.
+        begin(data, merge(before, state.current.draft, wanted).merged, from);
       } catch (failure) {
         setMerging(null);
         setError(failure);
@@ -206,8 +211,7 @@ function ExistingProduct({ id }) {
   /** Saves what the form has after the uploads that are under way, which change the form. */
   const saveForm = async () => {
     await uploading.current;
-    const current = state.current;
-    await save(current.draft, current.base, current.product.version);
+    await save(state.current.draft, state.current.base);
   };
 
   /** Stores files as images of the product, which adds them at once; other edits stay in the form. */
@@ -221,7 +225,7 @@ function ExistingProduct({ id }) {
   };
   const addImages = async (files) => {
     for (const file of files) {
-      const saved = await addImage(state.current.product, file, state.current.draft.title);
+      const saved = await addImage({ id, version: state.current.base.version }, file, state.current.draft.title);
       if (!saved) return;
       const current = state.current;
       const latest = draftOf(saved);
@@ -274,7 +278,7 @@ function ExistingProduct({ id }) {
     <//>
     ${product.skus.filter((sku) => sku.id === ledger).map((sku) => html`<${StockDialog} key=${sku.id} sku=${sku} onClose=${() => setLedger(null)} />`)}
     ${merging && html`<${Merge} state=${merging} categories=${categories} onClose=${() => setMerging(null)}
-      onSave=${(merged) => save(merged, merging.latest, merging.data.version)} />`}`;
+      onSave=${(merged) => save(merged, merging.latest)} />`}`;
 }
 
 /** Asks which value each field gets that two people have changed. */
