@@ -1,14 +1,16 @@
 //! The documentation: the OpenAPI document, two pages that show it, and the links at the root.
 
+use std::io::Read as _;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
 use utoipa_swagger_ui::Config;
 
@@ -114,18 +116,22 @@ pub(super) fn moved(to: &str) -> Response {
 }
 
 fn file(path: &str, config: Arc<Config<'static>>) -> Response {
-    match utoipa_swagger_ui::serve(path, config) {
-        Ok(Some(file)) => {
-            let kind = HeaderValue::from_str(&file.content_type).unwrap_or(HTML);
-            let mut response = page(kind, file.bytes.into_owned().into());
-            if file.gzpipped {
-                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            }
-            response
-        }
-        Ok(None) => ApiError::of_status(StatusCode::NOT_FOUND).into_response(),
-        Err(why) => {
-            ApiError::from(ecom_core::Error::internal("serving the documentation", why.to_string())).into_response()
-        }
+    let internal = |why: String| ApiError::from(ecom_core::Error::internal("serving the documentation", why));
+    let file = match utoipa_swagger_ui::serve(path, config) {
+        Ok(Some(file)) => file,
+        Ok(None) => return ApiError::of_status(StatusCode::NOT_FOUND).into_response(),
+        Err(why) => return internal(why.to_string()).into_response(),
+    };
+    let kind = HeaderValue::from_str(&file.content_type).unwrap_or(HTML);
+    // The program contains compressed files, but not every client accepts them.
+    let mut content = Vec::new();
+    let read = if file.gzpipped {
+        GzDecoder::new(&*file.bytes).read_to_end(&mut content)
+    } else {
+        (&*file.bytes).read_to_end(&mut content)
+    };
+    match read {
+        Ok(_) => page(kind, content.into()),
+        Err(why) => internal(why.to_string()).into_response(),
     }
 }
