@@ -29,7 +29,18 @@ export class ApiError extends Error {
 
   /** Returns the message of a field, or undefined. */
   of(field) {
-    return this.details.find((detail) => detail.field === field)?.message;
+    return this.#message((name) => name === field);
+  }
+
+  /** Returns the message of a field or of one of its parts, or undefined. */
+  within(field) {
+    return this.#message((name) => name === field || name.startsWith(`${field}.`) || name.startsWith(`${field}[`));
+  }
+
+  #message(is) {
+    const detail = this.details.find(({ field }) => field && is(field));
+    // The detail of a conflict has no message of its own.
+    return detail && (detail.message ?? this.message);
   }
 
   /** Whether the write may have been done all the same, because no answer tells. */

@@ -92,6 +92,9 @@ export const buyer = (order) =>
  * comma with three can separate thousands. */
 export const decimal = (text) => (/^\s*\d+,\d{1,2}\s*$/.test(text) ? text.trim().replace(",", ".") : text);
 
+/** Reads a whole number. Another text is returned as it is, so that the API refuses it and says why. */
+export const whole = (text) => (/^\s*-?\d+\s*$/.test(text) ? Number(text) : text);
+
 /** Returns who an actor is, such as `user:…` or `system`. */
 export function actor(text) {
   const names = { user: "a user", api_key: "an API key", system: "the system", anonymous: "somebody", guest: "a guest" };

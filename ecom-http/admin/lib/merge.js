@@ -3,7 +3,7 @@
 // A draft is compared field by field. A field that only one side has changed takes the value of that side; a field that
 // both have changed to different values is a conflict, which the user decides.
 
-import { decimal, list } from "./format.js";
+import { decimal, list, whole } from "./format.js";
 
 const LABELS = {
   title: "Title", slug: "Name in URLs", description: "Description", brand: "Brand", status: "Status",
@@ -64,11 +64,11 @@ function variantInput(key, variant) {
     ...(isNew ? {} : { id: key }),
     ...(code ? { code } : {}),
     option_values: options, price: orNull(decimal(price)), track_stock, barcode: orNull(barcode), weight: orNull(decimal(weight)),
-    low_stock_threshold: low_stock_threshold === "" ? null : Number(low_stock_threshold),
+    low_stock_threshold: low_stock_threshold === "" ? null : whole(low_stock_threshold),
     ...(kept.attributes ? { attributes: kept.attributes } : {}),
     ...(kept.dimensions ? { dimensions: kept.dimensions } : {}),
     // The stock of a variant that exists is changed by its ledger only.
-    ...(isNew && track_stock ? { stock: Number(stock || 0) } : {}),
+    ...(isNew && track_stock ? { stock: whole(stock || "0") } : {}),
   };
 }
 

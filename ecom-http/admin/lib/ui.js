@@ -68,7 +68,7 @@ export function Button({ children, icon, kind = "", small, onClick, disabled, ..
 
 /**
  * A form whose submit button cannot be pressed twice. `onSubmit` may return a promise. Then the first field that is not
- * valid gets the focus.
+ * valid gets the focus, or the message of the form is moved into view.
  */
 export function Form({ children, onSubmit, ...rest }) {
   const busy = useRef(false);
@@ -82,7 +82,11 @@ export function Form({ children, onSubmit, ...rest }) {
     await attempt(() => onSubmit(event));
     busy.current = false;
     buttons.forEach((button) => button.removeAttribute("aria-busy"));
-    setTimeout(() => form.querySelector("[aria-invalid=true]")?.focus());
+    setTimeout(() => {
+      const refused = form.querySelector("[aria-invalid=true]");
+      if (refused) refused.focus();
+      else form.querySelector(".problem, .banner.warn")?.scrollIntoView({ block: "nearest" });
+    });
   };
   return html`<form novalidate ...${rest} onSubmit=${submit}>${children}</form>`;
 }

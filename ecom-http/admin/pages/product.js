@@ -324,7 +324,7 @@ function Editor({ draft, change, base, error, categories, product, upload, openS
       </div><//>
       <${Card} title="Organization"><div class="form">
         ${field("brand", "Brand", { maxlength: 100 })}
-        <${Tags} tags=${draft.tags} change=${set("tags")} error=${error?.of("tags")} class=${changed("tags")} />
+        <${Tags} tags=${draft.tags} change=${set("tags")} error=${error?.within("tags")} class=${changed("tags")} />
         <${CategoryPicker} chosen=${draft.categories} change=${set("categories")} categories=${categories} readOnly=${readOnly} />
       </div><//>
       <${Card} title="More"><div class="form">
@@ -428,7 +428,7 @@ function Variant({ id, index, draft, change, base, error, sku, isOnly, openStock
       ${field("code", "Code (SKU)", { maxlength: 100, hint: sku ? undefined : "Made from the title if empty" })}
       ${!sku && variant.track_stock && field("stock", "Pieces in stock", { inputmode: "numeric" })}
       ${!(isOnly && Object.keys(variant.options).length === 0 && options === "") || !sku
-        ? html`<${Field} label="Options" placeholder="size: M, color: red" hint="What distinguishes the variants" value=${options} class=${changed("options")} error=${error?.of(`skus[${index}].option_values`)}
+        ? html`<${Field} label="Options" placeholder="size: M, color: red" hint="What distinguishes the variants, each with a colon" value=${options} class=${changed("options")} error=${error?.within(`skus[${index}].option_values`)}
             onInput=${(text) => { setOptions(text); set("options")(optionsOf(text)); }} />` : null}
       ${field("low_stock_threshold", "Low stock at", { inputmode: "numeric", hint: "Stock is low at this number of pieces or fewer" })}
       ${field("barcode", "Barcode", { maxlength: 100 })}
