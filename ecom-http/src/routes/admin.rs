@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::Path;
@@ -92,6 +92,9 @@ const FILES: &[File] = files! {
 /// The beginning of the name of the folder that is named after a hash.
 const FOLDER: &str = "v-";
 
+/// The page, which the first request for one of its files prepares.
+static PAGE: LazyLock<Page> = LazyLock::new(Page::new);
+
 /// The files of the page, ready to be sent.
 struct Page {
     /// The files by path.
@@ -134,14 +137,12 @@ fn split(path: &str) -> (Option<&str>, &str) {
 
 /// Returns the routes of the page.
 pub(crate) fn pages() -> Router<Arc<App>> {
-    let page = Arc::new(Page::new());
-    let at_root = page.clone();
     Router::new()
         .route("/admin", get(|here: RequestTarget| async move { moved(&format!("{}/admin/", here.base())) }))
-        .route("/admin/", get(move |headers: HeaderMap| async move { respond(&at_root, "index.html", &headers) }))
+        .route("/admin/", get(|headers: HeaderMap| async move { respond("index.html", &headers) }))
         .route(
             "/admin/{*file}",
-            get(move |Path(path): Path<String>, headers: HeaderMap| async move { respond(&page, &path, &headers) }),
+            get(|Path(path): Path<String>, headers: HeaderMap| async move { respond(&path, &headers) }),
         )
 }
 
@@ -168,9 +169,9 @@ fn ready(file: &File, folder: &str) -> Ready {
     }
 }
 
-fn respond(page: &Page, path: &str, headers: &HeaderMap) -> Response {
+fn respond(path: &str, headers: &HeaderMap) -> Response {
     let (folder, name) = split(path);
-    let Some(file) = page.files.get(name) else { return ApiError::of_status(StatusCode::NOT_FOUND).into_response() };
+    let Some(file) = PAGE.files.get(name) else { return ApiError::of_status(StatusCode::NOT_FOUND).into_response() };
     let mut response = if is_known(headers.get(IF_NONE_MATCH), &file.etag) {
         not_modified(&file.etag, None)
     } else {
@@ -180,7 +181,7 @@ fn respond(page: &Page, path: &str, headers: &HeaderMap) -> Response {
     // Also with a 304, whose headers replace those that the browser has stored.
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, PAGE_POLICY);
     // The folder of another release can lead here while a cluster is upgraded. Its files must not be kept.
-    if folder == Some(page.folder.as_str()) {
+    if folder == Some(PAGE.folder.as_str()) {
         response.headers_mut().insert(CACHE_CONTROL, FOR_EVER);
     }
     response

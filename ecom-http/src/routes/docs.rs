@@ -124,13 +124,11 @@ fn file(path: &str, config: Arc<Config<'static>>) -> Response {
     };
     let kind = HeaderValue::from_str(&file.content_type).unwrap_or(HTML);
     // The program contains compressed files, but not every client accepts them.
+    if !file.gzpipped {
+        return page(kind, file.bytes.into_owned().into());
+    }
     let mut content = Vec::new();
-    let read = if file.gzpipped {
-        GzDecoder::new(&*file.bytes).read_to_end(&mut content)
-    } else {
-        (&*file.bytes).read_to_end(&mut content)
-    };
-    match read {
+    match GzDecoder::new(&*file.bytes).read_to_end(&mut content) {
         Ok(_) => page(kind, content.into()),
         Err(why) => internal(why.to_string()).into_response(),
     }
