@@ -74,14 +74,13 @@ pub async fn r14_the_index_follows_whether_stock_is_tracked(f: &ShopFixture) {
     }
 }
 
-/// Replays a random history of the catalog. On a server, whose writes take longer, it replays the first third.
+/// Replays a random history of the catalog.
 pub async fn index_history(f: &ShopFixture, seed: u64) {
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let mut categories = vec![f.category(&format!("Root {seed}"), None).await.id];
     let mut products: Vec<ProductId> = Vec::new();
-    let steps = if f.storage.has_one_writer() { 120 } else { 40 };
-    for step in 0..steps {
+    for step in 0..f.steps(120) {
         random_write(f, &mut rng, &mut categories, &mut products, &format!("{seed} {step}")).await;
         if rng.random_bool(0.1) {
             f.index_is_in_step(&format!("seed {seed}, step {step}")).await;

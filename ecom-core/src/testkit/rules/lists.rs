@@ -388,8 +388,9 @@ pub async fn r15_no_list_is_older_than_any_random_write(f: &ShopFixture) {
             queries.push(ProductListQuery { filter: ProductFilter { category, ..filter }, sort, paging });
         }
     }
-    // A server takes longer for each read, so that it gets fewer writes.
-    let (steps, most_refused) = if f.storage.has_one_writer() { (60, 30) } else { (20, 15) };
+    let steps = f.steps(60);
+    // The share of writes that are refused varies more among few.
+    let most_refused = if steps < 60 { 15 } else { 30 };
     let (mut hits, mut reads) = (0, 0);
     for step in 0..steps {
         for query in &queries {

@@ -258,6 +258,11 @@ impl fmt::Debug for ShopFixture {
 }
 
 impl ShopFixture {
+    /// Returns how many steps of a random history are made: on a server, where each takes longer, the first third.
+    fn steps(&self, all: usize) -> usize {
+        if self.storage.has_one_writer() { all } else { all / 3 }
+    }
+
     async fn product(&self, input: Value) -> Product {
         self.shop.acting_as(me()).products().create(&from::<ProductInput>(&input)).await.unwrap()
     }

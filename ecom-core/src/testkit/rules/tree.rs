@@ -186,14 +186,13 @@ pub async fn r03_random_tree_operations_match_a_model(f: &ShopFixture) {
     tree_history(f, fresh_seed()).await;
 }
 
-/// Replays a random history of the tree. On a server, whose writes take longer, it replays the first third.
+/// Replays a random history of the tree.
 pub async fn tree_history(f: &ShopFixture, seed: u64) {
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let mut tree: BTreeMap<CategoryId, Node> = BTreeMap::new();
     let mut products: BTreeMap<ProductId, CategoryId> = BTreeMap::new();
-    let steps = if f.storage.has_one_writer() { 150 } else { 50 };
-    for step in 0..steps {
+    for step in 0..f.steps(150) {
         let at = format!("seed {seed}, step {step}");
         let ids: Vec<CategoryId> = tree.keys().copied().collect();
         let live: Vec<CategoryId> = ids.iter().copied().filter(|id| tree[id].live).collect();
