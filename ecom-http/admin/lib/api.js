@@ -139,7 +139,7 @@ const LONGEST_UPLOAD = 300_000;
 const SILENT = "The server has not answered in time, and may have saved this all the same. Try again, or load the page again to see what was saved.";
 
 /** Returns the result of `send(signal)`. After `limit` milliseconds without one, it fails and aborts the signal. */
-async function within(limit, send) {
+async function inTime(limit, send) {
   const stop = new AbortController();
   let timer;
   const late = new Promise((_, failed) => {
@@ -168,7 +168,7 @@ export function write(path, version, send, limit = LONGEST_WRITE) {
   const row = rowAt(path);
   const done = row.last.then(async () => {
     const before = currentVersion(path, version);
-    const answer = await within(limit, (signal) => send(before, signal));
+    const answer = await inTime(limit, (signal) => send(before, signal));
     const after = answer?.data?.version;
     if (after > before) row.became.set(before, after);
     return answer;
@@ -183,10 +183,10 @@ export const written = (path) => rowAt(path).last;
 /**
  * Calls the API and returns `{data, meta, links, headers}`.
  *
- * `version` is sent as `If-Match`, as `write` describes. `once` is for a POST that must not happen twice: it gets an idempotency key and is
- * sent again if the connection breaks. `once` is an object that the form keeps (`useOnce`), and which remembers the key
- * until the request succeeds, so that somebody who presses the button again repeats the same request. Requests whose
- * responses have a secret (users, API keys, webhooks) take no key.
+ * `version` is sent as `If-Match`, as `write` describes. `once` is for a POST that must not happen twice: it gets an
+ * idempotency key and is sent again if the connection breaks. `once` is an object that the form keeps (`useOnce`), and
+ * which remembers the key until the request succeeds, so that somebody who presses the button again repeats the same
+ * request. Requests whose responses have a secret (users, API keys, webhooks) take no key.
  */
 export function call(method, path, options = {}) {
   if (options.version === undefined) return send(method, path, options);
