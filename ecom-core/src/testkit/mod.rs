@@ -35,7 +35,8 @@
 //! image files [`media_store_suite!`](crate::media_store_suite). Search engines run
 //! [`search_suite!`](crate::search_suite). [`shop_suite!`](crate::shop_suite) tests the services over a complete set of
 //! adapters, [`shop_search_suite!`](crate::shop_search_suite) only what depends on the search engine, and
-//! [`shop_cache_suite!`](crate::shop_cache_suite) only what reads through the cache. Each suite can be used once per module. The function is passed by its name or by a `crate::` path.
+//! [`shop_cache_suite!`](crate::shop_cache_suite) only what reads through the cache. Each suite can be used once per
+//! module. The function is passed by its name or by a `crate::` path.
 //!
 //! A function that cannot make its fixture must panic, so that a missing server makes the run fail.
 //! `tests/newcomer/adapter` in the repository is a complete crate with a cache, a search engine and their suites.
@@ -256,6 +257,7 @@ pub mod search {
 pub mod shop_search {
     pub use super::rules::searching::listed::*;
 }
+
 /// The rules of a [`Shop`] whose reads go through the cache.
 pub mod shop_cache {
     pub use super::rules::caching::listed::*;

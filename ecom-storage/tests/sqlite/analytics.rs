@@ -111,7 +111,7 @@ async fn r46_figures_that_the_release_before_replaces_are_read_at_once() -> Test
     Ok(())
 }
 
-/// One transaction rolls up 64 days, and looks only at some days after them.
+/// Each transaction rolls up 64 days with the same number of statements, however many days are left.
 #[tokio::test]
 async fn r46_the_cost_of_rolling_up_grows_with_the_number_of_days() -> TestResult {
     // The 320 longest spans before February 2026 since January 1, 1970 end with January 26.

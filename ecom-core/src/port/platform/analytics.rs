@@ -53,10 +53,10 @@ port! {
         /// Adds up the figures of products over spans of days before `today`, so that [`Self::top_products`] reads
         /// fewer rows for a long range. A call looks at the days from `from` on, and rolls up the first spans that have
         /// to be, as many as a short transaction may. Returns the day from which the next call looks on, so that a walk
-        /// through many years takes time in proportion to their number. Returns `None` if no span from `from` on has to be rolled up,
-        /// and also if the storage needs no such sums. The caller has locked the state. A report must return the same
-        /// figures before and after this call: it must not use a sum over a day whose figures were replaced since, not
-        /// even if a process of the previous release replaced them.
+        /// through many years takes time in proportion to their number. Returns `None` if no span from `from` on has to
+        /// be rolled up, and also if the storage needs no such sums. The caller has locked the state. A report must
+        /// return the same figures before and after this call: it must not use a sum over a day whose figures were
+        /// replaced since, not even if a process of the previous release replaced them.
         async fn roll_up(&mut self, from: NaiveDate, today: NaiveDate) -> Result<Option<NaiveDate>>;
 
         /// Discards the sums of [`Self::roll_up`], which then makes them anew. The caller has locked the state.

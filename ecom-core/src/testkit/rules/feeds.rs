@@ -269,7 +269,7 @@ pub async fn two_processes_import_each_version_once(f: &ShopFixture) {
     source.set(Some("1"), &products(1, "5"));
     let running: Vec<_> = (0..2).map(|_| process(f, vec![feed(&source)], LONG).start()).collect();
     imported(f, "1").await;
-    // Nothing runs while the clock advances.
+    // Both processes have nothing to do when the clock advances.
     for n in 2..=5 {
         source.set(Some(&n.to_string()), &products(n, "5"));
         f.clock.advance(EVERY);
